@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * vm2vm, direct memory between two virtual machines: what the rest of KVM calls.
+ * The stubs make every hook disappear when CONFIG_KVM_VM2VM is off.
+ */
+#ifndef __LINUX_KVM_VM2VM_H
+#define __LINUX_KVM_VM2VM_H
+
+#include <linux/errno.h>
+#include <linux/kvm_types.h>
+#include <linux/list.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+struct kvm;
+struct kvm_memory_slot;
+struct kvm_userspace_memory_region2;
+struct kvm_vcpu;
+struct vm2vm_link;
+
+#ifdef CONFIG_KVM_VM2VM
+
+/**
+ * struct kvm_vm2vm - a VM's part in vm2vm, embedded in struct kvm
+ * @lock: protects @domains for writers and @nr_domains; a leaf lock
+ * @domains: domains that this VM owns; readers hold the SRCU of vm2vm
+ * @nr_domains: length of @domains
+ * @updating: the link whose alias memslot is being made or deleted, which is
+ *	      what permits it; protected by kvm->slots_lock
+ * @used: whether the VM ever had a domain or a link; set under kvm->slots_lock
+ */
+struct kvm_vm2vm {
+	spinlock_t lock;
+	struct list_head domains;
+	unsigned int nr_domains;
+	struct vm2vm_link *updating;
+	bool used;
+};
+
+/**
+ * struct kvm_vm2vm_slot - embedded in struct kvm_memory_slot
+ * @link: what an alias memslot shows, NULL for every other memslot
+ */
+struct kvm_vm2vm_slot {
+	struct vm2vm_link *link;
+};
+
+/**
+ * struct kvm_vm2vm_fault - a translation through a link, while it is used
+ * @pfn: the owner's page, with a reference
+ * @gfn: the owner's guest frame number
+ * @writable: write access is approved, and possible without another fault
+ * @order: log2 of the number of aligned pages that can be mapped at once
+ * @domain_seq: vm2vm_domain.seq before the translation
+ * @owner_seq: the owner's mmu_invalidate_seq before the translation
+ */
+struct kvm_vm2vm_fault {
+	kvm_pfn_t pfn;
+	gfn_t gfn;
+	bool writable;
+	u8 order;
+	unsigned long domain_seq;
+	unsigned long owner_seq;
+};
+
+static inline bool kvm_vm2vm_is_alias(const struct kvm_vm2vm_slot *slot)
+{
+	return slot->link;
+}
+
+void kvm_vm2vm_init_vm(struct kvm *kvm);
+void kvm_vm2vm_destroy_vm(struct kvm *kvm);
+
+int kvm_vm2vm_check_extension(long ext);
+long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
+
+int kvm_vm2vm_check_slot(struct kvm *kvm, const struct kvm_memory_slot *old,
+			 const struct kvm_userspace_memory_region2 *mem);
+void kvm_vm2vm_init_slot(struct kvm *kvm, struct kvm_memory_slot *slot);
+void kvm_vm2vm_free_slot(struct kvm_memory_slot *slot);
+
+void kvm_vm2vm_invalidate_range(struct kvm *kvm, unsigned long start,
+				unsigned long end, bool may_block);
+void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
+			       const struct kvm_memory_slot *slot);
+void kvm_vm2vm_invalidate_all(struct kvm *kvm);
+
+int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+		    gfn_t gfn, bool write, bool may_sleep,
+		    struct kvm_vm2vm_fault *fault);
+bool kvm_vm2vm_fault_stale(const struct kvm_memory_slot *slot,
+			   const struct kvm_vm2vm_fault *fault);
+
+/* Of the architecture: how much the owner's host mapping permits at once. */
+int kvm_arch_vm2vm_host_order(struct kvm *kvm,
+			      const struct kvm_memory_slot *slot, gfn_t gfn);
+
+#else /* !CONFIG_KVM_VM2VM */
+
+struct kvm_vm2vm { };
+struct kvm_vm2vm_slot { };
+struct kvm_vm2vm_fault { };
+
+static inline bool kvm_vm2vm_is_alias(const struct kvm_vm2vm_slot *slot)
+{
+	return false;
+}
+
+static inline void kvm_vm2vm_init_vm(struct kvm *kvm) { }
+static inline void kvm_vm2vm_destroy_vm(struct kvm *kvm) { }
+
+static inline int kvm_vm2vm_check_extension(long ext)
+{
+	return 0;
+}
+
+static inline long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl,
+				      void __user *argp)
+{
+	return -ENOTTY;
+}
+
+static inline int
+kvm_vm2vm_check_slot(struct kvm *kvm, const struct kvm_memory_slot *old,
+		     const struct kvm_userspace_memory_region2 *mem)
+{
+	return 0;
+}
+
+static inline void kvm_vm2vm_init_slot(struct kvm *kvm,
+				       struct kvm_memory_slot *slot) { }
+static inline void kvm_vm2vm_free_slot(struct kvm_memory_slot *slot) { }
+
+static inline void kvm_vm2vm_invalidate_range(struct kvm *kvm,
+					      unsigned long start,
+					      unsigned long end,
+					      bool may_block) { }
+static inline void
+kvm_vm2vm_invalidate_slot(struct kvm *kvm,
+			  const struct kvm_memory_slot *slot) { }
+static inline void kvm_vm2vm_invalidate_all(struct kvm *kvm) { }
+
+#endif /* CONFIG_KVM_VM2VM */
+
+#endif /* __LINUX_KVM_VM2VM_H */

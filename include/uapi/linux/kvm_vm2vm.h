@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * vm2vm: direct memory between two KVM virtual machines.
+ *
+ * The *owner* VM approves ranges of its guest-physical memory in a *domain*, a
+ * bus address space of its own (iova -> owner gpa, size, permissions), which is
+ * a file descriptor.  A *backend* VM that is handed the descriptor *links* a
+ * range of it: an alias memslot, the *window*, shows exactly the approved pages
+ * at
+ *
+ *	backend gpa = link gpa + (iova - link iova)
+ *
+ * See Documentation/virt/kvm/vm2vm.rst for the concepts and the guarantees.
+ *
+ * Rules for every call below:
+ *
+ *  - Addresses and sizes are in bytes and are multiples of 4096.
+ *  - Unknown flags and padding that is not zero give -EINVAL.
+ *  - A call that fails changes nothing.
+ *
+ * What an errno means, the same for every call:
+ *
+ *  EACCES	write access to memory that the owner has read-only
+ *  EBADF	domain_fd is not an open file descriptor
+ *  EBUSY	the owner's memory is in a state that forbids the call: a domain
+ *		while a memslot logs dirty pages, or the reverse
+ *  EEXIST	overlap: of an iova range with a mapping, of a window with a
+ *		memslot, or the slot number is in use
+ *  EFAULT	the argument is not readable or not writable memory
+ *  EINVAL	a field is not valid by itself (flags, padding, alignment, size 0,
+ *		overflow, out of range), or names the wrong kind of object
+ *  EIO		the VM is dead, or belongs to another process (as for every ioctl
+ *		on a VM file descriptor)
+ *  EMFILE, ENFILE	no file descriptor is left
+ *  ENODEV	the domain's owner VM is gone
+ *  ENOENT	there is no such thing: memslot, or owner memory at the gpa
+ *  ENOMEM	no memory
+ *  ENOSPC	one of the limits KVM_VM2VM_MAX_* is reached
+ *  ENOTTY	the ioctl is not known, or not for this kind of descriptor
+ *  EOPNOTSUPP	the kind of VM or memory cannot be shared (private memory)
+ *  EPERM	the caller is not the owner
+ */
+#ifndef _UAPI_LINUX_KVM_VM2VM_H
+#define _UAPI_LINUX_KVM_VM2VM_H
+
+#include <linux/const.h>
+#include <linux/ioctl.h>
+#include <linux/kvm.h>
+#include <linux/types.h>
+
+/*
+ * KVM_CHECK_EXTENSION(KVM_CAP_VM2VM), on /dev/kvm or a VM: a mask of
+ * KVM_VM2VM_FEATURE_*; 0 if the kernel has no vm2vm.  The number is far above
+ * those that upstream hands out.
+ */
+#define KVM_CAP_VM2VM			0x564d32
+
+/* Domains, MAP/UNMAP, LINK/UNLINK and everything else in this file. */
+#define KVM_VM2VM_FEATURE_LINK		_BITUL(0)
+
+/* Limits: domains per owner, mappings per domain, links per domain. */
+#define KVM_VM2VM_MAX_DOMAINS		1024
+#define KVM_VM2VM_MAX_MAPPINGS		(1U << 24)
+#define KVM_VM2VM_MAX_LINKS		1024
+
+/**
+ * struct kvm_vm2vm_create_domain - argument of KVM_VM2VM_CREATE_DOMAIN
+ * @flags: must be 0
+ * @pad: must be 0
+ * @reserved: must be 0
+ *
+ * KVM_VM2VM_CREATE_DOMAIN, on a VM's file descriptor, makes an empty domain of
+ * that VM, the owner, and returns its file descriptor (O_CLOEXEC).  The
+ * descriptor may be passed to another process: whoever holds it may link the
+ * domain, but only the process of the owner may change it.
+ *
+ * The domain does not keep the owner alive.  It ends, and with it every
+ * approval in it, when the last reference to the descriptor is closed or when
+ * the owner VM or its process ends; links to it then show holes.
+ *
+ * While a VM has a domain, its memslots cannot log dirty pages.
+ *
+ * Errors: EBUSY (a memslot of the VM logs dirty pages), EFAULT, EINVAL, EIO,
+ * EMFILE, ENFILE, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with private memory).
+ */
+struct kvm_vm2vm_create_domain {
+	__u32 flags;
+	__u32 pad;
+	__u64 reserved[3];
+};
+
+/* What a mapping permits. */
+#define KVM_VM2VM_MAP_READ		_BITUL(0)
+#define KVM_VM2VM_MAP_WRITE		_BITUL(1)
+
+/**
+ * struct kvm_vm2vm_map - argument of KVM_VM2VM_MAP
+ * @iova: first bus address; source: the owner's IOMMU (or its choice)
+ * @gpa: first guest-physical address of the owner that @iova translates to
+ * @size: bytes, not 0; neither range may wrap
+ * @flags: KVM_VM2VM_MAP_READ, or KVM_VM2VM_MAP_READ | KVM_VM2VM_MAP_WRITE
+ * @pad: must be 0
+ *
+ * KVM_VM2VM_MAP, on a domain's file descriptor, approves a range.  Every page
+ * of it must be memory of the owner at the time of the call.  A later change of
+ * the owner's memslots revokes what is no longer there and shows what is there
+ * again; the approval is of the guest-physical range.
+ *
+ * Errors: EACCES, EEXIST, EFAULT, EINVAL, ENODEV, ENOENT, ENOMEM, ENOSPC,
+ * EOPNOTSUPP (guest_memfd memory, or a window of the owner's own: there are no
+ * aliases of aliases), EPERM.
+ */
+struct kvm_vm2vm_map {
+	__u64 iova;
+	__u64 gpa;
+	__u64 size;
+	__u32 flags;
+	__u32 pad;
+};
+
+/**
+ * struct kvm_vm2vm_unmap - argument of KVM_VM2VM_UNMAP
+ * @iova: first bus address
+ * @size: bytes, not 0; the range may not wrap
+ * @flags: must be 0
+ * @pad: must be 0
+ * @unmapped: out: the bytes of the mappings that were removed; 0 if there was
+ *	      none, which is not an error
+ *
+ * KVM_VM2VM_UNMAP, on a domain's file descriptor, removes every mapping in the
+ * range.  When it returns, no CPU can reach the pages through any link.
+ *
+ * Errors: EFAULT, EINVAL (also if the range cuts a mapping in two), ENODEV,
+ * ENOMEM, EPERM.
+ */
+struct kvm_vm2vm_unmap {
+	__u64 iova;
+	__u64 size;
+	__u32 flags;
+	__u32 pad;
+	__u64 unmapped;
+};
+
+/* The link gives no write access, whatever the mappings permit. */
+#define KVM_VM2VM_LINK_READONLY		_BITUL(0)
+
+/**
+ * struct kvm_vm2vm_link - argument of KVM_VM2VM_LINK
+ * @domain_fd: the domain; need not stay open for the link to stay
+ * @slot: number of the memslot to make, below KVM_CAP_NR_MEMSLOTS; one that is
+ *	  not in use, in address space 0
+ * @gpa: first guest-physical address of the window
+ * @iova: first bus address that the window shows
+ * @size: bytes, not 0; neither range may wrap
+ * @flags: 0 or KVM_VM2VM_LINK_READONLY
+ * @pad: must be 0
+ * @reserved: must be 0
+ *
+ * KVM_VM2VM_LINK, on a VM's file descriptor, makes an alias memslot.  An access
+ * to a page of the window that no mapping approves, that the owner has no
+ * memory for, or that asks for more than was approved (instruction fetches are
+ * never approved) is an access to a hole: KVM_EXIT_MMIO.
+ *
+ * KVM_SET_USER_MEMORY_REGION on an alias memslot gives -EINVAL; use
+ * KVM_VM2VM_UNLINK.
+ *
+ * Errors: EBADF, EEXIST, EFAULT, EINVAL (also: @domain_fd is not a domain, or
+ * one of this very VM), EIO, ENODEV, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with
+ * private memory).
+ */
+struct kvm_vm2vm_link {
+	__s32 domain_fd;
+	__u32 slot;
+	__u64 gpa;
+	__u64 iova;
+	__u64 size;
+	__u32 flags;
+	__u32 pad;
+	__u64 reserved[2];
+};
+
+/**
+ * struct kvm_vm2vm_unlink - argument of KVM_VM2VM_UNLINK
+ * @slot: number of an alias memslot
+ * @flags: must be 0
+ *
+ * KVM_VM2VM_UNLINK, on a VM's file descriptor, removes an alias memslot.
+ *
+ * Errors: EFAULT, EINVAL (also: not an alias memslot), EIO, ENOENT, ENOMEM.
+ */
+struct kvm_vm2vm_unlink {
+	__u32 slot;
+	__u32 flags;
+};
+
+/* On a VM's file descriptor. */
+#define KVM_VM2VM_CREATE_DOMAIN	_IOW(KVMIO, 0xf0, struct kvm_vm2vm_create_domain)
+#define KVM_VM2VM_LINK		_IOW(KVMIO, 0xf1, struct kvm_vm2vm_link)
+#define KVM_VM2VM_UNLINK	_IOW(KVMIO, 0xf2, struct kvm_vm2vm_unlink)
+
+/* On a domain's file descriptor. */
+#define KVM_VM2VM_MAP		_IOW(KVMIO, 0xf3, struct kvm_vm2vm_map)
+#define KVM_VM2VM_UNMAP		_IOWR(KVMIO, 0xf4, struct kvm_vm2vm_unmap)
+
+#endif /* _UAPI_LINUX_KVM_VM2VM_H */

@@ -1,0 +1,51 @@
+# Sourced by every script here: where things are, and how to speak.
+# shellcheck shell=bash
+set -eu -o pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+BUILD=${BUILD:-$ROOT/build}
+mkdir -p "$BUILD"
+BUILD=$(cd "$BUILD" && pwd -P)
+LINUX=$BUILD/linux			# Linux with our files and patches
+PRISTINE=$BUILD/pristine		# Linux as Debian ships it
+SELFTESTS=$BUILD/selftests
+PATCHES=$ROOT/patches/linux-6.12
+LOGS=$BUILD/log
+JOBS=$(($(nproc) + 1))
+mkdir -p "$LOGS"
+
+say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# quietly LOG COMMAND...: output goes to LOG, and is shown only if it fails
+quietly() {
+	local log=$LOGS/$1.log
+	shift
+	if ! "$@" >"$log" 2>&1 </dev/null; then
+		tail -n 40 "$log" >&2
+		die "failed: $* (all of its output: $log)"
+	fi
+}
+
+# One build at a time in one build directory; the lock goes with the process.
+lock() { exec 9>"$BUILD/.lock"; flock 9; }
+
+# put FROM TO: copy unless TO is the same already, so that mtimes tell the truth.
+# The new file replaces the old one, which may be a hard link into another tree.
+put() {
+	cmp -s "$1" "$2" && return 1
+	mkdir -p "$(dirname "$2")"
+	cp "$1" "$2.new"
+	mv -f "$2.new" "$2"
+}
+
+# Our files that belong into a Linux tree, tracked or about to be
+our_files() {
+	local f
+	git -C "$ROOT" ls-files -co --exclude-standard -- virt arch include tools Documentation | sort -u |
+	while read -r f; do
+		if [ -f "$ROOT/$f" ]; then echo "$f"; fi
+	done
+}
+
+our_patches() { find "$PATCHES" -name '*.patch' 2>/dev/null | sort; }

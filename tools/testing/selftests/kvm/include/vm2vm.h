@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Calls of the vm2vm ABI for the selftests.  A call named vm2vm_*() asserts that
+ * it succeeds; its double-underscored twin returns 0 (or a descriptor) or
+ * -errno, for tests of what must fail.
+ */
+#ifndef SELFTEST_KVM_VM2VM_H
+#define SELFTEST_KVM_VM2VM_H
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <linux/kvm_vm2vm.h>
+
+#include "kvm_util.h"
+
+#define VM2VM_RW	(KVM_VM2VM_MAP_READ | KVM_VM2VM_MAP_WRITE)
+
+static inline int vm2vm_ioctl(int fd, unsigned long nr, void *arg)
+{
+	int r = ioctl(fd, nr, arg);
+
+	return r < 0 ? -errno : r;
+}
+
+static inline int __vm2vm_create_domain(struct kvm_vm *vm)
+{
+	struct kvm_vm2vm_create_domain args = {};
+
+	return vm2vm_ioctl(vm->fd, KVM_VM2VM_CREATE_DOMAIN, &args);
+}
+
+static inline int __vm2vm_map(int domain, uint64_t iova, uint64_t gpa,
+			      uint64_t size, uint32_t flags)
+{
+	struct kvm_vm2vm_map args = {
+		.iova = iova, .gpa = gpa, .size = size, .flags = flags,
+	};
+
+	return vm2vm_ioctl(domain, KVM_VM2VM_MAP, &args);
+}
+
+/* The number of bytes unmapped goes to *unmapped if it is not NULL. */
+static inline int __vm2vm_unmap(int domain, uint64_t iova, uint64_t size,
+				uint64_t *unmapped)
+{
+	struct kvm_vm2vm_unmap args = { .iova = iova, .size = size };
+	int r = vm2vm_ioctl(domain, KVM_VM2VM_UNMAP, &args);
+
+	if (unmapped)
+		*unmapped = args.unmapped;
+	return r;
+}
+
+static inline int __vm2vm_link(struct kvm_vm *vm, int domain, uint32_t slot,
+			       uint64_t gpa, uint64_t iova, uint64_t size,
+			       uint32_t flags)
+{
+	struct kvm_vm2vm_link args = {
+		.domain_fd = domain, .slot = slot, .gpa = gpa, .iova = iova,
+		.size = size, .flags = flags,
+	};
+
+	return vm2vm_ioctl(vm->fd, KVM_VM2VM_LINK, &args);
+}
+
+static inline int __vm2vm_unlink(struct kvm_vm *vm, uint32_t slot)
+{
+	struct kvm_vm2vm_unlink args = { .slot = slot };
+
+	return vm2vm_ioctl(vm->fd, KVM_VM2VM_UNLINK, &args);
+}
+
+static inline int vm2vm_create_domain(struct kvm_vm *vm)
+{
+	int fd = __vm2vm_create_domain(vm);
+
+	TEST_ASSERT(fd >= 0, "KVM_VM2VM_CREATE_DOMAIN: %s", strerror(-fd));
+	return fd;
+}
+
+static inline void vm2vm_map(int domain, uint64_t iova, uint64_t gpa,
+			     uint64_t size, uint32_t flags)
+{
+	int r = __vm2vm_map(domain, iova, gpa, size, flags);
+
+	TEST_ASSERT(!r, "KVM_VM2VM_MAP iova 0x%lx: %s", iova, strerror(-r));
+}
+
+static inline uint64_t vm2vm_unmap(int domain, uint64_t iova, uint64_t size)
+{
+	uint64_t unmapped;
+	int r = __vm2vm_unmap(domain, iova, size, &unmapped);
+
+	TEST_ASSERT(!r, "KVM_VM2VM_UNMAP iova 0x%lx: %s", iova, strerror(-r));
+	return unmapped;
+}
+
+static inline void vm2vm_link(struct kvm_vm *vm, int domain, uint32_t slot,
+			      uint64_t gpa, uint64_t iova, uint64_t size,
+			      uint32_t flags)
+{
+	int r = __vm2vm_link(vm, domain, slot, gpa, iova, size, flags);
+
+	TEST_ASSERT(!r, "KVM_VM2VM_LINK slot %u: %s", slot, strerror(-r));
+}
+
+static inline void vm2vm_unlink(struct kvm_vm *vm, uint32_t slot)
+{
+	int r = __vm2vm_unlink(vm, slot);
+
+	TEST_ASSERT(!r, "KVM_VM2VM_UNLINK slot %u: %s", slot, strerror(-r));
+}
+
+#endif /* SELFTEST_KVM_VM2VM_H */

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* vm2vm: what its own files share. */
+#ifndef __KVM_VM2VM_INTERNAL_H__
+#define __KVM_VM2VM_INTERNAL_H__
+
+#include <linux/interval_tree.h>
+#include <linux/kref.h>
+#include <linux/kvm_host.h>
+#include <linux/maple_tree.h>
+#include <linux/srcu.h>
+
+/**
+ * struct vm2vm_domain - an owner's I/O address space for one peer
+ * @refs: the file descriptor's and each link's
+ * @lock: serializes MAP, UNMAP, the links' coming and going, and the end of the
+ *	  owner or of the descriptor
+ * @mm: the owner's, compared with the callers'; with an mmgrab() reference
+ * @owner: NULL once the domain has ended; written under @lock, readers hold
+ *	   vm2vm_srcu, which a VM waits for before it goes away.  No reference:
+ *	   a domain keeps no VM alive
+ * @owner_node: in the owner's list of domains
+ * @links: struct vm2vm_link; written under @lock, readers hold vm2vm_srcu
+ * @nr_links: length of @links
+ * @nr_mappings: number of mappings
+ * @iovas: page number of the iova -> struct vm2vm_mapping; written under @lock,
+ *	   read under RCU by faults
+ * @gfns: the same mappings by the owner's gfn, for the owner's invalidations
+ * @gfn_lock: protects @gfns; taken for reading with a backend's mmu_lock inside
+ * @revoking: number of revocations under way, see vm2vm_revoke_begin()
+ * @seq: number of revocations that have ended
+ *
+ * Lock order, outermost first:
+ *
+ *	kvm->slots_lock (of a backend that links or unlinks, of an owner)
+ *	  domain->lock
+ *	    vm2vm_srcu (read)
+ *	      kvm->srcu (read)
+ *	        domain->gfn_lock
+ *	          kvm->mmu_lock (of a backend)
+ *
+ * No two mmu_locks are ever held together: A may link B while B links A.  An
+ * owner's mmu_lock is never taken here.  Invalidations by the owner's MMU
+ * notifier start at vm2vm_srcu and neither sleep nor allocate if they may not.
+ */
+struct vm2vm_domain {
+	struct kref refs;
+	struct mutex lock;
+	struct mm_struct *mm;
+	struct kvm __rcu *owner;
+	struct list_head owner_node;
+	struct list_head links;
+	unsigned int nr_links;
+	unsigned int nr_mappings;
+	struct maple_tree iovas;
+	struct rb_root_cached gfns;
+	rwlock_t gfn_lock;
+	atomic_t revoking;
+	atomic_long_t seq;
+};
+
+/**
+ * struct vm2vm_mapping - an approval; never changes until it is freed
+ * @gfns: the owner's gfns, in vm2vm_domain.gfns
+ * @iova: page number of the first iova
+ * @flags: KVM_VM2VM_MAP_READ, KVM_VM2VM_MAP_WRITE
+ * @rcu: faults may look at a mapping that is being removed
+ */
+struct vm2vm_mapping {
+	struct interval_tree_node gfns;
+	unsigned long iova;
+	u32 flags;
+	struct rcu_head rcu;
+};
+
+/**
+ * struct vm2vm_link - a window of a backend; never changes
+ * @node: in vm2vm_domain.links
+ * @domain: what the window shows; with a reference
+ * @kvm: the backend, which removes the link before it goes away
+ * @base_gfn: first gfn of the window
+ * @npages: size of the window
+ * @iova: page number of the iova at @base_gfn
+ * @flags: KVM_VM2VM_LINK_*
+ */
+struct vm2vm_link {
+	struct list_head node;
+	struct vm2vm_domain *domain;
+	struct kvm *kvm;
+	gfn_t base_gfn;
+	unsigned long npages;
+	unsigned long iova;
+	u32 flags;
+};
+
+/*
+ * Protects the readers of the lists of domains and links, and of
+ * vm2vm_domain.owner.  Its read-side sections are bounded: none waits for a
+ * guest, for user space or for a page.
+ */
+extern struct srcu_struct vm2vm_srcu;
+
+static inline unsigned long vm2vm_mapping_last(const struct vm2vm_mapping *m)
+{
+	return m->iova + (m->gfns.last - m->gfns.start);
+}
+
+/* Memory of the owner that it may share at all. */
+static inline bool vm2vm_slot_usable(const struct kvm_memory_slot *slot)
+{
+	return slot && !(slot->flags & KVM_MEMSLOT_INVALID) &&
+	       slot->id < KVM_USER_MEM_SLOTS;
+}
+
+/* No aliases of aliases, and no memory that even the owner's VMM cannot reach. */
+static inline bool vm2vm_slot_sharable(const struct kvm_memory_slot *slot)
+{
+	return !kvm_slot_is_alias(slot) && !kvm_slot_can_be_private(slot);
+}
+
+/* vm2vm_revoke.c */
+void vm2vm_revoke_begin(struct vm2vm_domain *d);
+void vm2vm_revoke_end(struct vm2vm_domain *d);
+void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
+		     unsigned long last);
+void vm2vm_zap_link(struct vm2vm_link *link);
+
+#endif /* __KVM_VM2VM_INTERNAL_H__ */

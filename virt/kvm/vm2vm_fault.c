@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vm2vm: faults, from a window's gfn to the owner's page.
+ *
+ * The backend has no host address for a window.  A fault finds the approval, the
+ * owner's memslot and the owner's page, and pins none of them: what it found is
+ * checked again under the backend's mmu_lock, see vm2vm_revoke.c.
+ *
+ * A backend's vCPU must not wait for the owner while it holds up anything else.
+ * So the page is first looked for without sleeping.  If it is not there, the
+ * vCPU drops its own VM's SRCU (a memslot update of its VM waits for that),
+ * brings the page in, killable and interruptible, and takes the fault again.
+ */
+#include <linux/sched/mm.h>
+#include <uapi/linux/kvm_vm2vm.h>
+
+#include "vm2vm.h"
+
+/* What a fault needs of a mapping; the mapping itself may go at any time. */
+struct vm2vm_approval {
+	unsigned long iova;
+	unsigned long last;
+	gfn_t gfn;
+	u32 flags;
+};
+
+static bool vm2vm_lookup(struct vm2vm_domain *d, unsigned long iova,
+			 struct vm2vm_approval *a)
+{
+	struct vm2vm_mapping *m;
+
+	rcu_read_lock();
+	m = mtree_load(&d->iovas, iova);
+	if (m) {
+		a->iova = m->iova;
+		a->last = vm2vm_mapping_last(m);
+		a->gfn = m->gfns.start;
+		a->flags = m->flags;
+	}
+	rcu_read_unlock();
+
+	return m;
+}
+
+static bool vm2vm_permits_write(const struct vm2vm_link *link,
+				const struct vm2vm_approval *a,
+				const struct kvm_memory_slot *slot)
+{
+	return (a->flags & KVM_VM2VM_MAP_WRITE) &&
+	       !(link->flags & KVM_VM2VM_LINK_READONLY) &&
+	       !(slot->flags & KVM_MEM_READONLY);
+}
+
+/*
+ * The largest order that the approval, the link and the alignment of the
+ * backend's to the owner's frames permit, not above @order.
+ */
+static u8 vm2vm_cap_order(const struct vm2vm_link *link,
+			  const struct vm2vm_approval *a, gfn_t gfn, gfn_t ogfn,
+			  u8 order)
+{
+	unsigned long first = max(a->iova, link->iova) - link->iova;
+	unsigned long last = min(a->last, link->iova + link->npages - 1) -
+			     link->iova;
+	gfn_t mask;
+
+	for (; order; order--) {
+		mask = (1UL << order) - 1;
+		if (!((gfn ^ ogfn) & mask) &&
+		    (gfn & ~mask) >= link->base_gfn + first &&
+		    (gfn | mask) <= link->base_gfn + last)
+			break;
+	}
+	return order;
+}
+
+/*
+ * Get the page at @hva of @mm if that takes no more than a look at the page
+ * tables.  A page that may be written is got for writing at once, as for KVM's
+ * own faults, so that a first write after a first read needs no fault.
+ */
+static struct page *vm2vm_get_page_nosleep(struct mm_struct *mm,
+					   unsigned long hva, bool write,
+					   bool *writable)
+{
+	unsigned int flags = FOLL_NOFAULT | FOLL_HONOR_NUMA_FAULT;
+	struct page *page = NULL;
+
+	if (!mmap_read_trylock(mm))
+		return NULL;
+
+	if (*writable &&
+	    get_user_pages_remote(mm, hva, 1, flags | FOLL_WRITE, &page,
+				  NULL) != 1) {
+		*writable = false;
+		page = NULL;
+	}
+	if (!page && !write &&
+	    get_user_pages_remote(mm, hva, 1, flags, &page, NULL) != 1)
+		page = NULL;
+
+	mmap_read_unlock(mm);
+	return page;
+}
+
+/*
+ * Translate @gfn of the link by the memslots of @owner, whose SRCU is held.
+ * Returns 0 with a page in @f, -ENOENT for a hole, or -EAGAIN if the page at
+ * *@hva has to be brought in.
+ */
+static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
+			   gfn_t gfn, bool write, struct kvm_vm2vm_fault *f,
+			   unsigned long *hva)
+{
+	unsigned long iova = link->iova + (gfn - link->base_gfn);
+	struct kvm_memory_slot *slot;
+	struct vm2vm_approval a;
+	struct page *page;
+	int order;
+
+	f->owner_seq = READ_ONCE(owner->mmu_invalidate_seq);
+	/*
+	 * The number first, then the page.  Pairs with the smp_wmb() in
+	 * kvm_mmu_invalidate_end().
+	 */
+	smp_rmb();
+
+	if (!vm2vm_lookup(link->domain, iova, &a))
+		return -ENOENT;
+
+	f->gfn = a.gfn + (iova - a.iova);
+	slot = gfn_to_memslot(owner, f->gfn);
+	if (!vm2vm_slot_usable(slot) || !vm2vm_slot_sharable(slot))
+		return -ENOENT;
+
+	f->writable = vm2vm_permits_write(link, &a, slot);
+	if (write && !f->writable)
+		return -ENOENT;
+
+	*hva = __gfn_to_hva_memslot(slot, f->gfn);
+	page = vm2vm_get_page_nosleep(owner->mm, *hva, write, &f->writable);
+	if (!page)
+		return -EAGAIN;
+
+	f->pfn = page_to_pfn(page);
+	order = kvm_arch_vm2vm_host_order(owner, slot, f->gfn);
+	f->order = vm2vm_cap_order(link, &a, gfn, f->gfn, order);
+	return 0;
+}
+
+/*
+ * Bring in the page at @hva of @mm, and drop the reference to @mm.  The owner
+ * may keep this waiting for as long as it likes (userfaultfd, a dead FUSE
+ * server, swap): so nothing of the backend is held, and a signal ends it.
+ *
+ * Returns -EAGAIN if it is worth taking the fault again, -ENOENT if there is no
+ * such page for this access, -EINTR if a signal is pending.
+ */
+static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct mm_struct *mm,
+			  unsigned long hva, bool write)
+{
+	unsigned int flags = FOLL_INTERRUPTIBLE | FOLL_HONOR_NUMA_FAULT;
+	struct page *page;
+	int locked = 1;
+	long r;
+
+	if (write)
+		flags |= FOLL_WRITE;
+
+	kvm_vcpu_srcu_read_unlock(vcpu);
+	r = mmap_read_lock_killable(mm);
+	if (!r) {
+		r = get_user_pages_remote(mm, hva, 1, flags, &page, &locked);
+		if (locked)
+			mmap_read_unlock(mm);
+		if (r == 1)
+			put_page(page);
+	}
+	mmput(mm);
+	kvm_vcpu_srcu_read_lock(vcpu);
+
+	if (r == -EINTR || r == -ERESTARTSYS)
+		return -EINTR;
+	return r < 0 ? -ENOENT : -EAGAIN;
+}
+
+/**
+ * kvm_vm2vm_fault - translate a gfn of a window
+ * @vcpu: the backend's vCPU, in its VM's SRCU; if @may_sleep the SRCU may be
+ *	  dropped and taken again, and then -EAGAIN, -ENOENT or -EINTR is
+ *	  returned and @slot must not be used any more
+ * @slot: alias memslot of @gfn
+ * @gfn: the backend's gfn
+ * @write: whether write access is needed
+ * @may_sleep: whether the page may be waited for
+ * @f: result
+ *
+ * Return: 0 with a reference to the page @f->pfn, to be installed only if
+ * kvm_vm2vm_fault_stale() says no under the backend's mmu_lock; -ENOENT if
+ * nothing approves the access: a hole; -EAGAIN to have the access tried again;
+ * -EINTR if a signal is pending.
+ */
+int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+		    gfn_t gfn, bool write, bool may_sleep,
+		    struct kvm_vm2vm_fault *f)
+{
+	struct vm2vm_link *link = slot->vm2vm.link;
+	struct vm2vm_domain *d = link->domain;
+	struct mm_struct *mm = NULL;
+	int idx, owner_idx, r = -ENOENT;
+	unsigned long hva;
+	struct kvm *owner;
+
+	f->domain_seq = atomic_long_read(&d->seq);
+	/*
+	 * The number first, then approval, memslot and page.  Pairs with the
+	 * barrier in vm2vm_revoke_end().
+	 */
+	smp_rmb();
+
+	idx = srcu_read_lock(&vm2vm_srcu);
+	owner = srcu_dereference(d->owner, &vm2vm_srcu);
+	if (owner && mmget_not_zero(owner->mm)) {
+		mm = owner->mm;
+		owner_idx = srcu_read_lock(&owner->srcu);
+		r = vm2vm_translate(link, owner, gfn, write, f, &hva);
+		srcu_read_unlock(&owner->srcu, owner_idx);
+	}
+	srcu_read_unlock(&vm2vm_srcu, idx);
+
+	if (r == -EAGAIN && may_sleep)
+		return vm2vm_bring_in(vcpu, mm, hva, write);
+
+	/* If this was the last user, the owner's exit is not for us to wait for. */
+	if (mm)
+		mmput_async(mm);
+	return r;
+}
+
+/*
+ * Whether the owner's MMU notifier invalidates @f->gfn, or has since the
+ * translation.  The owner's mmu_lock is not held, and need not be: what matters
+ * is an invalidation that has zapped the backend's translations already.  It
+ * wrote its mark before, and the backend's mmu_lock, which is held, orders that
+ * before these loads.  While it lasts the range can only grow.  Once it has
+ * ended the number has moved.
+ */
+static bool vm2vm_owner_invalidates(struct kvm *owner,
+				    const struct kvm_vm2vm_fault *f)
+{
+	if (READ_ONCE(owner->mmu_invalidate_in_progress) &&
+	    f->gfn >= READ_ONCE(owner->mmu_invalidate_range_start) &&
+	    f->gfn < READ_ONCE(owner->mmu_invalidate_range_end))
+		return true;
+
+	/* Pairs with the smp_wmb() in kvm_mmu_invalidate_end(). */
+	smp_rmb();
+	return READ_ONCE(owner->mmu_invalidate_seq) != f->owner_seq;
+}
+
+/**
+ * kvm_vm2vm_fault_stale - whether a translation may no longer be installed
+ * @slot: alias memslot that the translation was made for
+ * @f: result of kvm_vm2vm_fault()
+ *
+ * The caller holds the backend's mmu_lock and installs the translation before it
+ * drops it.
+ */
+bool kvm_vm2vm_fault_stale(const struct kvm_memory_slot *slot,
+			   const struct kvm_vm2vm_fault *f)
+{
+	struct vm2vm_domain *d = slot->vm2vm.link->domain;
+	struct kvm *owner;
+	bool stale;
+	int idx;
+
+	lockdep_assert_held(&slot->vm2vm.link->kvm->mmu_lock);
+
+	if (atomic_read(&d->revoking))
+		return true;
+	/* Pairs with the barrier in vm2vm_revoke_end(). */
+	smp_rmb();
+	if (atomic_long_read(&d->seq) != f->domain_seq)
+		return true;
+
+	idx = srcu_read_lock(&vm2vm_srcu);
+	owner = srcu_dereference(d->owner, &vm2vm_srcu);
+	stale = !owner || vm2vm_owner_invalidates(owner, f);
+	srcu_read_unlock(&vm2vm_srcu, idx);
+
+	return stale;
+}
