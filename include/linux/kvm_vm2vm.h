@@ -30,7 +30,7 @@ struct vm2vm_link;
  * @used: whether the VM ever had a domain or a link; set under kvm->slots_lock
  */
 struct kvm_vm2vm {
-	spinlock_t lock;
+	spinlock_t lock;	/* see above */
 	struct list_head domains;
 	unsigned int nr_domains;
 	struct vm2vm_link *updating;

@@ -30,31 +30,27 @@ static void vm2vm_domain_put(struct vm2vm_domain *d)
 	kref_put(&d->refs, vm2vm_domain_free);
 }
 
-/* Forget every approval.  Nothing of them is installed any more. */
+/* Forget every approval of a domain that has ended and that nobody looks at. */
 static void vm2vm_free_mappings(struct vm2vm_domain *d)
 {
 	MA_STATE(mas, &d->iovas, 0, 0);
 	struct vm2vm_mapping *m;
 
-	lockdep_assert_held(&d->lock);
-
-	write_lock(&d->gfn_lock);
+	mutex_lock(&d->lock);
 	d->gfns = RB_ROOT_CACHED;
-	write_unlock(&d->gfn_lock);
-
 	mas_for_each(&mas, m, ULONG_MAX) {
-		kfree_rcu(m, rcu);
+		kfree(m);
 		cond_resched();
 	}
 	__mt_destroy(&d->iovas);
 	d->nr_mappings = 0;
+	mutex_unlock(&d->lock);
 }
 
 /*
  * End a domain: revoke and forget all, and let go of the owner.  Called when the
  * last reference to the file descriptor is closed and when the owner goes away,
- * which may be at the same time.  Whoever then frees one of the two waits for
- * vm2vm_srcu first, also if it was the other who came here first.
+ * which may be at the same time; whoever returns from here may free the one.
  */
 static void vm2vm_domain_end(struct vm2vm_domain *d)
 {
@@ -62,22 +58,23 @@ static void vm2vm_domain_end(struct vm2vm_domain *d)
 
 	mutex_lock(&d->lock);
 	owner = rcu_dereference_protected(d->owner, lockdep_is_held(&d->lock));
-	if (!owner) {
-		mutex_unlock(&d->lock);
-		return;
+	if (owner) {
+		vm2vm_revoke_begin(d);
+		vm2vm_zap_iovas(d, 0, ULONG_MAX);
+		rcu_assign_pointer(d->owner, NULL);
+		vm2vm_revoke_end(d);
+
+		spin_lock(&owner->vm2vm.lock);
+		list_del_rcu(&d->owner_node);
+		owner->vm2vm.nr_domains--;
+		spin_unlock(&owner->vm2vm.lock);
 	}
-
-	vm2vm_revoke_begin(d);
-	vm2vm_zap_iovas(d, 0, ULONG_MAX);
-	rcu_assign_pointer(d->owner, NULL);
-	vm2vm_free_mappings(d);
-	vm2vm_revoke_end(d);
-
-	spin_lock(&owner->vm2vm.lock);
-	list_del_rcu(&d->owner_node);
-	owner->vm2vm.nr_domains--;
-	spin_unlock(&owner->vm2vm.lock);
 	mutex_unlock(&d->lock);
+
+	/* Faults, and the owner's invalidations, have let go of both. */
+	synchronize_srcu_expedited(&vm2vm_srcu);
+	if (owner)
+		vm2vm_free_mappings(d);
 }
 
 /*
@@ -116,14 +113,13 @@ static bool vm2vm_range_valid(u64 start, u64 size)
 
 static int vm2vm_insert(struct vm2vm_domain *d, struct vm2vm_mapping *m)
 {
-	unsigned long last = vm2vm_mapping_last(m);
+	MA_STATE(mas, &d->iovas, m->iova, vm2vm_mapping_last(m));
 	unsigned long index = m->iova;
-	MA_STATE(mas, &d->iovas, m->iova, last);
 	int r;
 
 	lockdep_assert_held(&d->lock);
 
-	if (mt_find(&d->iovas, &index, last))
+	if (mt_find(&d->iovas, &index, mas.last))
 		return -EEXIST;
 	if (d->nr_mappings >= KVM_VM2VM_MAX_MAPPINGS)
 		return -ENOSPC;
@@ -203,7 +199,7 @@ static u64 vm2vm_remove(struct vm2vm_domain *d, struct ma_state *mas,
 			unsigned long first, unsigned long last)
 {
 	MA_STATE(it, &d->iovas, first, first);
-	struct vm2vm_mapping *m;
+	struct vm2vm_mapping *m, *removed = NULL;
 	u64 size = 0;
 
 	mas_for_each(&it, m, last) {
@@ -212,26 +208,34 @@ static u64 vm2vm_remove(struct vm2vm_domain *d, struct ma_state *mas,
 		write_unlock(&d->gfn_lock);
 		size += (u64)(m->gfns.last - m->gfns.start + 1) << PAGE_SHIFT;
 		d->nr_mappings--;
-		kfree_rcu(m, rcu);
+		m->next = removed;
+		removed = m;
 		cond_resched();
 	}
 	mas_store_prealloc(mas, NULL);
+
+	/* Faults can no longer find them; some may have. */
+	while ((m = removed)) {
+		removed = m->next;
+		kfree_rcu(m, rcu);
+		cond_resched();
+	}
 	return size;
 }
 
 static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 {
-	unsigned long first = args->iova >> PAGE_SHIFT;
-	unsigned long last = first + (args->size >> PAGE_SHIFT) - 1;
-	MA_STATE(mas, &d->iovas, first, last);
+	MA_STATE(mas, &d->iovas, 0, 0);
+	unsigned long first, last, index;
 	struct vm2vm_mapping *m;
-	unsigned long index;
 	int r;
 
 	if (args->pad || args->flags ||
 	    !vm2vm_range_valid(args->iova, args->size))
 		return -EINVAL;
 
+	first = args->iova >> PAGE_SHIFT;
+	last = first + (args->size >> PAGE_SHIFT) - 1;
 	args->unmapped = 0;
 
 	mutex_lock(&d->lock);
@@ -252,6 +256,7 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	if (m && vm2vm_mapping_last(m) > last)
 		goto out;
 
+	mas_set_range(&mas, first, last);
 	r = mas_preallocate(&mas, NULL, GFP_KERNEL_ACCOUNT);
 	if (r)
 		goto out;
@@ -304,8 +309,6 @@ static int vm2vm_domain_release(struct inode *inode, struct file *file)
 	struct vm2vm_domain *d = file->private_data;
 
 	vm2vm_domain_end(d);
-	/* The owner's invalidations have let go of the domain. */
-	synchronize_srcu_expedited(&vm2vm_srcu);
 	vm2vm_domain_put(d);
 	return 0;
 }
@@ -328,7 +331,13 @@ static struct vm2vm_domain *vm2vm_domain_alloc(void)
 	kref_init(&d->refs);
 	mutex_init(&d->lock);
 	INIT_LIST_HEAD(&d->links);
-	mt_init_flags(&d->iovas, MT_FLAGS_USE_RCU | MT_FLAGS_LOCK_EXTERN);
+	/*
+	 * With MT_FLAGS_ALLOC_RANGE, although nothing is allocated from it: in
+	 * Linux 6.12 the destruction under RCU of a large tree without takes the
+	 * metadata of a node with 15 children for a sixteenth.
+	 */
+	mt_init_flags(&d->iovas, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_USE_RCU |
+				 MT_FLAGS_LOCK_EXTERN);
 	mt_set_external_lock(&d->iovas, &d->lock);
 	d->gfns = RB_ROOT_CACHED;
 	rwlock_init(&d->gfn_lock);
@@ -484,18 +493,18 @@ static int vm2vm_link_install(struct vm2vm_link *link, u32 slot)
 	int r;
 
 	mutex_lock(&kvm->slots_lock);
-	if (id_to_memslot(__kvm_memslots(kvm, 0), slot)) {
-		r = -EEXIST;
-		goto out;
-	}
 	r = vm2vm_link_add(link);
 	if (r)
 		goto out;
 
 	kvm->vm2vm.used = true;
-	kvm->vm2vm.updating = link;
-	r = __kvm_set_memory_region(kvm, &mem);
-	kvm->vm2vm.updating = NULL;
+	if (id_to_memslot(__kvm_memslots(kvm, 0), slot)) {
+		r = -EEXIST;
+	} else {
+		kvm->vm2vm.updating = link;
+		r = __kvm_set_memory_region(kvm, &mem);
+		kvm->vm2vm.updating = NULL;
+	}
 	if (r) {
 		vm2vm_link_remove(link);
 		synchronize_srcu_expedited(&vm2vm_srcu);
@@ -691,7 +700,10 @@ void kvm_vm2vm_destroy_vm(struct kvm *kvm)
 		}
 	}
 
-	/* Faults and revokers have let go of the VM and of its links. */
+	/*
+	 * Revokers have let go of the links, and of this VM: also if a domain
+	 * was ended by the close of its descriptor, perhaps just now.
+	 */
 	synchronize_srcu_expedited(&vm2vm_srcu);
 
 	kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, 0)) {

@@ -44,7 +44,7 @@
  */
 struct vm2vm_domain {
 	struct kref refs;
-	struct mutex lock;
+	struct mutex lock;	/* see above */
 	struct mm_struct *mm;
 	struct kvm __rcu *owner;
 	struct list_head owner_node;
@@ -64,12 +64,14 @@ struct vm2vm_domain {
  * @iova: page number of the first iova
  * @flags: KVM_VM2VM_MAP_READ, KVM_VM2VM_MAP_WRITE
  * @rcu: faults may look at a mapping that is being removed
+ * @next: of those that one call removes
  */
 struct vm2vm_mapping {
 	struct interval_tree_node gfns;
 	unsigned long iova;
 	u32 flags;
 	struct rcu_head rcu;
+	struct vm2vm_mapping *next;
 };
 
 /**

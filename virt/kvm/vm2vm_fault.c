@@ -158,6 +158,7 @@ static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
  */
 static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct mm_struct *mm,
 			  unsigned long hva, bool write)
+	__releases(&vcpu->kvm->srcu) __acquires(&vcpu->kvm->srcu)
 {
 	unsigned int flags = FOLL_INTERRUPTIBLE | FOLL_HONOR_NUMA_FAULT;
 	struct page *page;

@@ -57,74 +57,99 @@ void vm2vm_revoke_end(struct vm2vm_domain *d)
 	atomic_dec(&d->revoking);
 }
 
-/* A zap of parts of one link: one hold of the backend's mmu_lock, one flush. */
-struct vm2vm_zap {
-	struct vm2vm_link *link;
-	struct kvm_memory_slot *slot;
-	int srcu_idx;
-	bool locked;
-	bool flush;
+/**
+ * struct vm2vm_cursor - which parts of a link to zap
+ * @node: next mapping to look at, if the parts are given by the owner's gfns
+ * @first: first page of an iova, if there is no @node, or gfn
+ * @last: last page of an iova, or gfn
+ * @done: whether the iovas, which are one part, were handed out
+ */
+struct vm2vm_cursor {
+	struct interval_tree_node *node;
+	unsigned long first;
+	unsigned long last;
+	bool done;
 };
 
-/*
- * Returns false if the link has no memslot (not yet, or no more), that is, if
- * there is nothing to zap.  Its memslot cannot go until vm2vm_zap_end(), as the
- * backend's SRCU is held.  The link's backend cannot go as the caller holds
- * vm2vm_srcu, or is the backend.
- */
-static bool vm2vm_zap_begin(struct vm2vm_zap *z, struct vm2vm_link *link)
+/* Set @range to what @link shows of the iovas @first to @last, if anything. */
+static bool vm2vm_clip(const struct vm2vm_link *link, unsigned long first,
+		       unsigned long last, struct kvm_gfn_range *range)
 {
-	struct kvm *kvm = link->kvm;
+	first = max(first, link->iova);
+	last = min(last, link->iova + link->npages - 1);
+	if (first > last)
+		return false;
 
-	z->link = link;
-	z->locked = false;
-	z->flush = false;
-	z->srcu_idx = srcu_read_lock(&kvm->srcu);
-	z->slot = gfn_to_memslot(kvm, link->base_gfn);
-	if (z->slot && z->slot->vm2vm.link == link)
-		return true;
-
-	srcu_read_unlock(&kvm->srcu, z->srcu_idx);
-	return false;
+	range->start = link->base_gfn + first - link->iova;
+	range->end = link->base_gfn + last - link->iova + 1;
+	return true;
 }
 
-/* Zap what the link shows of the iovas @first to @last. */
-static void vm2vm_zap_range(struct vm2vm_zap *z, unsigned long first,
-			    unsigned long last, bool may_block)
+/* Set @range to the next part of @link. */
+static bool vm2vm_next(struct vm2vm_cursor *c, const struct vm2vm_link *link,
+		       struct kvm_gfn_range *range)
 {
-	struct vm2vm_link *link = z->link;
-	unsigned long link_last = link->iova + link->npages - 1;
+	struct interval_tree_node *node;
+	struct vm2vm_mapping *m;
+	unsigned long lo, hi;
+
+	while ((node = c->node)) {
+		c->node = interval_tree_iter_next(node, c->first, c->last);
+		c->done = true;
+		m = container_of(node, struct vm2vm_mapping, gfns);
+		lo = max(node->start, c->first) - node->start;
+		hi = min(node->last, c->last) - node->start;
+		if (vm2vm_clip(link, m->iova + lo, m->iova + hi, range))
+			return true;
+	}
+	if (c->done)
+		return false;
+	c->done = true;
+	return vm2vm_clip(link, c->first, c->last, range);
+}
+
+/*
+ * Zap the parts of a link, with one hold of the backend's mmu_lock and one
+ * flush.  The backend cannot go as the caller holds vm2vm_srcu, or is the
+ * backend; its memslots do not change as its SRCU is held.  A link without a
+ * memslot, not yet or no more, has nothing to zap.
+ */
+static void vm2vm_zap_parts(struct vm2vm_link *link, struct vm2vm_cursor *c,
+			    bool may_block)
+{
 	struct kvm_gfn_range range = {
-		.slot = z->slot,
 		.attr_filter = KVM_FILTER_SHARED,
 		.may_block = may_block,
 	};
+	struct kvm *kvm = link->kvm;
+	bool flush = false;
+	int idx;
 
-	if (first > link_last || last < link->iova)
-		return;
+	idx = srcu_read_lock(&kvm->srcu);
+	range.slot = gfn_to_memslot(kvm, link->base_gfn);
+	if (!range.slot || range.slot->vm2vm.link != link ||
+	    !vm2vm_next(c, link, &range))
+		goto out;
 
-	range.start = link->base_gfn + max(first, link->iova) - link->iova;
-	range.end = link->base_gfn + min(last, link_last) - link->iova + 1;
-
-	if (!z->locked) {
-		z->locked = true;
-		KVM_MMU_LOCK(link->kvm);
-		kvm_mmu_invalidate_begin(link->kvm);
-	}
-	z->flush |= kvm_mmu_unmap_gfn_range(link->kvm, &range);
+	KVM_MMU_LOCK(kvm);
+	kvm_mmu_invalidate_begin(kvm);
+	do {
+		flush |= kvm_mmu_unmap_gfn_range(kvm, &range);
+	} while (vm2vm_next(c, link, &range));
+	if (flush)
+		kvm_flush_remote_tlbs(kvm);
+	kvm_mmu_invalidate_end(kvm);
+	KVM_MMU_UNLOCK(kvm);
+out:
+	srcu_read_unlock(&kvm->srcu, idx);
 }
 
-static void vm2vm_zap_end(struct vm2vm_zap *z)
+/* Zap a whole link.  Called by its backend, which cannot go meanwhile. */
+void vm2vm_zap_link(struct vm2vm_link *link)
 {
-	struct kvm *kvm = z->link->kvm;
+	struct vm2vm_cursor c = { .last = ULONG_MAX };
 
-	if (z->locked) {
-		if (z->flush)
-			kvm_flush_remote_tlbs(kvm);
-		kvm_mmu_invalidate_end(kvm);
-		KVM_MMU_UNLOCK(kvm);
-	}
-	srcu_read_unlock(&kvm->srcu, z->srcu_idx);
+	vm2vm_zap_parts(link, &c, true);
 }
 
 /*
@@ -135,52 +160,16 @@ void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		     unsigned long last)
 {
 	struct vm2vm_link *link;
-	struct vm2vm_zap z;
 	int idx;
 
 	idx = srcu_read_lock(&vm2vm_srcu);
 	list_for_each_entry_srcu(link, &d->links, node,
 				 srcu_read_lock_held(&vm2vm_srcu)) {
-		if (!vm2vm_zap_begin(&z, link))
-			continue;
-		vm2vm_zap_range(&z, first, last, true);
-		vm2vm_zap_end(&z);
+		struct vm2vm_cursor c = { .first = first, .last = last };
+
+		vm2vm_zap_parts(link, &c, true);
 	}
 	srcu_read_unlock(&vm2vm_srcu, idx);
-}
-
-/* Zap a whole link.  Called by its backend, which cannot go meanwhile. */
-void vm2vm_zap_link(struct vm2vm_link *link)
-{
-	struct vm2vm_zap z;
-
-	if (!vm2vm_zap_begin(&z, link))
-		return;
-	vm2vm_zap_range(&z, link->iova, link->iova + link->npages - 1, true);
-	vm2vm_zap_end(&z);
-}
-
-static void vm2vm_zap_link_gfns(struct vm2vm_domain *d, struct vm2vm_link *link,
-				gfn_t start, gfn_t last)
-{
-	struct interval_tree_node *node;
-	struct vm2vm_mapping *m;
-	struct vm2vm_zap z;
-	gfn_t lo, hi;
-
-	lockdep_assert_held_read(&d->gfn_lock);
-
-	if (!vm2vm_zap_begin(&z, link))
-		return;
-
-	for (node = interval_tree_iter_first(&d->gfns, start, last); node;
-	     node = interval_tree_iter_next(node, start, last)) {
-		m = container_of(node, struct vm2vm_mapping, gfns);
-		lo = max_t(gfn_t, node->start, start) - node->start;
-		hi = min_t(gfn_t, node->last, last) - node->start;
-		vm2vm_zap_range(&z, m->iova + lo, m->iova + hi, false);
-	}
-	vm2vm_zap_end(&z);
 }
 
 /*
@@ -190,6 +179,7 @@ static void vm2vm_zap_link_gfns(struct vm2vm_domain *d, struct vm2vm_link *link,
 static void vm2vm_zap_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 			   bool may_block)
 {
+	struct interval_tree_node *node;
 	struct vm2vm_link *link;
 	gfn_t end;
 
@@ -199,10 +189,16 @@ static void vm2vm_zap_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 		end = min_t(gfn_t, last, start + VM2VM_REVOKE_BATCH - 1);
 
 		read_lock(&d->gfn_lock);
-		if (interval_tree_iter_first(&d->gfns, start, end)) {
-			list_for_each_entry_srcu(link, &d->links, node,
-						 srcu_read_lock_held(&vm2vm_srcu))
-				vm2vm_zap_link_gfns(d, link, start, end);
+		node = interval_tree_iter_first(&d->gfns, start, end);
+		list_for_each_entry_srcu(link, &d->links, node,
+					 srcu_read_lock_held(&vm2vm_srcu)) {
+			struct vm2vm_cursor c = {
+				.node = node, .first = start, .last = end,
+			};
+
+			if (!node)
+				break;
+			vm2vm_zap_parts(link, &c, false);
 		}
 		read_unlock(&d->gfn_lock);
 

@@ -662,7 +662,13 @@ TEST_F_TIMEOUT(abi, link_limit, 600)
 	struct kvm_vm *vm = e->backend;
 	int d, n, r = 0;
 
-	/* The fixture has made one. */
+	/* A link that was not made does not count, */
+	fails(e, "over memory", EEXIST, __vm2vm_link(vm, e->domain, SLOT_NEW, MEM, FREE, PG, 0));
+	fails(e, "slot in use", EEXIST, __vm2vm_link(vm, e->domain, SLOT_MEM, NEW, FREE, PG, 0));
+	fails(e, "beyond any address width", EINVAL,
+	      __vm2vm_link(vm, e->domain, SLOT_NEW, 1ull << 52, FREE, PG, 0));
+
+	/* and the fixture has made one. */
 	for (n = 0; n < KVM_VM2VM_MAX_LINKS; n++) {
 		r = __vm2vm_link(vm, e->domain, SLOT_MANY + n, NEW + n * PG, FREE, PG, 0);
 		if (r)

@@ -82,9 +82,12 @@ static int peer_kill(struct peer *p)
 
 static void __printf(1, 2) __noreturn die(const char *fmt, ...)
 {
+	bool owner_ended = false;
 	va_list ap;
 
-	if (owner.pid)
+	if (owner.pid && waitpid(owner.pid, NULL, WNOHANG) == owner.pid)
+		owner_ended = true;
+	else if (owner.pid)
 		peer_kill(&owner);
 	if (backend.pid)
 		peer_kill(&backend);
@@ -94,7 +97,8 @@ static void __printf(1, 2) __noreturn die(const char *fmt, ...)
 	va_start(ap, fmt);
 	vprintf(fmt, ap);
 	va_end(ap);
-	printf("\n");
+	/* Likely why: its end makes a hole of all that the backend looks at. */
+	printf("%s\n", owner_ended ? "; the owner had ended before" : "");
 	exit(1);
 }
 

@@ -7,7 +7,6 @@
 #define SELFTEST_KVM_VM2VM_DEMO_HUGE_H
 
 #include <stdio.h>
-#include <linux/mman.h>
 #include <sys/mman.h>
 
 #include "test_util.h"
@@ -61,8 +60,7 @@ static inline bool demo_try_thp(void)
 static inline bool demo_try_hugetlb(void)
 {
 	void *mem = mmap(NULL, DEMO_HUGE_SIZE, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB,
-			 -1, 0);
+			 vm_mem_backing_src_alias(demo_huge_source)->flag, -1, 0);
 
 	if (mem == MAP_FAILED)
 		return false;

@@ -191,9 +191,6 @@ static void trial_end(struct spin *s, uint64_t *page, uint64_t expect,
 	WRITE_ONCE(page[WORD_READ], OLD);
 }
 
-#define for_each_trial(i, self)						\
-	for (i = 0; i < (self)->trials; i++)
-
 TEST_F_TIMEOUT(revoke, unmap, 600)
 {
 	unsigned int i;
@@ -201,7 +198,7 @@ TEST_F_TIMEOUT(revoke, unmap, 600)
 	self->domain = vm2vm_create_domain(self->owner);
 	vm2vm_link(self->backend, self->domain, PEER_SLOT, PEER_WINDOW,
 		   PEER_IOVA, 4096, 0);
-	for_each_trial(i, self) {
+	for (i = 0; i < self->trials; i++) {
 		vm2vm_map(self->domain, PEER_IOVA, PEER_OWNER_GPA, 4096,
 			  VM2VM_RW);
 		trial_begin(self->spin, self->page[0]);
@@ -216,7 +213,7 @@ TEST_F_TIMEOUT(revoke, unlink, 600)
 
 	self->domain = vm2vm_create_domain(self->owner);
 	vm2vm_map(self->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
-	for_each_trial(i, self) {
+	for (i = 0; i < self->trials; i++) {
 		vm2vm_link(self->backend, self->domain, PEER_SLOT, PEER_WINDOW,
 			   PEER_IOVA, 4096, 0);
 		trial_begin(self->spin, self->page[0]);
@@ -230,7 +227,7 @@ TEST_F_TIMEOUT(revoke, close, 600)
 	unsigned int i;
 	int domain;
 
-	for_each_trial(i, self) {
+	for (i = 0; i < self->trials; i++) {
 		domain = vm2vm_create_domain(self->owner);
 		vm2vm_map(domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
 		vm2vm_link(self->backend, domain, PEER_SLOT, PEER_WINDOW,
@@ -251,7 +248,7 @@ TEST_F_TIMEOUT(revoke, mmu_notifier, 600)
 	vm2vm_map(self->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
 	vm2vm_link(self->backend, self->domain, PEER_SLOT, PEER_WINDOW,
 		   PEER_IOVA, 4096, 0);
-	for_each_trial(i, self) {
+	for (i = 0; i < self->trials; i++) {
 		trial_begin(self->spin, self->page[now]);
 		WRITE_ONCE(self->page[!now][WORD_READ], NEW);
 		map_page(self->memfd, !now, self->mem);
@@ -269,7 +266,7 @@ TEST_F_TIMEOUT(revoke, munmap, 600)
 	vm2vm_map(self->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
 	vm2vm_link(self->backend, self->domain, PEER_SLOT, PEER_WINDOW,
 		   PEER_IOVA, 4096, 0);
-	for_each_trial(i, self) {
+	for (i = 0; i < self->trials; i++) {
 		trial_begin(self->spin, self->page[0]);
 		TEST_ASSERT(!munmap(self->mem, 4096), "munmap");
 		trial_end(self->spin, self->page[0], HOLE, i);
@@ -285,7 +282,7 @@ TEST_F_TIMEOUT(revoke, memslot_delete, 600)
 	vm2vm_map(self->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
 	vm2vm_link(self->backend, self->domain, PEER_SLOT, PEER_WINDOW,
 		   PEER_IOVA, 4096, 0);
-	for_each_trial(i, self) {
+	for (i = 0; i < self->trials; i++) {
 		trial_begin(self->spin, self->page[0]);
 		vm_set_user_memory_region(self->owner, 0, 0, PEER_OWNER_GPA, 0,
 					  self->mem);
@@ -304,7 +301,7 @@ TEST_F_TIMEOUT(revoke, memslot_move, 600)
 	vm2vm_map(self->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
 	vm2vm_link(self->backend, self->domain, PEER_SLOT, PEER_WINDOW,
 		   PEER_IOVA, 4096, 0);
-	for_each_trial(i, self) {
+	for (i = 0; i < self->trials; i++) {
 		trial_begin(self->spin, self->page[0]);
 		vm_set_user_memory_region(self->owner, 0, 0, there, 4096,
 					  self->mem);
@@ -379,7 +376,7 @@ TEST_F_TIMEOUT(revoke, owner_killed, 900)
 	unsigned int i;
 	pid_t pid;
 
-	for_each_trial(i, self) {
+	for (i = 0; i < self->trials; i++) {
 		pid = start_owner(self->memfd, &domain);
 		vm2vm_link(self->backend, domain, PEER_SLOT, PEER_WINDOW,
 			   PEER_IOVA, 4096, 0);
@@ -403,7 +400,7 @@ TEST_F_TIMEOUT(revoke, unmap_races_fault, 600)
 	self->domain = vm2vm_create_domain(self->owner);
 	vm2vm_link(self->backend, self->domain, PEER_SLOT, PEER_WINDOW,
 		   PEER_IOVA, 4096, 0);
-	for_each_trial(i, self) {
+	for (i = 0; i < self->trials; i++) {
 		vm2vm_map(self->domain, PEER_IOVA, PEER_OWNER_GPA, 4096,
 			  VM2VM_RW);
 		if (i % 4)

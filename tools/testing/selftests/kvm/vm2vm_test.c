@@ -234,6 +234,37 @@ TEST_F(vm2vm, many_iovas)
 	EXPECT_EQ(0, p->mmio);
 }
 
+/*
+ * As many mappings as a few hundred MiB take page by page: a tree of four levels,
+ * removed by one call, and by the end of the domain.
+ */
+TEST_F(vm2vm, many_mappings)
+{
+	struct peer *p = &self->p;
+	const uint64_t count = 70000;
+	uint64_t i;
+
+	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA,
+		   count * 4096, 0);
+	peer_map_window(p, PEER_WINDOW + (count - 1) * 4096, 4096);
+
+	for (i = 0; i < count; i++)
+		vm2vm_map(p->domain, PEER_IOVA + i * 4096,
+			  PEER_OWNER_GPA + i % PAGES * 4096, 4096, VM2VM_RW);
+	EXPECT_EQ(VALUE + (count - 1) % PAGES,
+		  peer_read(p, (count - 1) * 4096));
+	EXPECT_EQ(0, p->mmio);
+	EXPECT_EQ(count * 4096, vm2vm_unmap(p->domain, 0, -4096ull));
+	peer_read(p, (count - 1) * 4096);
+	EXPECT_EQ(1, p->mmio);
+
+	for (i = 0; i < count; i++)
+		vm2vm_map(p->domain, PEER_IOVA + i * 4096, PEER_OWNER_GPA, 4096,
+			  VM2VM_RW);
+	EXPECT_EQ(VALUE, peer_read(p, (count - 1) * 4096));
+	EXPECT_EQ(1, p->mmio);
+}
+
 /* A link that begins and ends in the middle of a mapping. */
 TEST_F(vm2vm, part_of_mapping)
 {
@@ -558,7 +589,7 @@ TEST_F(vm2vm_huge, owner_has_small_pages)
 /* An owner that never answers its page faults. */
 struct stalled {
 	struct peer *p;
-	volatile int state;	/* 1: in KVM_RUN, 2: out of it */
+	int state;	/* 1: in KVM_RUN, 2: out of it */
 	int err;
 };
 
@@ -570,9 +601,9 @@ static void *stalled_vcpu(void *arg)
 {
 	struct stalled *s = arg;
 
-	s->state = 1;
+	WRITE_ONCE(s->state, 1);
 	s->err = __vcpu_run(s->p->vcpu) ? errno : 0;
-	s->state = 2;
+	WRITE_ONCE(s->state, 2);
 	return NULL;
 }
 
@@ -606,14 +637,14 @@ TEST_F(vm2vm, stalled_owner)
 	pthread_create(&thread, NULL, stalled_vcpu, &s);
 	pfd = (struct pollfd) { .fd = uffd, .events = POLLIN };
 	ASSERT_EQ(1, poll(&pfd, 1, 20000));
-	EXPECT_EQ(1, s.state);
+	EXPECT_EQ(1, READ_ONCE(s.state));
 
 	/* The backend's memslots can be changed meanwhile, and the owner's. */
 	mem = peer_mmap(4096, 0);
 	vm_set_user_memory_region(p->backend, 50, 0, 2 * PEER_WINDOW, 4096, mem);
 	vm_set_user_memory_region(p->backend, 50, 0, 2 * PEER_WINDOW, 0, mem);
 	vm_set_user_memory_region(p->owner, 50, 0, 2 * PEER_WINDOW, 4096, mem);
-	EXPECT_EQ(1, s.state);
+	EXPECT_EQ(1, READ_ONCE(s.state));
 
 	/* A signal interrupts it. */
 	pthread_kill(thread, SIGUSR1);

@@ -1,0 +1,60 @@
+# vm2vm: one KVM guest reaches another guest's approved pages.
+#
+#   make                          Linux 6.12 with our files, built, and our selftests
+#   make run CMD='...'            run a command in the lab; LAB=amd KERNEL=base|debug
+#   make shell                    a root shell in the lab; Ctrl-a x quits
+#   make demo                     the demonstration
+#   make check                    everything that is tested; FORCE=1: nothing from the cache
+#   make mutants [MUTANT=name]    does the suite notice a broken kernel?
+#   make nconfig-check            with the feature off, KVM comes out as without us
+#   make hooks-check              each file is reached by one hook
+#   make lint                     checkpatch, W=1, sparse
+#   make clean
+#
+# What is built goes to $(BUILD).
+
+BUILD ?= build
+override BUILD := $(abspath $(BUILD))
+export BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT
+
+image = $(BUILD)/base/arch/x86/boot/bzImage
+DEMO_ARGS ?= --file $(image)
+
+.PHONY: all tree base debug selftests run shell demo check mutants nconfig-check hooks-check lint clean
+.NOTPARALLEL:
+
+all: base selftests
+
+tree:
+	@lab/deps.sh
+	@lab/tree.sh
+base: tree
+	@lab/kernel.sh base
+debug: tree
+	@lab/kernel.sh debug
+selftests: tree
+	@lab/selftests.sh
+
+# $(value) and the quotes: CMD reaches the shell in the lab as it was written
+quoted = '$(subst ','\'',$(value CMD))'
+run: $(if $(filter debug,$(KERNEL)),debug,base) selftests
+	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd] [KERNEL=base|debug]" >&2; exit 2; }
+	@CMD=$(quoted) lab/run.sh
+shell: $(if $(filter debug,$(KERNEL)),debug,base) selftests
+	@CMD= lab/run.sh
+demo: base selftests
+	@KERNEL=base CMD='$(BUILD)/selftests/vm2vm_demo $(DEMO_ARGS)' lab/run.sh
+
+check: base debug selftests
+	@lab/check.sh
+mutants: base selftests
+	@lab/mutants.sh
+nconfig-check: tree
+	@lab/nconfig.sh
+hooks-check: tree
+	@lab/hooks.py
+lint: base
+	@lab/lint.sh
+
+clean:
+	rm -rf $(BUILD)
