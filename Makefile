@@ -15,10 +15,9 @@
 
 BUILD ?= build
 override BUILD := $(abspath $(BUILD))
-export BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT
+export DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT
 
-image = $(BUILD)/base/arch/x86/boot/bzImage
-DEMO_ARGS ?= --file $(image)
+DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 
 .PHONY: all tree base debug selftests run shell demo check mutants nconfig-check hooks-check lint clean
 .NOTPARALLEL:

@@ -57,7 +57,7 @@ def hooks(path):
                 found.append((f, text))
         return found
     if suffix == ".h":
-        # a hook may include it, once; otherwise the files of ours do
+        # files of ours include it, or else one hook
         what = re.compile(r'\s*#\s*include\s+["<]([^">]*)[">]')
         found, users = [], []
         for f, text in [(f, t) for _, f, t in added]:
@@ -70,7 +70,7 @@ def hooks(path):
                     m = what.match(text)
                     if m and os.path.basename(m[1]) == name:
                         users.append((f, text))
-        return found[:1] or users[:1]
+        return users[:1] or found
     return [("", "not code")]
 
 

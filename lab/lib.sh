@@ -1,5 +1,5 @@
 # Sourced by every script here: where things are, and how to speak.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 set -eu -o pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)

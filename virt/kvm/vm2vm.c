@@ -61,7 +61,9 @@ static void vm2vm_domain_end(struct vm2vm_domain *d)
 	if (owner) {
 		vm2vm_revoke_begin(d);
 		vm2vm_zap_iovas(d, 0, ULONG_MAX);
+		spin_lock(&d->links_lock);
 		rcu_assign_pointer(d->owner, NULL);
+		spin_unlock(&d->links_lock);
 		vm2vm_revoke_end(d);
 
 		spin_lock(&owner->vm2vm.lock);
@@ -331,6 +333,7 @@ static struct vm2vm_domain *vm2vm_domain_alloc(void)
 	kref_init(&d->refs);
 	mutex_init(&d->lock);
 	INIT_LIST_HEAD(&d->links);
+	spin_lock_init(&d->links_lock);
 	/*
 	 * With MT_FLAGS_ALLOC_RANGE, although nothing is allocated from it: in
 	 * Linux 6.12 the destruction under RCU of a large tree without takes the
@@ -426,10 +429,10 @@ static void vm2vm_link_remove(struct vm2vm_link *link)
 {
 	struct vm2vm_domain *d = link->domain;
 
-	mutex_lock(&d->lock);
+	spin_lock(&d->links_lock);
 	list_del_rcu(&link->node);
 	d->nr_links--;
-	mutex_unlock(&d->lock);
+	spin_unlock(&d->links_lock);
 }
 
 /* Free a link that was removed, after waiting for vm2vm_srcu. */
@@ -445,8 +448,9 @@ static int vm2vm_link_add(struct vm2vm_link *link)
 	struct kvm *owner;
 	int r = 0;
 
-	mutex_lock(&d->lock);
-	owner = rcu_dereference_protected(d->owner, lockdep_is_held(&d->lock));
+	spin_lock(&d->links_lock);
+	owner = rcu_dereference_protected(d->owner,
+					  lockdep_is_held(&d->links_lock));
 	if (!owner) {
 		r = -ENODEV;
 	} else if (owner == link->kvm) {
@@ -457,7 +461,7 @@ static int vm2vm_link_add(struct vm2vm_link *link)
 		d->nr_links++;
 		list_add_tail_rcu(&link->node, &d->links);
 	}
-	mutex_unlock(&d->lock);
+	spin_unlock(&d->links_lock);
 	return r;
 }
 
@@ -618,7 +622,7 @@ int kvm_vm2vm_check_slot(struct kvm *kvm, const struct kvm_memory_slot *old,
 
 	if (old && old->vm2vm.link != kvm->vm2vm.updating)
 		return -EINVAL;
-	if ((mem->flags & KVM_MEM_LOG_DIRTY_PAGES) &&
+	if (mem->memory_size && (mem->flags & KVM_MEM_LOG_DIRTY_PAGES) &&
 	    !list_empty(&kvm->vm2vm.domains))
 		return -EBUSY;
 	return 0;

@@ -12,14 +12,15 @@
 /**
  * struct vm2vm_domain - an owner's I/O address space for one peer
  * @refs: the file descriptor's and each link's
- * @lock: serializes MAP, UNMAP, the links' coming and going, and the end of the
- *	  owner or of the descriptor
+ * @lock: serializes MAP, UNMAP, and the end of the owner or of the descriptor.
+ *	  The owner may hold it for long; a backend never takes it
  * @mm: the owner's, compared with the callers'; with an mmgrab() reference
- * @owner: NULL once the domain has ended; written under @lock, readers hold
- *	   vm2vm_srcu, which a VM waits for before it goes away.  No reference:
- *	   a domain keeps no VM alive
+ * @owner: NULL once the domain has ended; written under @lock and @links_lock,
+ *	   readers hold one of them or vm2vm_srcu, which a VM waits for before it
+ *	   goes away.  No reference: a domain keeps no VM alive
  * @owner_node: in the owner's list of domains
- * @links: struct vm2vm_link; written under @lock, readers hold vm2vm_srcu
+ * @links_lock: protects @links for writers and @nr_links; a leaf lock
+ * @links: struct vm2vm_link; readers hold vm2vm_srcu
  * @nr_links: length of @links
  * @nr_mappings: number of mappings
  * @iovas: page number of the iova -> struct vm2vm_mapping; written under @lock,
@@ -31,12 +32,11 @@
  *
  * Lock order, outermost first:
  *
- *	kvm->slots_lock (of a backend that links or unlinks, of an owner)
- *	  domain->lock
- *	    vm2vm_srcu (read)
- *	      kvm->srcu (read)
- *	        domain->gfn_lock
- *	          kvm->mmu_lock (of a backend)
+ *	kvm->slots_lock (of an owner), domain->lock
+ *	  vm2vm_srcu (read)
+ *	    kvm->srcu (read)
+ *	      domain->gfn_lock
+ *	        kvm->mmu_lock (of a backend)
  *
  * No two mmu_locks are ever held together: A may link B while B links A.  An
  * owner's mmu_lock is never taken here.  Invalidations by the owner's MMU
@@ -48,6 +48,7 @@ struct vm2vm_domain {
 	struct mm_struct *mm;
 	struct kvm __rcu *owner;
 	struct list_head owner_node;
+	spinlock_t links_lock;	/* see above */
 	struct list_head links;
 	unsigned int nr_links;
 	unsigned int nr_mappings;

@@ -14,9 +14,14 @@
  *
  * Rules for every call below:
  *
- *  - Addresses and sizes are in bytes and are multiples of 4096.
+ *  - Addresses and sizes are in bytes and are multiples of 4096.  The end of a
+ *    range, address + size, is below 2^64: the last page cannot be in one.
  *  - Unknown flags and padding that is not zero give -EINVAL.
  *  - A call that fails changes nothing.
+ *  - Of several things that are wrong the first counts: memory that cannot be
+ *    read (EFAULT), a field (EINVAL), the kind of VM (EOPNOTSUPP), the
+ *    descriptor (EBADF, EINVAL), the caller (EPERM), the owner's end (ENODEV),
+ *    and then the state of things, in no particular order.
  *
  * What an errno means, the same for every call:
  *
@@ -36,7 +41,8 @@
  *  ENOENT	there is no such thing: memslot, or owner memory at the gpa
  *  ENOMEM	no memory
  *  ENOSPC	one of the limits KVM_VM2VM_MAX_* is reached
- *  ENOTTY	the ioctl is not known, or not for this kind of descriptor
+ *  ENOTTY	the ioctl is not known, or not for this kind of descriptor (on
+ *		/dev/kvm and on a vCPU it is EINVAL, as for every ioctl there)
  *  EOPNOTSUPP	the kind of VM or memory cannot be shared (private memory)
  *  EPERM	the caller is not the owner
  */
@@ -76,7 +82,8 @@
  *
  * The domain does not keep the owner alive.  It ends, and with it every
  * approval in it, when the last reference to the descriptor is closed or when
- * the owner VM or its process ends; links to it then show holes.
+ * the owner VM or its process ends; links to it then show holes.  A VM ends when
+ * the last of its file descriptors is closed, those of its vCPUs included.
  *
  * While a VM has a domain, its memslots cannot log dirty pages.
  *
@@ -97,7 +104,7 @@ struct kvm_vm2vm_create_domain {
  * struct kvm_vm2vm_map - argument of KVM_VM2VM_MAP
  * @iova: first bus address; source: the owner's IOMMU (or its choice)
  * @gpa: first guest-physical address of the owner that @iova translates to
- * @size: bytes, not 0; neither range may wrap
+ * @size: bytes, not 0
  * @flags: KVM_VM2VM_MAP_READ, or KVM_VM2VM_MAP_READ | KVM_VM2VM_MAP_WRITE
  * @pad: must be 0
  *
@@ -121,7 +128,7 @@ struct kvm_vm2vm_map {
 /**
  * struct kvm_vm2vm_unmap - argument of KVM_VM2VM_UNMAP
  * @iova: first bus address
- * @size: bytes, not 0; the range may not wrap
+ * @size: bytes, not 0
  * @flags: must be 0
  * @pad: must be 0
  * @unmapped: out: the bytes of the mappings that were removed; 0 if there was
@@ -130,8 +137,8 @@ struct kvm_vm2vm_map {
  * KVM_VM2VM_UNMAP, on a domain's file descriptor, removes every mapping in the
  * range.  When it returns, no CPU can reach the pages through any link.
  *
- * Errors: EFAULT, EINVAL (also if the range cuts a mapping in two), ENODEV,
- * ENOMEM, EPERM.
+ * Errors: EFAULT (also if @unmapped cannot be written), EINVAL (also if the range
+ * cuts a mapping in two), ENODEV, ENOMEM, EPERM.
  */
 struct kvm_vm2vm_unmap {
 	__u64 iova;
@@ -151,7 +158,7 @@ struct kvm_vm2vm_unmap {
  *	  not in use, in address space 0
  * @gpa: first guest-physical address of the window
  * @iova: first bus address that the window shows
- * @size: bytes, not 0; neither range may wrap
+ * @size: bytes, not 0
  * @flags: 0 or KVM_VM2VM_LINK_READONLY
  * @pad: must be 0
  * @reserved: must be 0
@@ -181,7 +188,7 @@ struct kvm_vm2vm_link {
 
 /**
  * struct kvm_vm2vm_unlink - argument of KVM_VM2VM_UNLINK
- * @slot: number of an alias memslot
+ * @slot: number of an alias memslot, in address space 0
  * @flags: must be 0
  *
  * KVM_VM2VM_UNLINK, on a VM's file descriptor, removes an alias memslot.

@@ -238,10 +238,10 @@ TEST_F(vm2vm, many_iovas)
  * As many mappings as a few hundred MiB take page by page: a tree of four levels,
  * removed by one call, and by the end of the domain.
  */
-TEST_F(vm2vm, many_mappings)
+TEST_F_TIMEOUT(vm2vm, many_mappings, 300)
 {
 	struct peer *p = &self->p;
-	const uint64_t count = 70000;
+	const uint64_t count = 40000;
 	uint64_t i;
 
 	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA,

@@ -1,0 +1,97 @@
+#!/bin/bash
+# check.sh: run the steps below in order and count what passed.
+#
+# A step that speaks TAP counts as its results, another one as one. What passed
+# is remembered by the contents of all that went in; FORCE=1 forgets it.
+# STEPS='regex' runs only the steps whose name matches.
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT"
+
+programs=$(cd "$SELFTESTS" && find . -maxdepth 1 -name 'vm2vm_*_test' -o -maxdepth 1 -name vm2vm_test | sed 's|^\./||' | sort)
+# Of Linux: what the hooks touch must work as before
+linux_programs="set_memory_region_test coalesced_io_test pre_fault_memory_test"
+
+# name | where it runs (host, base, debug) | command
+steps() {
+	local p
+	echo "hooks | host | lab/hooks.py"
+	echo "nconfig | host | lab/nconfig.sh"
+	echo "lint | host | lab/lint.sh"
+	echo "lab | host | lab/selfcheck.sh"
+	for p in $programs; do echo "base $p | base | $SELFTESTS/$p"; done
+	for p in $linux_programs; do echo "base linux $p | base | $SELFTESTS/$(basename "$p")"; done
+	for p in $programs; do echo "debug $p | debug | $SELFTESTS/$p"; done
+	echo "base demo | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
+}
+
+# inputs WHERE COMMAND: a hash of everything that a step depends on
+inputs() {
+	{
+		echo "$1 $2"
+		case $1 in
+		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
+			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort ;;
+		*) (cd "$BUILD/$1" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko)
+			sha256sum lab/run.sh lab/init "${2%% *}" ;;
+		esac
+	} | sha256sum | cut -c1-32
+}
+
+passed=0 failed=0 skipped=0
+mkdir -p "$BUILD/passed"
+
+# count LOG STATUS: add a step's results up, show the bad ones, set $line
+count() {
+	local p f s
+	p=$(grep -aEc '^ok [0-9]+' "$1" || true)
+	f=$(grep -aEc '^not ok [0-9]+' "$1" || true)
+	s=$(grep -aEc '^ok [0-9]+.*# SKIP' "$1" || true)
+	p=$((p - s))
+	case $2 in
+	0) [ $((p + f + s)) -gt 0 ] || p=1 ;;
+	4) [ $((p + f + s)) -gt 0 ] || s=1 ;;
+	*) [ "$f" -gt 0 ] && [ "$2" -lt 124 ] || f=$((f + 1)) ;;	# it died, or the kernel complained
+	esac
+	grep -aE '^not ok [0-9]+' "$1" | sed 's/^/    /' || true
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	line="$p passed, $f failed"
+	[ "$s" = 0 ] || line="$line, $s skipped"
+}
+
+while IFS='|' read -r name where command; do
+	name=${name% } where=${where// /} command=${command# }
+	[[ $name =~ ${STEPS:-.} ]] || continue
+	log=$LOGS/check-${name// /-}.log
+	key=$(inputs "$where" "$command")
+	start=$SECONDS
+	if [ -z "${FORCE:-}" ] && [ -f "$log" ] && [ "$(cat "$BUILD/passed/${name// /-}" 2>/dev/null)" = "$key" ]; then
+		count "$log" 0
+		say "$name: $line (cached)"
+		continue
+	fi
+	rm -f "$BUILD/passed/${name// /-}"
+	say "$name: ..."
+	status=0
+	if [ "$where" = host ]; then
+		$command >"$log" 2>&1 </dev/null || status=$?
+	else
+		KERNEL=$where CMD=$command TIMEOUT=${TIMEOUT:-1800} LOG=$LOGS/console-${name// /-}.log \
+			lab/run.sh >"$log" 2>&1 || status=$?
+	fi
+	before=$failed
+	count "$log" "$status"
+	say "$name: $line ($((SECONDS - start)) s)"
+	if [ "$failed" != "$before" ]; then
+		tail -n 30 "$log" | sed 's/^/    /'
+		echo "    all of it: $log (exit status $status)"
+	else
+		echo "$key" >"$BUILD/passed/${name// /-}"
+	fi
+done < <(steps)
+
+if [ "$skipped" = 0 ]; then
+	echo "$passed passed, $failed failed"
+else
+	echo "$passed passed, $failed failed, $skipped skipped"
+fi
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,47 @@
+#!/bin/bash
+# lint.sh: checkpatch --strict, gcc W=1 and sparse on our files; no complaint passes.
+. "$(dirname "$0")/lib.sh"
+bad=0
+cd "$ROOT"
+
+# New files here have no MAINTAINERS entry. On stderr is the noise of an optional
+# helper (spdxcheck), which wants a whole repository of Linux.
+checkpatch() {
+	perl "$LINUX/scripts/checkpatch.pl" --root="$LINUX" --strict --terse --quiet --no-summary \
+		--ignore FILE_PATH_CHANGES "$@" 2>"$LOGS/checkpatch.stderr" || bad=1
+}
+say "lint: checkpatch"
+code=$(our_files | grep '\.[ch]$\|Kconfig')
+# shellcheck disable=SC2086
+[ -z "$code" ] || checkpatch --file $code
+# shellcheck disable=SC2046
+[ -z "$(our_patches)" ] || checkpatch $(our_patches)
+
+say "lint: W=1 and sparse"
+lock
+out=$BUILD/lint
+mkdir -p "$out"
+if ! cmp -s "$BUILD/base/.config" "$out/.config.base"; then
+	cp "$BUILD/base/.config" "$out/.config"
+	quietly lint make -s -j"$JOBS" -C "$LINUX" O="$out" olddefconfig prepare
+	cp "$BUILD/base/.config" "$out/.config.base"
+fi
+# The common part of KVM is built from the architecture's directory
+objects=$(our_files | sed -n 's|^virt/\(.*\)\.c$|arch/x86/kvm/../../../virt/\1.o|p; s|^\(arch/.*\)\.c$|\1.o|p')
+for o in $objects; do rm -f "$out/$o"; done
+if [ -n "$objects" ]; then
+	# shellcheck disable=SC2086
+	make -s -j"$JOBS" -C "$LINUX" O="$out" W=1 C=1 $objects >"$LOGS/lint.log" 2>&1 </dev/null || bad=1
+	if [ -s "$LOGS/lint.log" ]; then
+		cat "$LOGS/lint.log"
+		bad=1
+	fi
+fi
+for o in $objects; do [ -f "$out/$o" ] || { echo "lint: $o was not built"; bad=1; }; done
+
+if command -v shellcheck >/dev/null; then
+	say "lint: shellcheck"
+	shellcheck -x -P SCRIPTDIR -e SC1091 lab/*.sh lab/init .ci/run || bad=1
+fi
+if [ "$bad" = 0 ]; then say "lint: no complaints"; fi
+exit $bad
