@@ -37,9 +37,8 @@ objects plain >"$work/plain.list"
 objects ours >"$work/ours.list"
 if ! diff "$work/plain.list" "$work/ours.list" >&2; then die "not the same objects"; fi
 
-# The first lines name the file; a trailing number tells apart static variables
-# of one name, and counts declarations.
-disassemble() { objdump -d -r --no-show-raw-insn "$1" | tail -n +4 | sed -E 's/(\.|__key\.)[0-9]+(\+|-|$)/\1N\2/'; }
+# The first lines name the file.
+disassemble() { objdump -d -r --no-show-raw-insn "$1" | tail -n +4; }
 same=0 bad=0
 while read -r o; do
 	if diff <(disassemble "$work/plain/$o") <(disassemble "$work/ours/$o") >"$work/diff"; then

@@ -37,6 +37,7 @@ struct spin {
 	uint64_t count;		/* passes of the loop */
 	uint64_t last;		/* what was read last */
 	uint64_t seen;		/* how often the canary was read */
+	uint64_t readonly;	/* the guest does not write */
 	uint64_t stop;
 };
 
@@ -48,7 +49,8 @@ static void spin_guest(void)
 	uint64_t val;
 
 	while (!READ_ONCE(spin.stop)) {
-		WRITE_ONCE(page[WORD_WRITE], spin.count);
+		if (!READ_ONCE(spin.readonly))
+			WRITE_ONCE(page[WORD_WRITE], spin.count);
 		val = READ_ONCE(page[WORD_READ]);
 		if (val == CANARY)
 			spin.seen++;
@@ -271,6 +273,29 @@ TEST_F_TIMEOUT(revoke, munmap, 600)
 		TEST_ASSERT(!munmap(self->mem, 4096), "munmap");
 		trial_end(self->spin, self->page[0], HOLE, i);
 		map_page(self->memfd, 0, self->mem);
+	}
+}
+
+/*
+ * The owner's process writes to a page of its own that is still the file's, and
+ * gets a copy of it; the backend is to follow.
+ */
+TEST_F_TIMEOUT(revoke, copy_on_write, 600)
+{
+	uint64_t *mem = self->mem;
+	unsigned int i;
+
+	WRITE_ONCE(self->spin->readonly, 1);
+	self->domain = vm2vm_create_domain(self->owner);
+	vm2vm_map(self->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
+	vm2vm_link(self->backend, self->domain, PEER_SLOT, PEER_WINDOW,
+		   PEER_IOVA, 4096, 0);
+	for (i = 0; i < self->trials; i++) {
+		TEST_ASSERT(mmap(mem, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+				 MAP_FIXED, self->memfd, 0) == mem, "mmap");
+		trial_begin(self->spin, self->page[0]);
+		WRITE_ONCE(mem[2], i);
+		trial_end(self->spin, self->page[0], OLD, i);
 	}
 }
 
