@@ -19,8 +19,7 @@ intel) echo "run.sh: LAB=intel is not there yet: it comes with the Intel part" >
 *) echo "run.sh: no LAB named '$LAB': there is amd" >&2; exit 2 ;;
 esac
 case $KERNEL in
-base) mem=4G ;;
-debug) mem=6G ;;
+base | debug) ;;
 *) echo "run.sh: no KERNEL named '$KERNEL': there are base and debug" >&2; exit 2 ;;
 esac
 image=$BUILD/$KERNEL/arch/x86/boot/bzImage
@@ -47,7 +46,10 @@ append="root=rootfs rootfstype=9p rootflags=trans=virtio,version=9p2000.L,msize=
 append="$append console=ttyS0 loglevel=6 lpj=10000000 nokaslr panic=-1 panic_on_warn=1 oops=panic"
 if [ "$KERNEL" = debug ]; then
 	append="$append sysctl.kernel.hung_task_panic=1 softlockup_panic=1 page_owner=on"
+	append="$append watchdog_thresh=60 workqueue.watchdog_thresh=120"
 fi
+# The emulated CPUs share real ones with others: slow is not stuck
+append="$append rcupdate.rcu_cpu_stall_timeout=120 pci=noacpi"
 append="$append init=$ROOT/lab/init LAB_DIR=$dir LAB_SHARES=$shares"
 
 if [ -n "${COUNT:-}" ]; then
@@ -57,7 +59,7 @@ else
 	accel="-accel tcg,thread=multi"
 fi
 # shellcheck disable=SC2206,SC2054
-qemu=(qemu-system-x86_64 $accel -cpu EPYC,+svm,+npt -smp "$SMP" -m "${MEM:-$mem}"
+qemu=(qemu-system-x86_64 $accel -cpu EPYC,+svm,+npt -smp "$SMP" -m "${MEM:-4G}"
 	-nodefaults -no-user-config -display none -no-reboot -kernel "$image"
 	-virtfs "local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap"
 	"${virtfs[@]}")
