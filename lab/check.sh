@@ -7,9 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 
-programs=$(cd "$SELFTESTS" && find . -maxdepth 1 -name 'vm2vm_*_test' -o -maxdepth 1 -name vm2vm_test | sed 's|^\./||' | sort)
-# Of Linux: what the hooks touch must work as before
-linux_programs="set_memory_region_test coalesced_io_test pre_fault_memory_test"
+programs=$(cd "$SELFTESTS" && find . -name 'vm2vm_*test' | sed 's|^\./||' | sort)
 
 # name | where it runs (host, base, debug) | command
 steps() {
@@ -19,7 +17,7 @@ steps() {
 	echo "lint | host | lab/lint.sh"
 	echo "lab | host | lab/selfcheck.sh"
 	for p in $programs; do echo "base $p | base | $SELFTESTS/$p"; done
-	for p in $linux_programs; do echo "base linux $p | base | $SELFTESTS/$(basename "$p")"; done
+	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
 	# All its checks make the debug kernel slow: fewer trials of what is repeated
 	for p in $programs; do echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-50} $SELFTESTS/$p"; done
 	echo "base demo | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DIRS = ("virt", "arch", "include", "tools/testing/selftests")
 
-listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard", "--", *DIRS],
+listed = subprocess.run(["git", "-C", ROOT, "-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard", "--", *DIRS],
                         check=True, capture_output=True, text=True).stdout.split()
 ours = sorted({f for f in listed if (ROOT / f).is_file()})
 

@@ -51,6 +51,12 @@ stamp=$(cd "$LINUX" && xargs -r stat -c '%n %s %Y' <"$BUILD/tree.placed" | sha25
 if [ "$(cat "$out/built.key" 2>/dev/null)" = "$key $stamp" ]; then exit 0; fi
 say "$name: building the kernel"
 rm -f "$out/built.key"
+# A sign of life; its sleep must not keep the lock or our output open
+touch "$out/started"
+while sleep 60 >/dev/null 2>&1 9>&-; do
+	say "$name: $(find "$out" -name '*.o' -newer "$out/started" | wc -l) objects compiled"
+done 9>&- &
+trap 'kill %1 2>/dev/null' EXIT
 quietly "$name" kmake -j"$JOBS" bzImage modules
 echo "$key $stamp" >"$out/built.key"
 say "$name: built"
