@@ -16,11 +16,10 @@
 
 BUILD ?= build
 override BUILD := $(abspath $(BUILD))
+DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 # Of Linux's own: what the hooks touch must work as before
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
 export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT
-
-DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 
 .PHONY: all tree base debug selftests run shell demo check mutants nconfig-check hooks-check lint clean
 .NOTPARALLEL:
