@@ -104,6 +104,7 @@ static void *map_page(int memfd, unsigned int page, void *where)
 FIXTURE_SETUP(revoke)
 {
 	const char *trials = getenv("VM2VM_TRIALS");
+	struct userspace_mem_region *ram;
 	unsigned int i;
 
 	self->trials = trials ? atoi(trials) : 1000;
@@ -121,6 +122,10 @@ FIXTURE_SETUP(revoke)
 
 	self->backend = vm_create_with_one_vcpu(&self->vcpu, spin_guest);
 	virt_map(self->backend, PEER_WINDOW, PEER_WINDOW, 1);
+	/* As VMMs do: a fork is not to make the VM's memory copy-on-write. */
+	ram = memslot2region(self->backend, 0);
+	TEST_ASSERT(!madvise(ram->mmap_start, ram->mmap_size, MADV_DONTFORK),
+		    "MADV_DONTFORK: %s", strerror(errno));
 	self->spin = addr_gva2hva(self->backend, (uintptr_t)&spin);
 	pthread_create(&self->thread, NULL, spin_vcpu, self->vcpu);
 }
