@@ -209,6 +209,7 @@ TEST_F(vm2vm, many_iovas)
 {
 	struct peer *p = &self->p;
 	unsigned int i;
+	void *keep;
 
 	for (i = 0; i < 16; i++)
 		vm2vm_map(p->domain, PEER_IOVA + i * 4096, PEER_OWNER_GPA, 4096,
@@ -225,7 +226,13 @@ TEST_F(vm2vm, many_iovas)
 	}
 	EXPECT_EQ(0, p->mmio);
 
-	/* The owner's memory changes: all sixteen see it. */
+	/*
+	 * The owner's memory changes: all sixteen see it.  The old page stays in
+	 * use, so that the new one is another.
+	 */
+	keep = peer_mmap(4096, 0);
+	TEST_ASSERT(mremap(p->mem, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   keep) == keep, "mremap");
 	TEST_ASSERT(mmap(p->mem, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE |
 			 MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p->mem, "mmap");
 	*peer_word(p, 0) = 7;
