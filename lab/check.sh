@@ -31,7 +31,7 @@ inputs() {
 		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
 			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort ;;
 		*) (cd "$BUILD/$1" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko)
-			sha256sum lab/run.sh lab/init
+			sha256sum lab/run.sh lab/qemu.sh lab/init
 			for w in $2; do [ ! -f "$w" ] || sha256sum "$w"; done ;;
 		esac
 	} | sha256sum | cut -c1-32

@@ -1,0 +1,43 @@
+# Sourced by lab/run.sh: the AMD lab. QEMU emulates SVM with nested paging, and
+# the machine runs on the build machine's own root file system.
+# shellcheck shell=bash disable=SC2154,SC2034
+
+shares=$ROOT
+case $BUILD/ in "$ROOT"/*) ;; *) shares=$shares:$BUILD ;; esac
+
+machine() {
+	local accel s virtfs=()
+
+	for s in ${shares//:/ }; do
+		virtfs+=(-virtfs "local,path=$s,mount_tag=share$((${#virtfs[@]} / 2)),security_model=none,multidevs=remap")
+	done
+	if [ -n "${COUNT:-}" ]; then
+		accel="-accel tcg,thread=single -icount shift=0,sleep=off -rtc clock=vm"
+		SMP=1
+	else
+		accel="-accel tcg,thread=multi"
+	fi
+	append="$append root=rootfs rootfstype=9p rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose ro"
+	append="$append pci=noacpi init=$ROOT/lab/init LAB_SHARES=$shares"
+	# shellcheck disable=SC2206,SC2054
+	qemu=(qemu-system-x86_64 $accel -cpu EPYC,+svm,+npt -smp "$SMP" -m "${MEM:-4G}"
+		-nodefaults -no-user-config -display none -no-reboot -kernel "$image" -append "$append"
+		-virtfs "local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap"
+		"${virtfs[@]}")
+	printf "OUT=\$(echo /dev/vport*p1) STATUS=\$(echo /dev/vport*p2)\n" >>"$dir/env"
+}
+
+machine_shell() {
+	echo "lab: a root shell; Ctrl-a x quits" >&2
+	"${qemu[@]}" -serial mon:stdio 2>"$dir/emulator"
+}
+
+# The command's output goes to ours, its exit status to $dir/status
+machine_run() {
+	timeout --foreground -k 5 "$TIMEOUT" "${qemu[@]}" \
+		-chardev file,id=console,path="$console" -serial chardev:console \
+		-device virtio-serial-pci \
+		-chardev file,id=out,path=/proc/self/fd/1 -device virtserialport,nr=1,chardev=out \
+		-chardev file,id=status,path="$dir/status" -device virtserialport,nr=2,chardev=status \
+		</dev/null 2>"$dir/emulator" | cat
+}
