@@ -3,7 +3,8 @@
 . "$(dirname "$0")/lib.sh"
 
 packages="linux-source-6.12 build-essential flex bison bc libelf-dev libssl-dev xz-utils cpio kmod git
-	python3 perl rsync sparse qemu-system-x86"
+	python3 perl rsync sparse qemu-system-x86
+	bochs bochsbios vgabios bochs-sdl isolinux syslinux-common xorriso"
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 

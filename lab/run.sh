@@ -2,11 +2,11 @@
 # run.sh: boot the lab, run $CMD in it, print its output and exit as it does.
 #
 #   CMD      for sh -c, as root, in the checkout; empty: a shell on the console
-#   LAB      amd (QEMU emulates SVM with nested paging)
+#   LAB      amd (QEMU emulates SVM with nested paging), or intel (Bochs, VMX with EPT)
 #   KERNEL   base or debug
 #   MODULES  a build directory whose KVM modules to load instead of KERNEL's own
 #   TIMEOUT  seconds until it counts as hung          SMP, MEM  the machine
-#   COUNT=1  one TSC tick is one instruction: for counting, not for speed
+#   COUNT=1  one TSC tick is one instruction: for counting, not for speed (amd)
 #   LOG      where the kernel's console goes
 #
 # A hang, a panic, or any report of the kernel gives exit status 125.
@@ -14,9 +14,8 @@
 CMD=${CMD-} LAB=${LAB:-amd} KERNEL=${KERNEL:-base} TIMEOUT=${TIMEOUT:-900} SMP=${SMP:-2}
 
 case $LAB in
-amd) ;;
-intel) echo "run.sh: LAB=intel is not there yet: it comes with the Intel part" >&2; exit 2 ;;
-*) echo "run.sh: no LAB named '$LAB': there is amd" >&2; exit 2 ;;
+amd | intel) ;;
+*) echo "run.sh: no LAB named '$LAB': there are amd and intel" >&2; exit 2 ;;
 esac
 case $KERNEL in
 base | debug) ;;
@@ -35,7 +34,7 @@ trap 'exit 130' INT TERM
 console=${LOG:-$LOGS/console-$KERNEL.log}
 
 # lpj: on a busy machine the kernel fails to measure it. Warnings have level 4.
-append="console=ttyS0 loglevel=6 lpj=10000000 nokaslr panic=-1 panic_on_warn=1 oops=panic"
+append="console=ttyS0,115200 loglevel=6 lpj=10000000 nokaslr panic=-1 panic_on_warn=1 oops=panic"
 if [ "$KERNEL" = debug ]; then
 	append="$append sysctl.kernel.hung_task_panic=1 softlockup_panic=1 page_owner=on"
 	append="$append watchdog_thresh=60 workqueue.watchdog_thresh=120"
@@ -51,6 +50,7 @@ printf '%s' "$CMD" >"$dir/cmd"
 # The machine: adds to $append and to what lab/init reads, and can be run
 case $LAB in
 amd) . "$ROOT/lab/qemu.sh" ;;
+intel) . "$ROOT/lab/bochs.sh" ;;
 esac
 machine
 if [ -n "$interactive" ]; then

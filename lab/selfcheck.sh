@@ -18,7 +18,7 @@ expect() {
 }
 
 echo "TAP version 13"
-echo "1..5"
+echo "1..9"
 unset KERNEL LAB TIMEOUT COUNT MODULES
 # shellcheck disable=SC2016
 expect output-and-status 7 "hello ab" 'x=ab; echo "hello $x"; [ -e /dev/kvm ] && exit 7'
@@ -26,4 +26,12 @@ expect read-only-root 1 "Read-only file system" 'touch /etc/lab'
 expect panic 125 "Kernel panic" 'echo c >/proc/sysrq-trigger; sleep 60'
 expect report 125 "the kernel reported: WARNING: of this test" 'echo "WARNING: of this test" >/dev/kmsg'
 TIMEOUT=20 expect hang 125 "nothing came back for 20 s" 'sleep 60'
+
+# Bochs takes longer to start than this
+export LAB=intel
+# shellcheck disable=SC2016
+expect intel-output-and-status 7 "hello ab" 'x=ab; echo "hello $x"; [ -e /dev/kvm ] && exit 7'
+expect intel-panic 125 "Kernel panic" 'echo c >/proc/sysrq-trigger; sleep 60'
+expect intel-report 125 "the kernel reported: WARNING: of this test" 'echo "WARNING: of this test" >/dev/kmsg'
+TIMEOUT=5 expect intel-hang 125 "nothing came back for 5 s" 'sleep 60'
 exit $bad

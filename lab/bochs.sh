@@ -1,0 +1,116 @@
+# Sourced by lab/run.sh: the Intel lab. Bochs emulates VMX with EPT, instruction
+# by instruction, and a PC around it. It shares no directory with the build
+# machine: what runs in it comes along as an initramfs, on a CD.
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153
+
+# Bochs' clock counts instructions: so many are a second in there. As many as it
+# executes in a second of the build machine, about; and HZ is 250.
+IPS=50000000
+
+# What a command may use besides the programs and files that it names
+tools="bash sh env stat cat cp mv rm ln ls mkdir mktemp touch chmod dd head tail cut sort uniq wc
+	tr seq tee date sleep timeout sync true false test printf echo id nproc sha256sum cmp stty
+	dmesg mount umount mountpoint setsid insmod rmmod lsmod taskset mkswap swapon swapoff
+	grep sed awk find xargs uname"
+
+# The files that go along: tools, selftests, modules, PID 1, and what $CMD names
+contents() {
+	local w
+
+	# shellcheck disable=SC2086
+	type -P $tools
+	# shellcheck disable=SC2086
+	printf '%s\n' "$ROOT/lab/init" "$dir/env" "$dir/cmd" $modules
+	find "$SELFTESTS" -maxdepth 1 -type f -executable
+	# Whatever could be a word in it: too many do no harm
+	tr -cs '[:alnum:]/._+-' '\n' <"$dir/cmd" | sort -u | while read -r w; do
+		case $w in
+		-*) ;;
+		/*) echo "$w" ;;
+		*/*) echo "$ROOT/$w" ;;
+		*) type -P "$w" || true ;;
+		esac
+	done
+}
+
+make_initramfs() {
+	local root=$dir/root d
+	local -a files libraries
+
+	mkdir -p "$root"/{dev,proc,sys,tmp,var/tmp,run,root,usr/{bin,sbin,lib,lib32,lib64,libx32}}
+	# As on the build machine, where they may be links into /usr
+	for d in bin sbin lib lib32 lib64 libx32; do
+		if [ -L "/$d" ]; then ln -s "usr/$d" "$root/$d"; fi
+	done
+	mapfile -t files < <(contents | sort -u | xargs -d '\n' realpath -s -- | while read -r f; do [ ! -f "$f" ] || echo "$f"; done)
+	# Those that are not programs, and static ones, make ldd complain
+	mapfile -t libraries < <(ldd "${files[@]}" 2>/dev/null | sed -nE 's|^[[:space:]](.* => )?(/[^ ]*) \(0x.*|\2|p' | sort -u)
+	cp -L --parents "${files[@]}" "${libraries[@]}" "$root"
+	(
+		cd "$root" || exit
+		# Not modules, which need their symbols; scripts make strip complain
+		find . -type f -perm -100 -exec strip {} + 2>/dev/null || true
+		find . | cpio -o -H newc --quiet
+	)
+	rm -rf "$root"
+}
+
+machine() {
+	local cd=$dir/cd/isolinux mem
+
+	# The second and third serial line
+	printf 'OUT=/dev/ttyS1 STATUS=/dev/ttyS2\n' >>"$dir/env"
+	mem=$(($(numfmt --from=iec "${MEM:-1G}") >> 20))
+
+	# Of AVX-512's state, Bochs and Linux have different sizes in mind. The CPU
+	# says that its clock runs at 3.5 GHz, but Bochs has it run at IPS. And to
+	# reboot is to end: with a triple fault.
+	append="$append clearcpuid=avx512f tsc_early_khz=$((IPS / 1000)) reboot=t"
+	append="$append rdinit=$ROOT/lab/init initrd=initramfs"
+
+	mkdir -p "$cd"
+	make_initramfs >"$cd/initramfs"
+	cp "$image" "$cd/linux"
+	cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$cd/"
+	printf 'default linux\nprompt 0\nlabel linux\n kernel linux\n append %s\n' "$append" >"$cd/isolinux.cfg"
+	quietly bochs-cd xorriso -as mkisofs -quiet -o "$dir/cd.iso" -b isolinux/isolinux.bin \
+		-c isolinux/boot.cat -no-emul-boot -boot-load-size 4 -boot-info-table "$dir/cd"
+	rm -rf "$dir/cd"
+
+	# Cores of one processor, as Linux does not understand Bochs' CPUID of more
+	cat >"$dir/bochsrc" <<-END
+		config_interface: textconfig
+		display_library: sdl2
+		plugin_ctrl: serial=1, unmapped=1, biosdev=1
+		cpu: model=corei7_skylake_x, count=1:$SMP:1, quantum=32, ips=$IPS, reset_on_triple_fault=0
+		memory: guest=$mem, host=$mem
+		romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
+		vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+		ata0-master: type=cdrom, path=$dir/cd.iso, status=inserted
+		boot: cdrom
+		speaker: enabled=0
+		sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
+		com2: enabled=1, mode=file, dev=/proc/self/fd/3
+		com3: enabled=1, mode=file, dev=$dir/status
+		clock: sync=none
+		log: $dir/bochs.log
+		panic: action=fatal
+		error: action=ignore
+		info: action=ignore
+	END
+	# Debian's Bochs has a debugger, which waits to be told
+	echo c >"$dir/continue"
+	bochs=(env SDL_VIDEODRIVER=dummy bochs-bin -q -f "$dir/bochsrc" -rc "$dir/continue")
+}
+
+machine_shell() {
+	echo "lab: a root shell; exit ends it" >&2
+	echo "com1: enabled=1, mode=term, dev=$(tty)" >>"$dir/bochsrc"
+	"${bochs[@]}" >"$dir/emulator" 2>&1
+}
+
+# The command's output goes to ours, its exit status to $dir/status
+machine_run() {
+	echo "com1: enabled=1, mode=file, dev=$console" >>"$dir/bochsrc"
+	timeout --foreground -k 5 "$TIMEOUT" "${bochs[@]}" 3>&1 </dev/null >"$dir/emulator" 2>&1 | cat
+}
