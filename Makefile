@@ -6,6 +6,7 @@
 #   make shell                    a root shell in the lab; Ctrl-a x quits
 #   make demo                     the demonstration
 #   make check                    everything that is tested; FORCE=1: nothing from the cache
+#   make bench                    what it costs, in instructions
 #   make mutants [MUTANT=name]    does the suite notice a broken kernel?
 #   make nconfig-check            with the feature off, KVM comes out as without us
 #   make hooks-check              each file is reached by one hook
@@ -21,7 +22,7 @@ DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
 export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT
 
-.PHONY: all tree base debug selftests run shell demo check mutants nconfig-check hooks-check lint clean
+.PHONY: all tree base debug selftests run shell demo check bench mutants nconfig-check hooks-check lint clean
 .NOTPARALLEL:
 
 all: base selftests
@@ -48,6 +49,8 @@ demo: base selftests
 
 check: base debug selftests
 	@lab/check.sh
+bench: base selftests
+	@lab/bench.sh
 mutants: base selftests
 	@lab/mutants.sh
 nconfig-check: tree

@@ -20,6 +20,7 @@ steps() {
 	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
 	# All its checks make the debug kernel slow: fewer trials of what is repeated
 	for p in $programs; do echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-50} $SELFTESTS/$p"; done
+	echo "bench | host | lab/bench.sh"
 	echo "base demo | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
 }
 
