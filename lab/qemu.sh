@@ -6,7 +6,7 @@ shares=$ROOT
 case $BUILD/ in "$ROOT"/*) ;; *) shares=$shares:$BUILD ;; esac
 
 machine() {
-	local accel s virtfs=()
+	local accel mem s virtfs=()
 
 	for s in ${shares//:/ }; do
 		virtfs+=(-virtfs "local,path=$s,mount_tag=share$((${#virtfs[@]} / 2)),security_model=none,multidevs=remap")
@@ -17,10 +17,15 @@ machine() {
 	else
 		accel="-accel tcg,thread=multi"
 	fi
+	# Two NUMA nodes, for pages to move between; all CPUs are in the first
+	mem=$(numfmt --from=iec "${MEM:-4G}")
 	append="$append root=rootfs rootfstype=9p rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose ro"
 	append="$append pci=noacpi init=$ROOT/lab/init LAB_SHARES=$shares"
 	# shellcheck disable=SC2206,SC2054
 	qemu=(qemu-system-x86_64 $accel -cpu EPYC,+svm,+npt -smp "$SMP" -m "${MEM:-4G}"
+		-object "memory-backend-ram,id=near,size=$((mem / 4 * 3))"
+		-object "memory-backend-ram,id=far,size=$((mem / 4))"
+		-numa "node,memdev=near,cpus=0-$((SMP - 1))" -numa node,memdev=far
 		-nodefaults -no-user-config -display none -no-reboot -kernel "$image" -append "$append"
 		-virtfs "local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap"
 		"${virtfs[@]}")
