@@ -48,6 +48,7 @@ static void spin_guest(void)
 	uint64_t *page = (uint64_t *)PEER_WINDOW;
 	uint64_t val;
 
+	peer_guest_interruptible();
 	while (!READ_ONCE(spin.stop)) {
 		if (!READ_ONCE(spin.readonly))
 			WRITE_ONCE(page[WORD_WRITE], spin.count);
