@@ -68,7 +68,7 @@ struct spin {
 	uint64_t exit_reason;
 };
 
-enum kind { ANON, MEMFD, THP, HUGETLB, NR_KINDS };
+enum memory { ANON, MEMFD, THP, HUGETLB, NR_KINDS };
 
 static const char * const kind_names[NR_KINDS] = { "anon", "memfd", "thp", "hugetlb" };
 
@@ -81,7 +81,7 @@ static const char * const kind_names[NR_KINDS] = { "anon", "memfd", "thp", "huge
  * @alias: a second mapping of the file, or NULL
  */
 struct region {
-	enum kind kind;
+	enum memory kind;
 	bool private;
 	int fd;
 	void *mem;
@@ -137,7 +137,7 @@ struct event;
 
 struct cell {
 	const struct event *event;
-	enum kind kind;
+	enum memory kind;
 	bool spinning;		/* else the vCPU is outside of its guest */
 	uint64_t trial;
 	struct shared *shared;
@@ -173,6 +173,7 @@ static void spin_guest(void)
 	uint64_t val, only, forbidden;
 	uint64_t *page;
 
+	peer_guest_interruptible();
 	while (!READ_ONCE(s->stop)) {
 		if (READ_ONCE(s->pause))
 			GUEST_SYNC(0);
@@ -281,8 +282,9 @@ static inline void print_cell(struct cell *c)
 {
 	struct spin *s = c->s;
 
-	printf("# trial %lu; the guest: pass %lu, read last 0x%lx, %s, %lu accesses to holes, last exit %s\n",
-	       c->trial, s->count, s->last, s->paused ? "outside" : "inside", s->mmio,
+	printf("# trial %lu; the guest: pass %lu, read last 0x%lx, %s\n", c->trial, s->count,
+	       s->last, s->paused ? "outside" : "inside");
+	printf("# %lu accesses to holes, last exit %s\n", s->mmio,
 	       exit_reason_str(s->exit_reason));
 	printf("# forbidden 0x%lx, only 0x%lx, the event returned in pass %lu\n", s->forbidden,
 	       s->only, c->returned);

@@ -31,7 +31,7 @@ enum expect {
  * @reader: the guest does not write before the event
  * @keeps: the contents are the same after the event: the guest must not see
  *	   anything else on the way
- * @same: the kinds of memory whose page stays the owner's
+ * @same: the kinds of memory whose page stays the owner's, and its contents
  * @small: the kinds that have no huge pages here although they could
  * @own_owner: each trial has an owner in another process
  * @own_backend: each trial has a backend in another process

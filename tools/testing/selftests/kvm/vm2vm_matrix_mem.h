@@ -24,11 +24,10 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
-#define PAGEMAP_PFN	((1ull << 55) - 1)
-#define PAGEMAP_SWAPPED	(1ull << 62)
-#define PAGEMAP_PRESENT	(1ull << 63)
+#define PAGEMAP_PFN	(BIT_ULL(55) - 1)
+#define PAGEMAP_PRESENT	BIT_ULL(63)
 /* Bits of /proc/kpageflags */
-#define PAGE_COMPOUND	(1ull << 15 | 1ull << 16)
+#define PAGE_COMPOUND	(BIT_ULL(15) | BIT_ULL(16))
 
 #define NR_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 #define HUGEPAGES	16	/* the owner's, copies, and what is yet to be freed */
@@ -116,7 +115,7 @@ static inline void region_map(struct region *r, void *where)
 	reserve(stage, MATRIX_SIZE);
 }
 
-static inline void region_create(struct region *r, enum kind kind, bool private)
+static inline void region_create(struct region *r, enum memory kind, bool private)
 {
 	*r = (struct region) { .kind = kind, .private = private, .fd = -1 };
 	if (kind == MEMFD || kind == HUGETLB) {

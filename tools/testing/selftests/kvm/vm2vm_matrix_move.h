@@ -220,13 +220,15 @@ static void fire_ksm_guest(struct cell *c)
 
 static void verify_ksm(struct cell *c)
 {
+	uint64_t *page;
 	int i;
 
-	for (i = 0; i < 2; i++)
-		CHECK(c, c->sharers[i][WORD_READ] == VAL_OLD(c->trial) &&
-			 !c->sharers[i][WORD_WRITE],
-		      "another sharer's page has changed: 0x%lx 0x%lx",
-		      c->sharers[i][WORD_READ], c->sharers[i][WORD_WRITE]);
+	for (i = 0; i < 2; i++) {
+		page = c->sharers[i];
+		CHECK(c, page[WORD_READ] == VAL_OLD(c->trial) && !page[WORD_WRITE],
+		      "another sharer's page has changed: 0x%lx 0x%lx", page[WORD_READ],
+		      page[WORD_WRITE]);
+	}
 	CHECK(c, pfn_of(0, c->sharers[0]) != pfn_of(0, page_of(c)), "still merged");
 }
 
@@ -258,15 +260,17 @@ static void fire_migrate(struct cell *c)
 	c->old.huge = c->kind == THP || c->kind == HUGETLB;
 }
 
-static long swapped_out(void)
+/* How often something was written to the swap. */
+static long swapped_out(struct cell *c)
 {
-	char line[64];
-	FILE *f = fopen("/proc/vmstat", "re");
+	char path[64];
 	long n = -1;
+	FILE *f;
 
-	TEST_ASSERT(f, "/proc/vmstat: %s", strerror(errno));
-	while (n < 0 && fgets(line, sizeof(line), f))
-		sscanf(line, "pswpout %ld", &n);
+	snprintf(path, sizeof(path), "/sys/block/zram%d/stat", c->shared->zram);
+	f = fopen(path, "re");
+	TEST_ASSERT(f && fscanf(f, "%*d %*d %*d %*d %ld", &n) == 1, "%s: %s", path,
+		    strerror(errno));
 	fclose(f);
 	return n;
 }
@@ -330,7 +334,7 @@ static void finish_swap(struct cell *c)
  */
 static bool page_swapped(struct cell *c, long before)
 {
-	if (swapped_out() <= before)
+	if (swapped_out(c) <= before)
 		return false;
 	return c->spinning ? page_moved(c) : !pfn_of(0, page_of(c));
 }
@@ -344,7 +348,7 @@ static int page_out(struct cell *c)
 
 static void fire_swap(struct cell *c)
 {
-	long before = swapped_out();
+	long before = swapped_out(c);
 
 	INSIST(c, page_out(c), page_swapped(c, before),
 	       "the page is not swapped out");
