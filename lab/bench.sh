@@ -69,6 +69,7 @@ limit link_bytes_512g -16384 16384 "memory of a link of 512 GiB beyond a memslot
 row memslot_bytes_512g "" "memory of a memslot of 512 GiB"
 limit lookup_ratio 0.5 4 "first touch of a page among 1,000,000 mappings / among 1,000"
 row bytes_per_mapping "" "memory, at 1,000,000 mappings of a page each"
+row bytes_charged_per_mapping "" "how much of it the memory cgroup was charged"
 limit idle_ratio 0.9 1.01 "a fault in a VM without vm2vm / on KVM without the series"
 limit exits_per_million 0 0 "exits of 1,000,000 accesses after the first touch"
 row irq_exits_per_million "" "the same, for the host's own interrupts"
