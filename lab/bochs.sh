@@ -58,9 +58,15 @@ machine() {
 }
 
 machine_shell() {
-	echo "lab: a root shell; exit ends it" >&2
-	echo "com1: enabled=1, mode=term, dev=$(tty)" >>"$dir/bochsrc"
-	"${bochs[@]}" >"$dir/emulator" 2>&1
+	local tty settings
+
+	tty=$(tty) || die "a shell needs a terminal"
+	settings=$(stty -g)
+	echo "lab: a root shell, in a minute; exit ends it" >&2
+	echo "com1: enabled=1, mode=term, dev=$tty" >>"$dir/bochsrc"
+	"${bochs[@]}" </dev/null >"$dir/emulator" 2>&1 3>&1 || true
+	# Bochs leaves a speed that is not in the settings, which makes stty complain
+	stty "$settings" 2>/dev/null || true
 }
 
 # The command's output goes to ours, its exit status to $dir/status
