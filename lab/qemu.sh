@@ -1,9 +1,11 @@
 # Sourced by lab/run.sh: the AMD lab. QEMU emulates SVM with nested paging, and
 # the machine runs on the build machine's own root file system.
-# shellcheck shell=bash disable=SC2154,SC2034
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153
 
 shares=$ROOT
-case $BUILD/ in "$ROOT"/*) ;; *) shares=$shares:$BUILD ;; esac
+for d in "$BUILD" "$(realpath "$MODULES")"; do
+	case $d/ in "$ROOT"/* | "$BUILD"/?*) ;; *) shares=$shares:$d ;; esac
+done
 
 machine() {
 	local accel mem s virtfs=()

@@ -80,4 +80,6 @@ if grep -aEq "$reports" "$console"; then
 	failed "the kernel reported: $(grep -aEm1 "$reports" "$console" | tr -d '\r')"
 fi
 [ -s "$dir/status" ] || failed "the machine stopped early"
-exit "$(cat "$dir/status")"
+status=$(cat "$dir/status")
+[ "$status" != 125 ] || failed "the machine did not get as far as the command"
+exit "$status"
