@@ -26,7 +26,7 @@ if [ "$status" != 0 ]; then
 fi
 
 value() { sed -n "s/^bench: $2 //p" "$1"; }
-calc() { awk "BEGIN { printf \"%.4f\\n\", $1 }"; }
+calc() { awk "BEGIN { printf \"%.4f\\n\", ($1) }"; }
 
 # The worst of the kinds of fault that were measured
 idle=0
