@@ -16,6 +16,7 @@ struct kvm;
 struct kvm_memory_slot;
 struct kvm_userspace_memory_region2;
 struct kvm_vcpu;
+struct page;
 struct vm2vm_link;
 
 #ifdef CONFIG_KVM_VM2VM
@@ -28,6 +29,8 @@ struct vm2vm_link;
  * @updating: the link whose alias memslot is being made or deleted, which is
  *	      what permits it; protected by kvm->slots_lock
  * @used: whether the VM ever had a domain or a link; set under kvm->slots_lock
+ * @forbidden: it must never have, see kvm_vm2vm_forbid(); set under
+ *	       kvm->slots_lock
  */
 struct kvm_vm2vm {
 	spinlock_t lock;	/* see above */
@@ -35,6 +38,7 @@ struct kvm_vm2vm {
 	unsigned int nr_domains;
 	struct vm2vm_link *updating;
 	bool used;
+	bool forbidden;
 };
 
 /**
@@ -46,21 +50,35 @@ struct kvm_vm2vm_slot {
 };
 
 /**
- * struct kvm_vm2vm_fault - a translation through a link, while it is used
- * @pfn: the owner's page, with a reference
+ * struct kvm_vm2vm_fault - what to check a translation by before it is used
  * @gfn: the owner's guest frame number
- * @writable: write access is approved, and possible without another fault
- * @order: log2 of the number of aligned pages that can be mapped at once
  * @domain_seq: vm2vm_domain.seq before the translation
  * @owner_seq: the owner's mmu_invalidate_seq before the translation
  */
 struct kvm_vm2vm_fault {
-	kvm_pfn_t pfn;
 	gfn_t gfn;
-	bool writable;
-	u8 order;
 	unsigned long domain_seq;
 	unsigned long owner_seq;
+};
+
+/**
+ * struct kvm_vm2vm_page - the page that a translation gives
+ * @page: the owner's page, with a reference
+ * @writable: write access is approved, and possible without another fault
+ * @order: log2 of the number of aligned pages that can be mapped at once
+ */
+struct kvm_vm2vm_page {
+	struct page *page;
+	bool writable;
+	u8 order;
+};
+
+/* How a fault may bring in a page that the owner does not have at hand. */
+enum kvm_vm2vm_mode {
+	/* The vCPU is in its VM's SRCU, which may be dropped: wait for it. */
+	KVM_VM2VM_SLEEP,
+	/* It is in another section, too: what takes no I/O and no user space. */
+	KVM_VM2VM_NOWAIT,
 };
 
 static inline bool kvm_vm2vm_is_alias(const struct kvm_vm2vm_slot *slot)
@@ -85,13 +103,30 @@ void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 			       const struct kvm_memory_slot *slot);
 void kvm_vm2vm_invalidate_all(struct kvm *kvm);
 
+bool kvm_vm2vm_age_range(struct kvm *kvm, unsigned long start,
+			 unsigned long end, bool flush);
+bool kvm_vm2vm_test_young(struct kvm *kvm, unsigned long hva);
+
 int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
-		    gfn_t gfn, bool write, bool may_sleep,
-		    struct kvm_vm2vm_fault *fault);
+		    gfn_t gfn, bool write, enum kvm_vm2vm_mode mode,
+		    struct kvm_vm2vm_fault *fault, struct kvm_vm2vm_page *page);
 bool kvm_vm2vm_fault_stale(const struct kvm_memory_slot *slot,
 			   const struct kvm_vm2vm_fault *fault);
+bool kvm_vm2vm_wants_exit(const struct kvm_memory_slot *slot);
+void kvm_vm2vm_hole(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, bool exit);
 
-/* Of the architecture: how much the owner's host mapping permits at once. */
+int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot, gfn_t gfn,
+			void *data, int offset, int len);
+int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot, gfn_t gfn,
+			 const void *data, int offset, int len);
+
+int kvm_vm2vm_forbid(struct kvm *kvm);
+
+/*
+ * Of the architecture: whether a VM's memory can be shared, and how much the
+ * owner's host mapping permits at once.
+ */
+bool kvm_arch_vm2vm_supported(struct kvm *kvm);
 int kvm_arch_vm2vm_host_order(struct kvm *kvm,
 			      const struct kvm_memory_slot *slot, gfn_t gfn);
 
@@ -139,6 +174,35 @@ static inline void
 kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 			  const struct kvm_memory_slot *slot) { }
 static inline void kvm_vm2vm_invalidate_all(struct kvm *kvm) { }
+
+static inline bool kvm_vm2vm_age_range(struct kvm *kvm, unsigned long start,
+				       unsigned long end, bool flush)
+{
+	return false;
+}
+
+static inline bool kvm_vm2vm_test_young(struct kvm *kvm, unsigned long hva)
+{
+	return false;
+}
+
+static inline int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot,
+				      gfn_t gfn, void *data, int offset, int len)
+{
+	return -EFAULT;
+}
+
+static inline int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot,
+				       gfn_t gfn, const void *data, int offset,
+				       int len)
+{
+	return -EFAULT;
+}
+
+static inline int kvm_vm2vm_forbid(struct kvm *kvm)
+{
+	return 0;
+}
 
 #endif /* CONFIG_KVM_VM2VM */
 

@@ -7,7 +7,11 @@
 #include <linux/kref.h>
 #include <linux/kvm_host.h>
 #include <linux/maple_tree.h>
+#include <linux/poll.h>
 #include <linux/srcu.h>
+#include <linux/wait.h>
+
+struct kvm_vm2vm_create_domain;
 
 /**
  * struct vm2vm_domain - an owner's I/O address space for one peer
@@ -29,6 +33,10 @@
  * @gfn_lock: protects @gfns; taken for reading with a backend's mmu_lock inside
  * @revoking: number of revocations under way, see vm2vm_revoke_begin()
  * @seq: number of revocations that have ended
+ * @flags: KVM_VM2VM_DOMAIN_*
+ * @miss_lock: protects @misses and what is in it; a leaf lock
+ * @misses: struct vm2vm_miss, vCPUs that wait for approval
+ * @readers: who waits for misses
  *
  * Lock order, outermost first:
  *
@@ -57,6 +65,10 @@ struct vm2vm_domain {
 	rwlock_t gfn_lock;
 	atomic_t revoking;
 	atomic_long_t seq;
+	u32 flags;
+	spinlock_t miss_lock;	/* see above */
+	struct list_head misses;
+	wait_queue_head_t readers;
 };
 
 /**
@@ -119,6 +131,40 @@ static inline bool vm2vm_slot_sharable(const struct kvm_memory_slot *slot)
 {
 	return !kvm_slot_is_alias(slot) && !kvm_slot_can_be_private(slot);
 }
+
+/*
+ * Whether [@start, @start + @size) is not empty, of whole pages, and ends below
+ * 2^64.
+ */
+static inline bool vm2vm_range_valid(u64 start, u64 size)
+{
+	return size && PAGE_ALIGNED(start) && PAGE_ALIGNED(size) &&
+	       start + size > start;
+}
+
+/* vm2vm_domain.c */
+int vm2vm_create_domain(struct kvm *kvm,
+			const struct kvm_vm2vm_create_domain *args);
+struct vm2vm_domain *vm2vm_domain_get(int fd);
+void vm2vm_domain_put(struct vm2vm_domain *d);
+void vm2vm_domain_end(struct vm2vm_domain *d);
+
+/* vm2vm_fault.c */
+bool vm2vm_approved(const struct vm2vm_link *link, unsigned long iova,
+		    bool write);
+int vm2vm_fault_bounded(const struct kvm_memory_slot *slot, gfn_t gfn,
+			bool write, struct kvm_vm2vm_fault *f,
+			struct kvm_vm2vm_page *p);
+
+/* vm2vm_miss.c */
+int vm2vm_miss_wait(struct kvm_vcpu *vcpu, struct vm2vm_link *link, gfn_t gfn,
+		    bool write);
+u32 vm2vm_miss_answer(struct vm2vm_domain *d, u64 iova, u64 size, bool refuse);
+void vm2vm_miss_unlink(struct vm2vm_link *link);
+void vm2vm_miss_end(struct vm2vm_domain *d);
+ssize_t vm2vm_miss_read(struct vm2vm_domain *d, char __user *buf, size_t count,
+			bool nonblock);
+__poll_t vm2vm_miss_poll(struct vm2vm_domain *d);
 
 /* vm2vm_revoke.c */
 void vm2vm_revoke_begin(struct vm2vm_domain *d);

@@ -15,6 +15,10 @@
 #include <uapi/linux/kvm_vm2vm.h>
 
 #include "vm2vm.h"
+#include "vm2vm_trace.h"
+
+/* How often to try what must end soon; between two there is a tick at most. */
+#define VM2VM_BOUNDED_TRIES	20
 
 /* What a fault needs of a mapping; the mapping itself may go at any time. */
 struct vm2vm_approval {
@@ -40,6 +44,16 @@ static bool vm2vm_lookup(struct vm2vm_domain *d, unsigned long iova,
 	rcu_read_unlock();
 
 	return m;
+}
+
+/* Whether a mapping approves the access. */
+bool vm2vm_approved(const struct vm2vm_link *link, unsigned long iova,
+		    bool write)
+{
+	struct vm2vm_approval a;
+
+	return vm2vm_lookup(link->domain, iova, &a) &&
+	       (!write || (a.flags & KVM_VM2VM_MAP_WRITE));
 }
 
 static bool vm2vm_permits_write(const struct vm2vm_link *link,
@@ -105,17 +119,17 @@ static struct page *vm2vm_get_page_nosleep(struct mm_struct *mm,
 
 /*
  * Translate @gfn of the link by the memslots of @owner, whose SRCU is held.
- * Returns 0 with a page in @f, -ENOENT for a hole, or -EAGAIN if the page at
- * *@hva has to be brought in.
+ * Returns 0 with a page in @p, -ENODATA if no mapping approves the access,
+ * -ENOENT for any other hole, or -EAGAIN if the page at *@hva has to be brought
+ * in.
  */
 static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 			   gfn_t gfn, bool write, struct kvm_vm2vm_fault *f,
-			   unsigned long *hva)
+			   struct kvm_vm2vm_page *p, unsigned long *hva)
 {
 	unsigned long iova = link->iova + (gfn - link->base_gfn);
 	struct kvm_memory_slot *slot;
 	struct vm2vm_approval a;
-	struct page *page;
 	int order;
 
 	f->owner_seq = READ_ONCE(owner->mmu_invalidate_seq);
@@ -125,27 +139,66 @@ static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 	 */
 	smp_rmb();
 
-	if (!vm2vm_lookup(link->domain, iova, &a))
+	if (write && (link->flags & KVM_VM2VM_LINK_READONLY))
 		return -ENOENT;
+	if (!vm2vm_lookup(link->domain, iova, &a) ||
+	    (write && !(a.flags & KVM_VM2VM_MAP_WRITE)))
+		return -ENODATA;
 
 	f->gfn = a.gfn + (iova - a.iova);
 	slot = gfn_to_memslot(owner, f->gfn);
 	if (!vm2vm_slot_usable(slot) || !vm2vm_slot_sharable(slot))
 		return -ENOENT;
 
-	f->writable = vm2vm_permits_write(link, &a, slot);
-	if (write && !f->writable)
+	p->writable = vm2vm_permits_write(link, &a, slot);
+	if (write && !p->writable)
 		return -ENOENT;
 
 	*hva = __gfn_to_hva_memslot(slot, f->gfn);
-	page = vm2vm_get_page_nosleep(owner->mm, *hva, write, &f->writable);
-	if (!page)
+	p->page = vm2vm_get_page_nosleep(owner->mm, *hva, write, &p->writable);
+	if (!p->page)
 		return -EAGAIN;
 
-	f->pfn = page_to_pfn(page);
 	order = kvm_arch_vm2vm_host_order(owner, slot, f->gfn);
-	f->order = vm2vm_cap_order(link, &a, gfn, f->gfn, order);
+	p->order = vm2vm_cap_order(link, &a, gfn, f->gfn, order);
 	return 0;
+}
+
+/*
+ * The same with the owner found.  If that returns -EAGAIN the page at *@hva of *@mm
+ * has to be brought in, and the caller drops the reference to *@mm.
+ */
+static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
+		     struct kvm_vm2vm_fault *f, struct kvm_vm2vm_page *p,
+		     struct mm_struct **mm, unsigned long *hva)
+{
+	struct vm2vm_domain *d = link->domain;
+	int idx, owner_idx, r = -ENOENT;
+	struct kvm *owner;
+
+	f->domain_seq = atomic_long_read(&d->seq);
+	/*
+	 * The number first, then approval, memslot and page.  Pairs with the
+	 * barrier in vm2vm_revoke_end().
+	 */
+	smp_rmb();
+
+	idx = srcu_read_lock(&vm2vm_srcu);
+	owner = srcu_dereference(d->owner, &vm2vm_srcu);
+	if (owner && mmget_not_zero(owner->mm)) {
+		*mm = owner->mm;
+		owner_idx = srcu_read_lock(&owner->srcu);
+		r = vm2vm_translate(link, owner, gfn, write, f, p, hva);
+		srcu_read_unlock(&owner->srcu, owner_idx);
+		/*
+		 * If this is the last user, the owner's exit is not for us to
+		 * wait for.
+		 */
+		if (r != -EAGAIN)
+			mmput_async(*mm);
+	}
+	srcu_read_unlock(&vm2vm_srcu, idx);
+	return r;
 }
 
 /*
@@ -185,57 +238,137 @@ static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct mm_struct *mm,
 	return r < 0 ? -ENOENT : -EAGAIN;
 }
 
+/*
+ * Bring in the page at @hva of @mm, and drop the reference to @mm, if that takes
+ * neither I/O nor the owner's user space: the caller's sections last that long.
+ * What it does not take it starts, so that trying again later is worth it.
+ *
+ * Returns -EAGAIN to try again, -ENOENT if there is no such page for this access,
+ * -EBUSY if it takes longer.
+ */
+static int vm2vm_bring_in_nowait(struct mm_struct *mm, unsigned long hva,
+				 bool write)
+{
+	unsigned int flags = FOLL_NOWAIT | FOLL_HONOR_NUMA_FAULT;
+	struct page *page;
+	long r = -EBUSY;
+
+	if (write)
+		flags |= FOLL_WRITE;
+
+	if (mmap_read_trylock(mm)) {
+		r = get_user_pages_remote(mm, hva, 1, flags, &page, NULL);
+		mmap_read_unlock(mm);
+		if (r == 1)
+			put_page(page);
+	}
+	mmput_async(mm);
+
+	if (r == -EBUSY || !r)
+		return -EBUSY;
+	return r < 0 ? -ENOENT : -EAGAIN;
+}
+
+/**
+ * vm2vm_fault_bounded - translate a gfn of a window in bounded time
+ * @slot: alias memslot of @gfn; its VM's SRCU is held all the time
+ * @gfn: the backend's gfn
+ * @write: whether write access is needed
+ * @f: result
+ * @p: result
+ *
+ * Return: as kvm_vm2vm_fault(); -EBUSY if the owner's page takes I/O or its user
+ * space, or if it is being invalidated for long.
+ */
+int vm2vm_fault_bounded(const struct kvm_memory_slot *slot, gfn_t gfn,
+			bool write, struct kvm_vm2vm_fault *f,
+			struct kvm_vm2vm_page *p)
+{
+	struct mm_struct *mm;
+	unsigned long hva;
+	int tries, r;
+
+	for (tries = 0; tries < VM2VM_BOUNDED_TRIES; tries++) {
+		r = vm2vm_try(slot->vm2vm.link, gfn, write, f, p, &mm, &hva);
+		if (r != -EAGAIN)
+			return r;
+		r = vm2vm_bring_in_nowait(mm, hva, write);
+		if (r != -EAGAIN && r != -EBUSY)
+			return r;
+		if (fatal_signal_pending(current))
+			break;
+		if (r == -EBUSY)
+			schedule_timeout_killable(1);
+	}
+	return -EBUSY;
+}
+
 /**
  * kvm_vm2vm_fault - translate a gfn of a window
- * @vcpu: the backend's vCPU, in its VM's SRCU; if @may_sleep the SRCU may be
- *	  dropped and taken again, and then -EAGAIN, -ENOENT or -EINTR is
+ * @vcpu: the backend's vCPU, in its VM's SRCU; with KVM_VM2VM_SLEEP the SRCU may
+ *	  be dropped and taken again, and then -EAGAIN, -ENOENT or -EINTR is
  *	  returned and @slot must not be used any more
  * @slot: alias memslot of @gfn
  * @gfn: the backend's gfn
  * @write: whether write access is needed
- * @may_sleep: whether the page may be waited for
- * @f: result
+ * @mode: how far to wait for what the owner has not at hand
+ * @f: result: what to check by
+ * @p: result: the page
  *
- * Return: 0 with a reference to the page @f->pfn, to be installed only if
- * kvm_vm2vm_fault_stale() says no under the backend's mmu_lock; -ENOENT if
- * nothing approves the access: a hole; -EAGAIN to have the access tried again;
- * -EINTR if a signal is pending.
+ * Return: 0 with a reference to the page, to be installed only if
+ * kvm_vm2vm_fault_stale() says no under the backend's mmu_lock; -ENODATA if no
+ * mapping approves the access, -ENOENT for any other hole; -EAGAIN to have the
+ * access tried again; -EINTR if a signal is pending; -EBUSY with KVM_VM2VM_NOWAIT.
  */
 int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
-		    gfn_t gfn, bool write, bool may_sleep,
-		    struct kvm_vm2vm_fault *f)
+		    gfn_t gfn, bool write, enum kvm_vm2vm_mode mode,
+		    struct kvm_vm2vm_fault *f, struct kvm_vm2vm_page *p)
 {
 	struct vm2vm_link *link = slot->vm2vm.link;
-	struct vm2vm_domain *d = link->domain;
-	struct mm_struct *mm = NULL;
-	int idx, owner_idx, r = -ENOENT;
+	struct mm_struct *mm;
 	unsigned long hva;
-	struct kvm *owner;
+	int r;
 
-	f->domain_seq = atomic_long_read(&d->seq);
-	/*
-	 * The number first, then approval, memslot and page.  Pairs with the
-	 * barrier in vm2vm_revoke_end().
-	 */
-	smp_rmb();
+	if (mode == KVM_VM2VM_NOWAIT)
+		r = vm2vm_fault_bounded(slot, gfn, write, f, p);
+	else
+		r = vm2vm_try(link, gfn, write, f, p, &mm, &hva);
 
-	idx = srcu_read_lock(&vm2vm_srcu);
-	owner = srcu_dereference(d->owner, &vm2vm_srcu);
-	if (owner && mmget_not_zero(owner->mm)) {
-		mm = owner->mm;
-		owner_idx = srcu_read_lock(&owner->srcu);
-		r = vm2vm_translate(link, owner, gfn, write, f, &hva);
-		srcu_read_unlock(&owner->srcu, owner_idx);
+	if (!r) {
+		++vcpu->stat.generic.vm2vm_faults;
+		trace_kvm_vm2vm_fault(link, gfn, write, f, p);
 	}
-	srcu_read_unlock(&vm2vm_srcu, idx);
+	if (mode == KVM_VM2VM_NOWAIT)
+		return r;
 
-	if (r == -EAGAIN && may_sleep)
+	if (r == -EAGAIN)
 		return vm2vm_bring_in(vcpu, mm, hva, write);
-
-	/* If this was the last user, the owner's exit is not for us to wait for. */
-	if (mm)
-		mmput_async(mm);
+	if (r == -ENODATA && (link->flags & KVM_VM2VM_LINK_WAIT))
+		return vm2vm_miss_wait(vcpu, link, gfn, write);
 	return r;
+}
+
+/**
+ * kvm_vm2vm_hole - account for an access that was not approved
+ * @vcpu: vCPU of the backend
+ * @gfn: the backend's gfn
+ * @write: whether it is a write
+ * @exit: whether the VMM is told, or finds a hole
+ */
+void kvm_vm2vm_hole(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, bool exit)
+{
+	if (exit)
+		++vcpu->stat.generic.vm2vm_exits;
+	else
+		++vcpu->stat.generic.vm2vm_holes;
+	trace_kvm_vm2vm_miss(vcpu->kvm, gfn, write,
+			     exit ? KVM_VM2VM_MISS_EXIT : KVM_VM2VM_MISS_HOLE);
+}
+
+/* Whether an access that is not approved is for the VMM, not one to a hole. */
+bool kvm_vm2vm_wants_exit(const struct kvm_memory_slot *slot)
+{
+	return slot->vm2vm.link->flags & KVM_VM2VM_LINK_EXIT;
 }
 
 /*

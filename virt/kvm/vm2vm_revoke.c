@@ -24,9 +24,11 @@
  * translation may exist it can be told which page of the owner it is.
  */
 #include <linux/kvm_host.h>
+#include <uapi/linux/kvm_vm2vm.h>
 
 #include "kvm_mm.h"
 #include "vm2vm.h"
+#include "vm2vm_trace.h"
 
 /*
  * How many of the owner's gfns a revocation by gfn handles between two chances
@@ -108,21 +110,47 @@ static bool vm2vm_next(struct vm2vm_cursor *c, const struct vm2vm_link *link,
 	return vm2vm_clip(link, c->first, c->last, range);
 }
 
+/* What to do with the translations of a range. */
+enum vm2vm_op {
+	VM2VM_ZAP,
+	/* Clear the accessed bits, with or without a flush of the TLBs; or look. */
+	VM2VM_AGE_FLUSH,
+	VM2VM_AGE,
+	VM2VM_TEST_YOUNG,
+};
+
+static bool vm2vm_do_part(struct kvm *kvm, struct kvm_gfn_range *range,
+			  enum vm2vm_op op)
+{
+	switch (op) {
+	case VM2VM_ZAP:
+		return kvm_mmu_unmap_gfn_range(kvm, range);
+	case VM2VM_AGE_FLUSH:
+	case VM2VM_AGE:
+		return kvm_age_gfn(kvm, range);
+	case VM2VM_TEST_YOUNG:
+		return kvm_test_age_gfn(kvm, range);
+	}
+	return false;
+}
+
 /*
- * Zap the parts of a link, with one hold of the backend's mmu_lock and one
+ * Do @op to the parts of a link, with one hold of the backend's mmu_lock and one
  * flush.  The backend cannot go as the caller holds vm2vm_srcu, or is the
  * backend; its memslots do not change as its SRCU is held.  A link without a
- * memslot, not yet or no more, has nothing to zap.
+ * memslot, not yet or no more, has no translations.
+ *
+ * Returns whether there was something to zap, or something young.
  */
-static void vm2vm_zap_parts(struct vm2vm_link *link, struct vm2vm_cursor *c,
-			    bool may_block)
+static bool vm2vm_do_parts(struct vm2vm_link *link, struct vm2vm_cursor *c,
+			   enum vm2vm_op op, bool may_block)
 {
 	struct kvm_gfn_range range = {
 		.attr_filter = KVM_FILTER_SHARED,
 		.may_block = may_block,
 	};
 	struct kvm *kvm = link->kvm;
-	bool flush = false;
+	bool found = false;
 	int idx;
 
 	idx = srcu_read_lock(&kvm->srcu);
@@ -132,16 +160,19 @@ static void vm2vm_zap_parts(struct vm2vm_link *link, struct vm2vm_cursor *c,
 		goto out;
 
 	KVM_MMU_LOCK(kvm);
-	kvm_mmu_invalidate_begin(kvm);
+	if (op == VM2VM_ZAP)
+		kvm_mmu_invalidate_begin(kvm);
 	do {
-		flush |= kvm_mmu_unmap_gfn_range(kvm, &range);
+		found |= vm2vm_do_part(kvm, &range, op);
 	} while (vm2vm_next(c, link, &range));
-	if (flush)
+	if (found && (op == VM2VM_ZAP || op == VM2VM_AGE_FLUSH))
 		kvm_flush_remote_tlbs(kvm);
-	kvm_mmu_invalidate_end(kvm);
+	if (op == VM2VM_ZAP)
+		kvm_mmu_invalidate_end(kvm);
 	KVM_MMU_UNLOCK(kvm);
 out:
 	srcu_read_unlock(&kvm->srcu, idx);
+	return found;
 }
 
 /* Zap a whole link.  Called by its backend, which cannot go meanwhile. */
@@ -149,7 +180,7 @@ void vm2vm_zap_link(struct vm2vm_link *link)
 {
 	struct vm2vm_cursor c = { .last = ULONG_MAX };
 
-	vm2vm_zap_parts(link, &c, true);
+	vm2vm_do_parts(link, &c, VM2VM_ZAP, true);
 }
 
 /*
@@ -160,27 +191,34 @@ void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		     unsigned long last)
 {
 	struct vm2vm_link *link;
+	struct kvm *owner;
 	int idx;
 
 	idx = srcu_read_lock(&vm2vm_srcu);
+	owner = srcu_dereference(d->owner, &vm2vm_srcu);
+	trace_kvm_vm2vm_revoke(owner, false, first, last);
+	if (owner)
+		atomic64_inc(&owner->stat.generic.vm2vm_revokes);
+
 	list_for_each_entry_srcu(link, &d->links, node,
 				 srcu_read_lock_held(&vm2vm_srcu)) {
 		struct vm2vm_cursor c = { .first = first, .last = last };
 
-		vm2vm_zap_parts(link, &c, true);
+		vm2vm_do_parts(link, &c, VM2VM_ZAP, true);
 	}
 	srcu_read_unlock(&vm2vm_srcu, idx);
 }
 
 /*
- * Zap the owner's gfns @start to @last in every link of @d, wherever and however
- * often they are mapped.  Sleeps only if @may_block.
+ * Do @op to the owner's gfns @start to @last in every link of @d, wherever and
+ * however often they are mapped.  Sleeps only if @may_block.
  */
-static void vm2vm_zap_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
-			   bool may_block)
+static bool vm2vm_do_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
+			  enum vm2vm_op op, bool may_block)
 {
 	struct interval_tree_node *node;
 	struct vm2vm_link *link;
+	bool found = false;
 	gfn_t end;
 
 	lockdep_assert_once(srcu_read_lock_held(&vm2vm_srcu));
@@ -198,12 +236,12 @@ static void vm2vm_zap_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 
 			if (!node)
 				break;
-			vm2vm_zap_parts(link, &c, false);
+			found |= vm2vm_do_parts(link, &c, op, false);
 		}
 		read_unlock(&d->gfn_lock);
 
 		if (end == last)
-			return;
+			return found;
 		if (may_block)
 			cond_resched();
 	}
@@ -214,13 +252,11 @@ static void vm2vm_zap_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 				 srcu_read_lock_held(&vm2vm_srcu))
 
 /*
- * The owner's MMU notifier is about to unmap the host addresses @start to @end.
- * KVM has marked the gfns, zapped the owner's own translations and dropped the
- * owner's mmu_lock.  If the VM has no domain yet there is no translation to zap,
- * and a fault through one that is being made sees the owner's mark.
+ * Do @op to the owner's host addresses @start to @end, exclusively, in every
+ * domain.
  */
-void kvm_vm2vm_invalidate_range(struct kvm *kvm, unsigned long start,
-				unsigned long end, bool may_block)
+static bool vm2vm_do_range(struct kvm *kvm, unsigned long start,
+			   unsigned long end, enum vm2vm_op op, bool may_block)
 {
 	struct interval_tree_node *node;
 	struct kvm_memory_slot *slot;
@@ -228,9 +264,7 @@ void kvm_vm2vm_invalidate_range(struct kvm *kvm, unsigned long start,
 	struct vm2vm_domain *d;
 	unsigned long lo, hi;
 	int idx, slots_idx;
-
-	if (list_empty(&kvm->vm2vm.domains))
-		return;
+	bool found = false;
 
 	idx = srcu_read_lock(&vm2vm_srcu);
 	slots_idx = srcu_read_lock(&kvm->srcu);
@@ -241,13 +275,50 @@ void kvm_vm2vm_invalidate_range(struct kvm *kvm, unsigned long start,
 				    hva_node[slots->node_idx]);
 		lo = max(start, node->start) - slot->userspace_addr;
 		hi = min(end - 1, node->last) - slot->userspace_addr;
+		lo = slot->base_gfn + (lo >> PAGE_SHIFT);
+		hi = slot->base_gfn + (hi >> PAGE_SHIFT);
+		if (op == VM2VM_ZAP) {
+			trace_kvm_vm2vm_revoke(kvm, true, lo, hi);
+			atomic64_inc(&kvm->stat.generic.vm2vm_revokes);
+		}
 		vm2vm_for_each_domain(d, kvm)
-			vm2vm_zap_gfns(d, slot->base_gfn + (lo >> PAGE_SHIFT),
-				       slot->base_gfn + (hi >> PAGE_SHIFT),
-				       may_block);
+			found |= vm2vm_do_gfns(d, lo, hi, op, may_block);
 	}
 	srcu_read_unlock(&kvm->srcu, slots_idx);
 	srcu_read_unlock(&vm2vm_srcu, idx);
+	return found;
+}
+
+/*
+ * The owner's MMU notifier is about to unmap the host addresses @start to @end.
+ * KVM has marked the gfns, zapped the owner's own translations and dropped the
+ * owner's mmu_lock.  If the VM has no domain yet there is no translation to zap,
+ * and a fault through one that is being made sees the owner's mark.
+ */
+void kvm_vm2vm_invalidate_range(struct kvm *kvm, unsigned long start,
+				unsigned long end, bool may_block)
+{
+	if (!list_empty(&kvm->vm2vm.domains))
+		vm2vm_do_range(kvm, start, end, VM2VM_ZAP, may_block);
+}
+
+/*
+ * Whether a backend has accessed the host addresses @start to @end of the owner
+ * since the last time; called by the MMU notifier, which may not sleep.
+ */
+bool kvm_vm2vm_age_range(struct kvm *kvm, unsigned long start,
+			 unsigned long end, bool flush)
+{
+	return !list_empty(&kvm->vm2vm.domains) &&
+	       vm2vm_do_range(kvm, start, end,
+			      flush ? VM2VM_AGE_FLUSH : VM2VM_AGE, false);
+}
+
+/* The same for one page, and leave it at that. */
+bool kvm_vm2vm_test_young(struct kvm *kvm, unsigned long hva)
+{
+	return !list_empty(&kvm->vm2vm.domains) &&
+	       vm2vm_do_range(kvm, hva, hva + 1, VM2VM_TEST_YOUNG, false);
 }
 
 /*
@@ -266,11 +337,15 @@ void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 	if (list_empty(&kvm->vm2vm.domains))
 		return;
 
+	trace_kvm_vm2vm_revoke(kvm, true, slot->base_gfn,
+			       slot->base_gfn + slot->npages - 1);
+	atomic64_inc(&kvm->stat.generic.vm2vm_revokes);
+
 	idx = srcu_read_lock(&vm2vm_srcu);
 	vm2vm_for_each_domain(d, kvm) {
 		vm2vm_revoke_begin(d);
-		vm2vm_zap_gfns(d, slot->base_gfn,
-			       slot->base_gfn + slot->npages - 1, true);
+		vm2vm_do_gfns(d, slot->base_gfn,
+			      slot->base_gfn + slot->npages - 1, VM2VM_ZAP, true);
 		vm2vm_revoke_end(d);
 	}
 	srcu_read_unlock(&vm2vm_srcu, idx);

@@ -17,7 +17,8 @@
  *  - Addresses and sizes are in bytes and are multiples of 4096.  The end of a
  *    range, address + size, is below 2^64: the last page cannot be in one.
  *  - Unknown flags and padding that is not zero give -EINVAL.
- *  - A call that fails changes nothing.
+ *  - A call that fails changes nothing.  Those that take many ranges say how far
+ *    they came.
  *  - Of several things that are wrong the first counts: memory that cannot be
  *    read (EFAULT), a field (EINVAL), the kind of VM (EOPNOTSUPP), the
  *    descriptor (EBADF, EINVAL), the caller (EPERM), the owner's end (ENODEV),
@@ -26,6 +27,7 @@
  * What an errno means, the same for every call:
  *
  *  EACCES	write access to memory that the owner has read-only
+ *  EAGAIN	nothing to read, and the descriptor is O_NONBLOCK
  *  EBADF	domain_fd is not an open file descriptor
  *  EBUSY	the owner's memory is in a state that forbids the call: a domain
  *		while a memslot logs dirty pages, or the reverse
@@ -36,9 +38,11 @@
  *		overflow, out of range), or names the wrong kind of object
  *  EIO		the VM is dead, or belongs to another process (as for every ioctl
  *		on a VM file descriptor)
+ *  EINTR	a signal is pending
  *  EMFILE, ENFILE	no file descriptor is left
  *  ENODEV	the domain's owner VM is gone
- *  ENOENT	there is no such thing: memslot, or owner memory at the gpa
+ *  ENOENT	there is no such thing: memslot, mapping, or owner memory at the
+ *		gpa
  *  ENOMEM	no memory
  *  ENOSPC	one of the limits KVM_VM2VM_MAX_* is reached
  *  ENOTTY	the ioctl is not known, or not for this kind of descriptor (on
@@ -69,9 +73,17 @@
 #define KVM_VM2VM_MAX_MAPPINGS		(1U << 24)
 #define KVM_VM2VM_MAX_LINKS		1024
 
+/*
+ * The domain maps all memory that the owner ever has, for reading and writing, at
+ * iova = gpa: for a guest without an IOMMU.  MAP gives EEXIST and UNMAP EINVAL.
+ */
+#define KVM_VM2VM_DOMAIN_ALL_MEMORY	_BITUL(0)
+/* Links may wait for approval, see KVM_VM2VM_LINK_WAIT. */
+#define KVM_VM2VM_DOMAIN_MISSES		_BITUL(1)
+
 /**
  * struct kvm_vm2vm_create_domain - argument of KVM_VM2VM_CREATE_DOMAIN
- * @flags: must be 0
+ * @flags: KVM_VM2VM_DOMAIN_*
  * @pad: must be 0
  * @reserved: must be 0
  *
@@ -148,8 +160,120 @@ struct kvm_vm2vm_unmap {
 	__u64 unmapped;
 };
 
+/**
+ * struct kvm_vm2vm_batch - argument of KVM_VM2VM_MAP_BATCH, KVM_VM2VM_UNMAP_BATCH
+ * @entries: in/out: user address of an array of struct kvm_vm2vm_map, or of
+ *	     struct kvm_vm2vm_unmap; the first entry that is not done yet
+ * @nr: in/out: number of entries that are not done yet
+ * @flags: must be 0
+ *
+ * The same as KVM_VM2VM_MAP, or KVM_VM2VM_UNMAP, for each entry in turn, on a
+ * domain's file descriptor.  @entries and @nr move on as entries are done, as the
+ * range of KVM_PRE_FAULT_MEMORY does.  The call stops at the first entry that
+ * fails.  If it has done any before it returns 0 with @nr not 0: called again as
+ * it is, it fails with the error of that entry.  The same holds for a signal
+ * (EINTR).  With @nr 0 there is nothing to do, which is not an error.
+ *
+ * Errors: those of the single call, EFAULT (also for an entry), EINTR.
+ */
+struct kvm_vm2vm_batch {
+	__u64 entries;
+	__u32 nr;
+	__u32 flags;
+};
+
+/**
+ * struct kvm_vm2vm_query - argument of KVM_VM2VM_QUERY
+ * @iova: in: where to start to look; out: first bus address of the mapping, which
+ *	  may be below
+ * @gpa: out: the owner's guest-physical address at @iova
+ * @size: out: bytes
+ * @flags: in: must be 0; out: KVM_VM2VM_MAP_*
+ * @pad: must be 0
+ *
+ * KVM_VM2VM_QUERY, on a domain's file descriptor, returns the mapping that covers
+ * @iova, or else the next one above.  To list a domain start at 0 and go on at
+ * @iova + @size, until ENOENT or until that is beyond the last iova.
+ *
+ * Errors: EFAULT, EINVAL, ENODEV, ENOENT, EPERM.
+ */
+struct kvm_vm2vm_query {
+	__u64 iova;
+	__u64 gpa;
+	__u64 size;
+	__u32 flags;
+	__u32 pad;
+};
+
+/**
+ * struct kvm_vm2vm_miss - what read() on a domain's file descriptor returns
+ * @iova: bus address of the page
+ * @flags: what would be needed: KVM_VM2VM_MAP_READ, for a write access together
+ *	   with KVM_VM2VM_MAP_WRITE
+ * @pad: 0
+ *
+ * A record tells of a vCPU that waits, because its link has KVM_VM2VM_LINK_WAIT,
+ * for a mapping of @iova with these rights.  It waits until
+ *
+ *  - a MAP that covers @iova: it tries again, and may miss again;
+ *  - a KVM_VM2VM_REFUSE that covers @iova: the access is one to a hole;
+ *  - the end of the link or of the domain;
+ *  - a signal: KVM_RUN returns EINTR, and misses anew when it is called again.
+ *
+ * Each miss is delivered once.  Several vCPUs that miss the same page are as many
+ * records; one answer is for all of them.  An answer that comes too late is none:
+ * answers are for who waits now.
+ *
+ * read() returns as many records as there are and as fit, waits for the first one
+ * unless the descriptor is O_NONBLOCK, and returns 0 once the domain has ended.
+ * poll() shows POLLIN if there is one, and POLLHUP once the domain has ended.
+ *
+ * Errors of read(): EAGAIN, EFAULT, EINTR, EINVAL (less room than a record, or a
+ * domain without KVM_VM2VM_DOMAIN_MISSES), EPERM.
+ */
+struct kvm_vm2vm_miss {
+	__u64 iova;
+	__u32 flags;
+	__u32 pad;
+};
+
+/**
+ * struct kvm_vm2vm_refuse - argument of KVM_VM2VM_REFUSE
+ * @iova: first bus address
+ * @size: bytes, not 0
+ * @flags: must be 0
+ * @refused: out: number of vCPUs that waited and do not any more
+ *
+ * KVM_VM2VM_REFUSE, on a domain's file descriptor, answers all misses in the
+ * range: the accesses find holes.
+ *
+ * Errors: EFAULT, EINVAL (also for a domain without KVM_VM2VM_DOMAIN_MISSES),
+ * ENODEV, EPERM.
+ */
+struct kvm_vm2vm_refuse {
+	__u64 iova;
+	__u64 size;
+	__u32 flags;
+	__u32 refused;
+};
+
 /* The link gives no write access, whatever the mappings permit. */
 #define KVM_VM2VM_LINK_READONLY		_BITUL(0)
+/*
+ * What an access that is not approved does, if not find a hole; one of both:
+ *
+ * EXIT: KVM_RUN fails with EFAULT and KVM_EXIT_MEMORY_FAULT, which has the gpa of
+ * the page.  Called again it tries the access again.
+ *
+ * WAIT: what a MAP could approve is a miss that the owner is told of, see struct
+ * kvm_vm2vm_miss, and the vCPU waits.  What no MAP could (a write to a read-only
+ * link, an instruction fetch, no owner's memory behind a mapping) finds a hole.
+ *
+ * KVM's own accesses on behalf of the guest, in instruction emulation, find holes
+ * in any case.
+ */
+#define KVM_VM2VM_LINK_EXIT		_BITUL(1)
+#define KVM_VM2VM_LINK_WAIT		_BITUL(2)
 
 /**
  * struct kvm_vm2vm_link - argument of KVM_VM2VM_LINK
@@ -159,20 +283,21 @@ struct kvm_vm2vm_unmap {
  * @gpa: first guest-physical address of the window
  * @iova: first bus address that the window shows
  * @size: bytes, not 0
- * @flags: 0 or KVM_VM2VM_LINK_READONLY
+ * @flags: KVM_VM2VM_LINK_*
  * @pad: must be 0
  * @reserved: must be 0
  *
  * KVM_VM2VM_LINK, on a VM's file descriptor, makes an alias memslot.  An access
  * to a page of the window that no mapping approves, that the owner has no
  * memory for, or that asks for more than was approved (instruction fetches are
- * never approved) is an access to a hole: KVM_EXIT_MMIO.
+ * never approved) is an access to a hole: KVM_EXIT_MMIO, unless @flags say
+ * otherwise.
  *
  * KVM_SET_USER_MEMORY_REGION on an alias memslot gives -EINVAL; use
  * KVM_VM2VM_UNLINK.
  *
  * Errors: EBADF, EEXIST, EFAULT, EINVAL (also: @domain_fd is not a domain, or
- * one of this very VM), EIO, ENODEV, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with
+ * one of this very VM, or has no KVM_VM2VM_DOMAIN_MISSES to wait for), EIO, ENODEV, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with
  * private memory).
  */
 struct kvm_vm2vm_link {
@@ -208,5 +333,9 @@ struct kvm_vm2vm_unlink {
 /* On a domain's file descriptor. */
 #define KVM_VM2VM_MAP		_IOW(KVMIO, 0xf3, struct kvm_vm2vm_map)
 #define KVM_VM2VM_UNMAP		_IOWR(KVMIO, 0xf4, struct kvm_vm2vm_unmap)
+#define KVM_VM2VM_MAP_BATCH	_IOWR(KVMIO, 0xf5, struct kvm_vm2vm_batch)
+#define KVM_VM2VM_UNMAP_BATCH	_IOWR(KVMIO, 0xf6, struct kvm_vm2vm_batch)
+#define KVM_VM2VM_QUERY		_IOWR(KVMIO, 0xf7, struct kvm_vm2vm_query)
+#define KVM_VM2VM_REFUSE	_IOWR(KVMIO, 0xf8, struct kvm_vm2vm_refuse)
 
 #endif /* _UAPI_LINUX_KVM_VM2VM_H */

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* vm2vm: faults on a window, the part of the x86 MMU. */
 #include <linux/kvm_host.h>
+#include <asm/mtrr.h>
+#include <asm/vmx.h>
 
 #include "mmu.h"
+#include "spte.h"
 #include "vm2vm.h"
 
 /*
@@ -27,28 +30,61 @@ static u8 vm2vm_order_to_level(u8 order)
 }
 
 /*
- * kvm_faultin_pfn() for a gfn of an alias memslot.  An access that nothing
- * approves is emulated: the emulator finds no memory either and exits to user
- * space, as for MMIO.  It leaves no MMIO SPTE and no other trace behind, so that
- * the next access is looked up again.  Instruction fetches are never approved.
+ * Confidential VMs are other types; those of SEV that are of the default type by
+ * their age are refused by kvm_vm2vm_forbid().
+ */
+bool kvm_arch_vm2vm_supported(struct kvm *kvm)
+{
+	return kvm->arch.vm_type == KVM_X86_DEFAULT_VM &&
+	       !kvm_arch_has_private_mem(kvm);
+}
+
+/*
+ * An access that nothing approves is emulated: the emulator finds no memory either
+ * and exits to user space, as for MMIO.  It leaves no MMIO SPTE and no other trace
+ * behind, so that the next access is looked up again.
+ */
+static int vm2vm_hole(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
+		      bool wants_exit)
+{
+	if (fault->prefetch)
+		return RET_PF_EMULATE;
+
+	kvm_vm2vm_hole(vcpu, fault->gfn, fault->write, wants_exit);
+	if (!wants_exit)
+		return RET_PF_EMULATE;
+
+	kvm_mmu_prepare_memory_fault_exit(vcpu, fault);
+	return -EFAULT;
+}
+
+/*
+ * kvm_faultin_pfn() for a gfn of an alias memslot.  Instruction fetches are never
+ * approved.
  */
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
+	bool wants_exit = kvm_vm2vm_wants_exit(fault->slot);
+	struct kvm_vm2vm_page page;
 	int r;
 
 	if (fault->exec)
-		return RET_PF_EMULATE;
+		return vm2vm_hole(vcpu, fault, wants_exit);
 
 	/* A prefetch holds its VM's SRCU in a way that cannot be dropped here. */
 	r = kvm_vm2vm_fault(vcpu, fault->slot, fault->gfn, fault->write,
-			    !fault->prefetch, &fault->vm2vm);
+			    fault->prefetch ? KVM_VM2VM_NOWAIT : KVM_VM2VM_SLEEP,
+			    &fault->vm2vm, &page);
 	switch (r) {
 	case 0:
 		break;
+	case -ENODATA:
 	case -ENOENT:
-		return RET_PF_EMULATE;
+		return vm2vm_hole(vcpu, fault, wants_exit);
 	case -EAGAIN:
-		return fault->prefetch ? -EAGAIN : RET_PF_RETRY;
+		return RET_PF_RETRY;
+	case -EBUSY:
+		return -EAGAIN;
 	case -EINTR:
 		kvm_handle_signal_exit(vcpu);
 		return -EINTR;
@@ -56,16 +92,24 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 		return r;
 	}
 
-	fault->pfn = fault->vm2vm.pfn;
-	fault->map_writable = fault->vm2vm.writable;
+	fault->pfn = page_to_pfn(page.page);
+	fault->map_writable = page.writable;
 	fault->max_level = min(fault->max_level,
-			       vm2vm_order_to_level(fault->vm2vm.order));
+			       vm2vm_order_to_level(page.order));
 	return RET_PF_CONTINUE;
 }
 
-/* Called with the backend's mmu_lock held, before the SPTE is installed. */
-bool kvm_mmu_alias_fault_stale(const struct kvm_page_fault *fault)
+/*
+ * Write-back, whatever the guest's PAT says, and also where the VM has devices
+ * that do not snoop: the owner has the page mapped so.  NPT has no means for it;
+ * there a guest that asks for an uncached mapping gets one, which is coherent.
+ */
+u64 kvm_mmu_alias_memtype(u64 spte)
 {
-	return kvm_slot_is_alias(fault->slot) &&
-	       kvm_vm2vm_fault_stale(fault->slot, &fault->vm2vm);
+	if (!shadow_memtype_mask)
+		return spte;
+
+	spte &= ~shadow_memtype_mask;
+	return spte | (MTRR_TYPE_WRBACK << VMX_EPT_MT_EPTE_SHIFT) |
+	       VMX_EPT_IPAT_BIT;
 }

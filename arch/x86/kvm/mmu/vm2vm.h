@@ -8,7 +8,14 @@
 #ifdef CONFIG_KVM_VM2VM
 
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
-bool kvm_mmu_alias_fault_stale(const struct kvm_page_fault *fault);
+u64 kvm_mmu_alias_memtype(u64 spte);
+
+/* Called with the backend's mmu_lock held, before the SPTE is installed. */
+static inline bool kvm_mmu_alias_fault_stale(const struct kvm_page_fault *fault)
+{
+	return kvm_slot_is_alias(fault->slot) &&
+	       kvm_vm2vm_fault_stale(fault->slot, &fault->vm2vm);
+}
 
 #else
 
@@ -16,6 +23,11 @@ static inline int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu,
 					struct kvm_page_fault *fault)
 {
 	return -EIO;
+}
+
+static inline u64 kvm_mmu_alias_memtype(u64 spte)
+{
+	return spte;
 }
 
 static inline bool kvm_mmu_alias_fault_stale(const struct kvm_page_fault *fault)

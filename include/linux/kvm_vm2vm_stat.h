@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * vm2vm: its part of KVM's statistics.  These are macros, as the members and their
+ * descriptors become part of structures and arrays of KVM; nothing if
+ * CONFIG_KVM_VM2VM is off.
+ */
+#ifndef __LINUX_KVM_VM2VM_STAT_H
+#define __LINUX_KVM_VM2VM_STAT_H
+
+#ifdef CONFIG_KVM_VM2VM
+
+/*
+ * Of a VM.  As an owner: its domains and mappings, and how often it has revoked
+ * (calls and invalidations that had something to look for).  As a backend: links.
+ */
+#define KVM_VM2VM_VM_STAT						\
+	u64 vm2vm_domains;						\
+	atomic64_t vm2vm_mappings;					\
+	atomic64_t vm2vm_revokes;					\
+	u64 vm2vm_links
+
+#define KVM_VM2VM_VM_STATS()						\
+	STATS_DESC_ICOUNTER(VM_GENERIC, vm2vm_domains),			\
+	STATS_DESC_ICOUNTER(VM_GENERIC, vm2vm_mappings),		\
+	STATS_DESC_COUNTER(VM_GENERIC, vm2vm_revokes),			\
+	STATS_DESC_ICOUNTER(VM_GENERIC, vm2vm_links),
+
+/*
+ * Of a backend's vCPU: accesses to windows that gave a page, that found a hole,
+ * that went to the VMM, and that waited for the owner's answer.
+ */
+#define KVM_VM2VM_VCPU_STAT						\
+	u64 vm2vm_faults;						\
+	u64 vm2vm_holes;						\
+	u64 vm2vm_exits;						\
+	u64 vm2vm_waits
+
+#define KVM_VM2VM_VCPU_STATS()						\
+	STATS_DESC_COUNTER(VCPU_GENERIC, vm2vm_faults),			\
+	STATS_DESC_COUNTER(VCPU_GENERIC, vm2vm_holes),			\
+	STATS_DESC_COUNTER(VCPU_GENERIC, vm2vm_exits),			\
+	STATS_DESC_COUNTER(VCPU_GENERIC, vm2vm_waits),
+
+#else
+
+#define KVM_VM2VM_VM_STAT
+#define KVM_VM2VM_VM_STATS()
+#define KVM_VM2VM_VCPU_STAT
+#define KVM_VM2VM_VCPU_STATS()
+
+#endif
+
+#endif /* __LINUX_KVM_VM2VM_STAT_H */

@@ -1,0 +1,628 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vm2vm: domains, an owner's approvals.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/poll.h>
+#include <linux/sched/mm.h>
+#include <uapi/linux/kvm_vm2vm.h>
+
+#include "vm2vm.h"
+#include "vm2vm_trace.h"
+
+static void vm2vm_domain_free(struct kref *kref)
+{
+	struct vm2vm_domain *d = container_of(kref, struct vm2vm_domain, refs);
+
+	mmdrop(d->mm);
+	mutex_destroy(&d->lock);
+	kfree(d);
+}
+
+void vm2vm_domain_put(struct vm2vm_domain *d)
+{
+	kref_put(&d->refs, vm2vm_domain_free);
+}
+
+/* Forget every approval of a domain that has ended and that nobody looks at. */
+static void vm2vm_free_mappings(struct vm2vm_domain *d)
+{
+	MA_STATE(mas, &d->iovas, 0, 0);
+	struct vm2vm_mapping *m;
+
+	mutex_lock(&d->lock);
+	d->gfns = RB_ROOT_CACHED;
+	mas_for_each(&mas, m, ULONG_MAX) {
+		kfree(m);
+		cond_resched();
+	}
+	__mt_destroy(&d->iovas);
+	d->nr_mappings = 0;
+	mutex_unlock(&d->lock);
+}
+
+/*
+ * End a domain: revoke and forget all, and let go of the owner.  Called when the
+ * last reference to the file descriptor is closed and when the owner goes away,
+ * which may be at the same time; whoever returns from here may free the one.
+ */
+void vm2vm_domain_end(struct vm2vm_domain *d)
+{
+	struct kvm *owner;
+
+	mutex_lock(&d->lock);
+	owner = rcu_dereference_protected(d->owner, lockdep_is_held(&d->lock));
+	if (owner) {
+		vm2vm_revoke_begin(d);
+		vm2vm_zap_iovas(d, 0, ULONG_MAX);
+		spin_lock(&d->links_lock);
+		rcu_assign_pointer(d->owner, NULL);
+		spin_unlock(&d->links_lock);
+		vm2vm_revoke_end(d);
+
+		atomic64_sub(d->nr_mappings, &owner->stat.generic.vm2vm_mappings);
+		spin_lock(&owner->vm2vm.lock);
+		list_del_rcu(&d->owner_node);
+		owner->vm2vm.nr_domains--;
+		owner->stat.generic.vm2vm_domains--;
+		spin_unlock(&owner->vm2vm.lock);
+
+		vm2vm_miss_end(d);
+	}
+	mutex_unlock(&d->lock);
+
+	/* Faults, and the owner's invalidations, have let go of both. */
+	synchronize_srcu_expedited(&vm2vm_srcu);
+	if (owner)
+		vm2vm_free_mappings(d);
+}
+
+/*
+ * Check that all of the owner's gfns @start to @last are memory that it can
+ * share.  It may change at any time: faults check again.
+ */
+static int vm2vm_check_memory(struct kvm *owner, gfn_t start, gfn_t last,
+			      bool write)
+{
+	struct kvm_memory_slot *slot;
+	int idx, r = 0;
+	gfn_t gfn;
+
+	idx = srcu_read_lock(&owner->srcu);
+	for (gfn = start; gfn <= last; gfn = slot->base_gfn + slot->npages) {
+		slot = gfn_to_memslot(owner, gfn);
+		if (!vm2vm_slot_usable(slot))
+			r = -ENOENT;
+		else if (!vm2vm_slot_sharable(slot))
+			r = -EOPNOTSUPP;
+		else if (write && (slot->flags & KVM_MEM_READONLY))
+			r = -EACCES;
+		if (r)
+			break;
+	}
+	srcu_read_unlock(&owner->srcu, idx);
+	return r;
+}
+
+static int vm2vm_insert(struct vm2vm_domain *d, struct vm2vm_mapping *m)
+{
+	MA_STATE(mas, &d->iovas, m->iova, vm2vm_mapping_last(m));
+	unsigned long index = m->iova;
+	int r;
+
+	lockdep_assert_held(&d->lock);
+
+	if (mt_find(&d->iovas, &index, mas.last))
+		return -EEXIST;
+	if (d->nr_mappings >= KVM_VM2VM_MAX_MAPPINGS)
+		return -ENOSPC;
+
+	/* Preallocated, so that the memory is charged. */
+	r = mas_preallocate(&mas, m, GFP_KERNEL_ACCOUNT);
+	if (r)
+		return r;
+
+	/*
+	 * First where the owner's invalidations look, then where faults do, so
+	 * that there is never a translation that invalidations miss.
+	 */
+	write_lock(&d->gfn_lock);
+	interval_tree_insert(&m->gfns, &d->gfns);
+	write_unlock(&d->gfn_lock);
+	mas_store_prealloc(&mas, m);
+	d->nr_mappings++;
+	return 0;
+}
+
+/* The owner of @d, if the caller may change @d. */
+static struct kvm *vm2vm_domain_owner(struct vm2vm_domain *d)
+{
+	struct kvm *owner;
+
+	if (current->mm != d->mm)
+		return ERR_PTR(-EPERM);
+	owner = rcu_dereference_protected(d->owner, lockdep_is_held(&d->lock));
+	return owner ?: ERR_PTR(-ENODEV);
+}
+
+static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
+{
+	struct vm2vm_mapping *m;
+	struct kvm *owner;
+	int r;
+
+	if (args->pad ||
+	    (args->flags & ~(KVM_VM2VM_MAP_READ | KVM_VM2VM_MAP_WRITE)) ||
+	    !(args->flags & KVM_VM2VM_MAP_READ) ||
+	    !vm2vm_range_valid(args->iova, args->size) ||
+	    !vm2vm_range_valid(args->gpa, args->size))
+		return -EINVAL;
+
+	m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
+	if (!m)
+		return -ENOMEM;
+
+	m->iova = args->iova >> PAGE_SHIFT;
+	m->gfns.start = args->gpa >> PAGE_SHIFT;
+	m->gfns.last = m->gfns.start + (args->size >> PAGE_SHIFT) - 1;
+	m->flags = args->flags;
+
+	mutex_lock(&d->lock);
+	owner = vm2vm_domain_owner(d);
+	r = PTR_ERR_OR_ZERO(owner);
+	if (!r)
+		r = vm2vm_check_memory(owner, m->gfns.start, m->gfns.last,
+				       m->flags & KVM_VM2VM_MAP_WRITE);
+	if (!r)
+		r = vm2vm_insert(d, m);
+	if (!r) {
+		atomic64_inc(&owner->stat.generic.vm2vm_mappings);
+		trace_kvm_vm2vm_map(owner, args);
+	}
+	mutex_unlock(&d->lock);
+
+	if (r)
+		kfree(m);
+	else
+		vm2vm_miss_answer(d, args->iova, args->size, false);
+	return r;
+}
+
+/*
+ * Take the mappings within @first to @last out of both trees.  @mas is for this
+ * range and has the memory that this needs.  Returns their size in bytes.
+ */
+static u64 vm2vm_remove(struct vm2vm_domain *d, struct ma_state *mas,
+			unsigned long first, unsigned long last)
+{
+	MA_STATE(it, &d->iovas, first, first);
+	struct vm2vm_mapping *m, *removed = NULL;
+	u64 size = 0;
+
+	mas_for_each(&it, m, last) {
+		write_lock(&d->gfn_lock);
+		interval_tree_remove(&m->gfns, &d->gfns);
+		write_unlock(&d->gfn_lock);
+		size += (u64)(m->gfns.last - m->gfns.start + 1) << PAGE_SHIFT;
+		d->nr_mappings--;
+		m->next = removed;
+		removed = m;
+		cond_resched();
+	}
+	mas_store_prealloc(mas, NULL);
+
+	/* Faults can no longer find them; some may have. */
+	while ((m = removed)) {
+		removed = m->next;
+		kfree_rcu(m, rcu);
+		cond_resched();
+	}
+	return size;
+}
+
+static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
+{
+	MA_STATE(mas, &d->iovas, 0, 0);
+	unsigned long first, last, index;
+	struct vm2vm_mapping *m;
+	struct kvm *owner;
+	unsigned int nr;
+	int r;
+
+	if (args->pad || args->flags ||
+	    !vm2vm_range_valid(args->iova, args->size))
+		return -EINVAL;
+
+	first = args->iova >> PAGE_SHIFT;
+	last = first + (args->size >> PAGE_SHIFT) - 1;
+	args->unmapped = 0;
+
+	mutex_lock(&d->lock);
+	owner = vm2vm_domain_owner(d);
+	r = PTR_ERR_OR_ZERO(owner);
+	if (r)
+		goto out;
+
+	index = first;
+	m = mt_find(&d->iovas, &index, last);
+	if (!m)
+		goto out;
+
+	/* Only whole mappings: look at those at both ends. */
+	r = -EINVAL;
+	if (m->iova < first || (d->flags & KVM_VM2VM_DOMAIN_ALL_MEMORY))
+		goto out;
+	m = mtree_load(&d->iovas, last);
+	if (m && vm2vm_mapping_last(m) > last)
+		goto out;
+
+	mas_set_range(&mas, first, last);
+	r = mas_preallocate(&mas, NULL, GFP_KERNEL_ACCOUNT);
+	if (r)
+		goto out;
+
+	nr = d->nr_mappings;
+	vm2vm_revoke_begin(d);
+	vm2vm_zap_iovas(d, first, last);
+	args->unmapped = vm2vm_remove(d, &mas, first, last);
+	vm2vm_revoke_end(d);
+	atomic64_sub(nr - d->nr_mappings, &owner->stat.generic.vm2vm_mappings);
+	trace_kvm_vm2vm_unmap(owner, args);
+out:
+	mutex_unlock(&d->lock);
+	return r;
+}
+
+static int vm2vm_query(struct vm2vm_domain *d, struct kvm_vm2vm_query *args)
+{
+	unsigned long index = args->iova >> PAGE_SHIFT;
+	struct vm2vm_mapping *m;
+	int r;
+
+	if (args->flags || args->pad || !PAGE_ALIGNED(args->iova))
+		return -EINVAL;
+
+	mutex_lock(&d->lock);
+	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
+	if (r)
+		goto out;
+
+	m = mt_find(&d->iovas, &index, ULONG_MAX);
+	if (!m) {
+		r = -ENOENT;
+		goto out;
+	}
+	args->iova = (u64)m->iova << PAGE_SHIFT;
+	args->gpa = gfn_to_gpa(m->gfns.start);
+	args->size = (u64)(m->gfns.last - m->gfns.start + 1) << PAGE_SHIFT;
+	args->flags = m->flags;
+out:
+	mutex_unlock(&d->lock);
+	return r;
+}
+
+static int vm2vm_refuse(struct vm2vm_domain *d, struct kvm_vm2vm_refuse *args)
+{
+	int r;
+
+	if (args->flags || !vm2vm_range_valid(args->iova, args->size) ||
+	    !(d->flags & KVM_VM2VM_DOMAIN_MISSES))
+		return -EINVAL;
+
+	mutex_lock(&d->lock);
+	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
+	mutex_unlock(&d->lock);
+	if (r)
+		return r;
+
+	args->refused = vm2vm_miss_answer(d, args->iova, args->size, true);
+	return 0;
+}
+
+static int vm2vm_map_one(struct vm2vm_domain *d, void __user *argp)
+{
+	struct kvm_vm2vm_map args;
+
+	if (copy_from_user(&args, argp, sizeof(args)))
+		return -EFAULT;
+	return vm2vm_map(d, &args);
+}
+
+static int vm2vm_unmap_one(struct vm2vm_domain *d, void __user *argp)
+{
+	struct kvm_vm2vm_unmap __user *uargs = argp;
+	struct kvm_vm2vm_unmap args;
+	int r;
+
+	/* See that the result can be given before anything changes. */
+	if (copy_from_user(&args, uargs, sizeof(args)) ||
+	    put_user(args.unmapped, &uargs->unmapped))
+		return -EFAULT;
+	r = vm2vm_unmap(d, &args);
+	/* Fails only if the caller unmaps its own argument meanwhile. */
+	if (!r)
+		(void)put_user(args.unmapped, &uargs->unmapped);
+	return r;
+}
+
+/* Do @one for each entry of @size bytes, and say in *@uargs how far that came. */
+static int vm2vm_batch(struct vm2vm_domain *d,
+		       struct kvm_vm2vm_batch __user *uargs, size_t size,
+		       int (*one)(struct vm2vm_domain *d, void __user *argp))
+{
+	struct kvm_vm2vm_batch args;
+	u32 nr;
+	int r;
+
+	if (copy_from_user(&args, uargs, sizeof(args)) ||
+	    copy_to_user(uargs, &args, sizeof(args)))
+		return -EFAULT;
+	if (args.flags)
+		return -EINVAL;
+
+	mutex_lock(&d->lock);
+	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
+	mutex_unlock(&d->lock);
+
+	for (nr = args.nr; nr && !r; ) {
+		if (signal_pending(current)) {
+			r = -EINTR;
+			break;
+		}
+		r = one(d, u64_to_user_ptr(args.entries));
+		if (r)
+			break;
+		args.entries += size;
+		nr--;
+		cond_resched();
+	}
+	if (nr == args.nr)
+		return r;
+
+	args.nr = nr;
+	return copy_to_user(uargs, &args, sizeof(args)) ? -EFAULT : 0;
+}
+
+static long vm2vm_domain_ioctl(struct file *file, unsigned int ioctl,
+			       unsigned long arg)
+{
+	struct vm2vm_domain *d = file->private_data;
+	void __user *argp = (void __user *)arg;
+	union {
+		struct kvm_vm2vm_query query;
+		struct kvm_vm2vm_refuse refuse;
+	} args;
+	int r;
+
+	switch (ioctl) {
+	case KVM_VM2VM_MAP:
+		return vm2vm_map_one(d, argp);
+	case KVM_VM2VM_UNMAP:
+		return vm2vm_unmap_one(d, argp);
+	case KVM_VM2VM_MAP_BATCH:
+		return vm2vm_batch(d, argp, sizeof(struct kvm_vm2vm_map),
+				   vm2vm_map_one);
+	case KVM_VM2VM_UNMAP_BATCH:
+		return vm2vm_batch(d, argp, sizeof(struct kvm_vm2vm_unmap),
+				   vm2vm_unmap_one);
+	case KVM_VM2VM_QUERY:
+		if (copy_from_user(&args.query, argp, sizeof(args.query)))
+			return -EFAULT;
+		r = vm2vm_query(d, &args.query);
+		if (!r && copy_to_user(argp, &args.query, sizeof(args.query)))
+			r = -EFAULT;
+		return r;
+	case KVM_VM2VM_REFUSE:
+		/* As for UNMAP: the result must not get lost. */
+		if (copy_from_user(&args.refuse, argp, sizeof(args.refuse)) ||
+		    copy_to_user(argp, &args.refuse, sizeof(args.refuse)))
+			return -EFAULT;
+		r = vm2vm_refuse(d, &args.refuse);
+		if (!r)
+			(void)!copy_to_user(argp, &args.refuse,
+					    sizeof(args.refuse));
+		return r;
+	default:
+		return -ENOTTY;
+	}
+}
+
+static ssize_t vm2vm_domain_read(struct file *file, char __user *buf,
+				 size_t count, loff_t *pos)
+{
+	struct vm2vm_domain *d = file->private_data;
+
+	if (count < sizeof(struct kvm_vm2vm_miss) ||
+	    !(d->flags & KVM_VM2VM_DOMAIN_MISSES))
+		return -EINVAL;
+	/* A record is delivered once: nobody else may take it from the owner. */
+	if (current->mm != d->mm)
+		return -EPERM;
+
+	return vm2vm_miss_read(d, buf, count, file->f_flags & O_NONBLOCK);
+}
+
+static __poll_t vm2vm_domain_poll(struct file *file, poll_table *wait)
+{
+	struct vm2vm_domain *d = file->private_data;
+
+	poll_wait(file, &d->readers, wait);
+	return vm2vm_miss_poll(d);
+}
+
+static int vm2vm_domain_release(struct inode *inode, struct file *file)
+{
+	struct vm2vm_domain *d = file->private_data;
+
+	vm2vm_domain_end(d);
+	vm2vm_domain_put(d);
+	return 0;
+}
+
+static const struct file_operations vm2vm_domain_fops = {
+	.owner		= THIS_MODULE,
+	.release	= vm2vm_domain_release,
+	.read		= vm2vm_domain_read,
+	.poll		= vm2vm_domain_poll,
+	.unlocked_ioctl	= vm2vm_domain_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.llseek		= noop_llseek,
+};
+
+static struct vm2vm_domain *vm2vm_domain_alloc(u32 flags)
+{
+	struct vm2vm_domain *d = kzalloc(sizeof(*d), GFP_KERNEL_ACCOUNT);
+
+	if (!d)
+		return NULL;
+
+	kref_init(&d->refs);
+	mutex_init(&d->lock);
+	INIT_LIST_HEAD(&d->links);
+	spin_lock_init(&d->links_lock);
+	/*
+	 * With MT_FLAGS_ALLOC_RANGE, although nothing is allocated from it: in
+	 * Linux 6.12 the destruction under RCU of a large tree without takes the
+	 * metadata of a node with 15 children for a sixteenth.
+	 */
+	mt_init_flags(&d->iovas, MT_FLAGS_ALLOC_RANGE | MT_FLAGS_USE_RCU |
+				 MT_FLAGS_LOCK_EXTERN);
+	mt_set_external_lock(&d->iovas, &d->lock);
+	d->gfns = RB_ROOT_CACHED;
+	rwlock_init(&d->gfn_lock);
+	spin_lock_init(&d->miss_lock);
+	INIT_LIST_HEAD(&d->misses);
+	init_waitqueue_head(&d->readers);
+	d->flags = flags;
+	d->mm = current->mm;
+	mmgrab(d->mm);
+	return d;
+}
+
+/* One mapping of all that there may ever be; its memory comes and goes. */
+static int vm2vm_map_all(struct vm2vm_domain *d)
+{
+	struct vm2vm_mapping *m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
+	int r;
+
+	if (!m)
+		return -ENOMEM;
+
+	m->gfns.last = (ULONG_MAX >> PAGE_SHIFT) - 1;
+	m->flags = KVM_VM2VM_MAP_READ | KVM_VM2VM_MAP_WRITE;
+
+	mutex_lock(&d->lock);
+	r = vm2vm_insert(d, m);
+	mutex_unlock(&d->lock);
+	if (r)
+		kfree(m);
+	return r;
+}
+
+/* Make @kvm the owner of @d. */
+static int vm2vm_domain_attach(struct vm2vm_domain *d, struct kvm *kvm)
+{
+	int r = 0;
+
+	/* Orders this against a memslot's becoming one that logs. */
+	mutex_lock(&kvm->slots_lock);
+	if (kvm->vm2vm.forbidden) {
+		r = -EOPNOTSUPP;
+		goto out;
+	}
+	if (atomic_read(&kvm->nr_memslots_dirty_logging)) {
+		r = -EBUSY;
+		goto out;
+	}
+	kvm->vm2vm.used = true;
+
+	spin_lock(&kvm->vm2vm.lock);
+	if (kvm->vm2vm.nr_domains >= KVM_VM2VM_MAX_DOMAINS) {
+		r = -ENOSPC;
+	} else {
+		kvm->vm2vm.nr_domains++;
+		kvm->stat.generic.vm2vm_domains++;
+		atomic64_add(d->nr_mappings, &kvm->stat.generic.vm2vm_mappings);
+		rcu_assign_pointer(d->owner, kvm);
+		list_add_tail_rcu(&d->owner_node, &kvm->vm2vm.domains);
+	}
+	spin_unlock(&kvm->vm2vm.lock);
+out:
+	mutex_unlock(&kvm->slots_lock);
+	return r;
+}
+
+int vm2vm_create_domain(struct kvm *kvm,
+			const struct kvm_vm2vm_create_domain *args)
+{
+	struct vm2vm_domain *d;
+	struct file *file;
+	int fd, r;
+
+	if ((args->flags & ~(KVM_VM2VM_DOMAIN_ALL_MEMORY |
+			     KVM_VM2VM_DOMAIN_MISSES)) ||
+	    args->pad ||
+	    memchr_inv(args->reserved, 0, sizeof(args->reserved)))
+		return -EINVAL;
+	if (!kvm_arch_vm2vm_supported(kvm))
+		return -EOPNOTSUPP;
+
+	d = vm2vm_domain_alloc(args->flags);
+	if (!d)
+		return -ENOMEM;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0) {
+		r = fd;
+		goto err_domain;
+	}
+
+	file = anon_inode_getfile("kvm-vm2vm-domain", &vm2vm_domain_fops, d,
+				  O_RDWR);
+	if (IS_ERR(file)) {
+		r = PTR_ERR(file);
+		goto err_fd;
+	}
+
+	/* Complete before anybody can find it, be it an invalidation. */
+	r = 0;
+	if (d->flags & KVM_VM2VM_DOMAIN_ALL_MEMORY)
+		r = vm2vm_map_all(d);
+	if (!r)
+		r = vm2vm_domain_attach(d, kvm);
+	if (r) {
+		/* Releases the domain. */
+		fput(file);
+		put_unused_fd(fd);
+		return r;
+	}
+
+	fd_install(fd, file);
+	return fd;
+
+err_fd:
+	put_unused_fd(fd);
+err_domain:
+	vm2vm_domain_put(d);
+	return r;
+}
+
+/* The domain of a file descriptor, with a reference; -EBADF, -EINVAL. */
+struct vm2vm_domain *vm2vm_domain_get(int fd)
+{
+	struct vm2vm_domain *d = ERR_PTR(-EBADF);
+	struct fd f = fdget(fd);
+
+	if (!fd_file(f))
+		return d;
+
+	d = ERR_PTR(-EINVAL);
+	if (fd_file(f)->f_op == &vm2vm_domain_fops) {
+		d = fd_file(f)->private_data;
+		kref_get(&d->refs);
+	}
+	fdput(f);
+	return d;
+}
+
