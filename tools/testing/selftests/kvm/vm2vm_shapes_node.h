@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * vm2vm_shapes_test and vm2vm_race_test: VMs that are cheap to make.
+ *
+ * A node is a VM that may be owner and backend at once.  It shares the pages at
+ * NODE_OWN, and has windows to what others share from NODE_WINDOWS on.  The KVM
+ * selftest library makes one VM as a template, and nodes are made after it with
+ * few system calls: the tests make thousands.  A node is nothing but descriptors
+ * and memory, so a test can close and lose them in any order.
+ *
+ * Every value in a shared page tells who wrote it, into which page, and when: so
+ * whoever reads it knows whether it is right.
+ */
+#ifndef SELFTEST_KVM_VM2VM_SHAPES_NODE_H
+#define SELFTEST_KVM_VM2VM_SHAPES_NODE_H
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "vm2vm_peer.h"
+
+#define NODE_PAGES	8	/* of the shared memory, and of a window */
+#define NODE_SIZE	(NODE_PAGES * 4096ul)
+#define NODE_CTL	0x80000000ul	/* gpa and gva of struct node_ctl */
+#define NODE_OWN	0x90000000ul	/* gpa and gva of the shared memory */
+#define NODE_WINDOWS	0x100000000ul	/* gpa and gva of the first window */
+#define NODE_WINDOW(w)	(NODE_WINDOWS + (w) * NODE_SIZE)
+#define NODE_IOVA	0x700000000ul	/* of NODE_OWN */
+#define NODE_SLOT	100		/* of the first window */
+
+#define NODE_YIELD	64		/* passes between two offers of the CPU to others */
+
+#define NODE_MAX	34		/* nodes of a test, as their number is in a tag */
+#define NODE_TRAFFIC	2		/* windows that carry traffic */
+#define NODE_WINDOW_MAX	64
+
+#define NODE_HOLE	(~0ull)
+#define NODE_CANARY	0xdeadbeefdeadbeefull
+
+/* Node @id wrote this into page @page, as its @gen th. */
+#define NODE_TAG(id, page, gen)						\
+	(0x7ull << 60 | (uint64_t)(id) << 52 | (uint64_t)(page) << 44 | (gen))
+#define NODE_GEN(tag)	((tag) & ((1ull << 44) - 1))
+
+/* Words of a shared page: its owner's, and one of every other node. */
+#define NODE_WORD_OWNER		0
+#define NODE_WORD_FROM(id)	(1 + (id))
+
+enum node_op { NODE_STOP, NODE_READ, NODE_WRITE, NODE_GO };
+
+/* Ports that the guest leaves by: done, or just to let others run. */
+#define NODE_PORT_DONE	0x10
+#define NODE_PORT_YIELD	0x11
+
+/**
+ * struct node_ctl - between a node's guest, its VMM and the test
+ * @op: what the guest is to do; it leaves after all of them but NODE_GO
+ * @addr: gva for NODE_READ, NODE_WRITE
+ * @val: value for them
+ * @id: number of the node
+ * @owners: with NODE_GO: number of the node that a window shows
+ * @nr_windows: with NODE_GO: number of windows
+ * @writers: with NODE_GO: mask of the nodes that write to what this one shares
+ * @nap: us that the VMM sleeps when the guest offers the CPU to others
+ * @gen: generation of what the guest writes
+ * @passes: number of passes over everything
+ * @seen: by window and page, the generation that was read last
+ * @good: by window, how often something was read that is right
+ * @holes: by window, how often a hole was read
+ * @arrived: by writer and page, the generation that was read last
+ * @bad: how often something was read that must not be
+ * @bad_addr: where that was the first time
+ * @bad_val: what it was
+ * @bad_gen: the generation that was read there before
+ * @mmio: exits for holes
+ */
+struct node_ctl {
+	uint64_t op;
+	uint64_t addr;
+	uint64_t val;
+	uint64_t id;
+	uint64_t owners[NODE_TRAFFIC];
+	uint64_t nr_windows;
+	uint64_t writers;
+	uint64_t nap;
+	uint64_t gen;
+	uint64_t passes;
+	uint64_t seen[NODE_TRAFFIC][NODE_PAGES];
+	uint64_t good[NODE_TRAFFIC];
+	uint64_t holes[NODE_TRAFFIC];
+	uint64_t arrived[NODE_MAX][NODE_PAGES];
+	uint64_t bad;
+	uint64_t bad_addr;
+	uint64_t bad_val;
+	uint64_t bad_gen;
+	uint64_t mmio;
+};
+
+#define NODE_CTL_SIZE	align_up(sizeof(struct node_ctl), 4096)
+
+static inline void node_guest_bad(struct node_ctl *c, uint64_t *addr, uint64_t val,
+				  uint64_t gen)
+{
+	if (!c->bad) {
+		c->bad_addr = (uintptr_t)addr;
+		c->bad_val = val;
+		c->bad_gen = gen;
+	}
+	WRITE_ONCE(c->bad, c->bad + 1);
+}
+
+/*
+ * Read a word that only node @from writes, and only with tags that grow.  It is 0
+ * before the first.  Returns false if it is a hole.
+ */
+static inline bool node_guest_read(struct node_ctl *c, uint64_t *addr, unsigned int from,
+				   unsigned int page, uint64_t *last)
+{
+	uint64_t val = READ_ONCE(*addr), gen = NODE_GEN(val);
+
+	if (val == NODE_HOLE)
+		return false;
+	if (!val && !*last)
+		return true;
+	if (val != NODE_TAG(from, page, gen) || gen < *last)
+		node_guest_bad(c, addr, val, *last);
+	else
+		WRITE_ONCE(*last, gen);
+	return true;
+}
+
+static inline void node_guest_window(struct node_ctl *c, unsigned int w)
+{
+	uint64_t (*pages)[512] = (void *)NODE_WINDOW(w);
+	unsigned int i, holes = 0;
+
+	for (i = 0; i < NODE_PAGES; i++) {
+		WRITE_ONCE(pages[i][NODE_WORD_FROM(c->id)], NODE_TAG(c->id, i, c->gen));
+		if (!node_guest_read(c, &pages[i][NODE_WORD_OWNER], c->owners[w], i,
+				     &c->seen[w][i]))
+			holes++;
+	}
+	WRITE_ONCE(c->holes[w], c->holes[w] + holes);
+	WRITE_ONCE(c->good[w], c->good[w] + NODE_PAGES - holes);
+}
+
+/* Write to everything that can be reached, and check all of what others write. */
+static inline void node_guest_pass(struct node_ctl *c)
+{
+	uint64_t (*own)[512] = (void *)NODE_OWN;
+	unsigned int i, j;
+
+	WRITE_ONCE(c->gen, c->gen + 1);
+	for (i = 0; i < NODE_PAGES; i++)
+		WRITE_ONCE(own[i][NODE_WORD_OWNER], NODE_TAG(c->id, i, c->gen));
+	for (i = 0; i < READ_ONCE(c->nr_windows); i++)
+		node_guest_window(c, i);
+	for (j = 0; j < NODE_MAX; j++) {
+		if (!(READ_ONCE(c->writers) & (1ull << j)))
+			continue;
+		for (i = 0; i < NODE_PAGES; i++)
+			node_guest_read(c, &own[i][NODE_WORD_FROM(j)], j, i, &c->arrived[j][i]);
+	}
+	WRITE_ONCE(c->passes, c->passes + 1);
+}
+
+/* Not by a ucall, which would need the library's struct kvm_vm. */
+static inline void node_guest_leave(uint16_t port)
+{
+	asm volatile("outb %%al, %%dx" : : "a"(0), "d"(port) : "memory");
+}
+
+static void node_guest(void)
+{
+	struct node_ctl *c = (struct node_ctl *)NODE_CTL;
+
+	peer_guest_interruptible();
+	for (;;) {
+		switch (READ_ONCE(c->op)) {
+		case NODE_GO:
+			node_guest_pass(c);
+			if (!(c->passes % NODE_YIELD))
+				node_guest_leave(NODE_PORT_YIELD);
+			continue;
+		case NODE_READ:
+			c->val = READ_ONCE(*(uint64_t *)c->addr);
+			break;
+		case NODE_WRITE:
+			WRITE_ONCE(*(uint64_t *)c->addr, c->val);
+			break;
+		}
+		node_guest_leave(NODE_PORT_DONE);
+	}
+}
+
+/* What every node begins with. */
+struct node_template {
+	int kvm;
+	int memfd;		/* its memory */
+	size_t size;
+	size_t run_size;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	struct kvm_cpuid2 *cpuid;
+};
+
+static struct node_template node_template;
+
+static inline void node_template_init(void)
+{
+	struct node_template *t = &node_template;
+	struct userspace_mem_region *ram;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	size_t size;
+
+	vm = vm_create_with_one_vcpu(&vcpu, node_guest);
+	virt_map(vm, NODE_CTL, NODE_CTL, NODE_CTL_SIZE / 4096);
+	virt_map(vm, NODE_OWN, NODE_OWN, NODE_PAGES);
+	virt_map(vm, NODE_WINDOWS, NODE_WINDOWS, NODE_WINDOW_MAX * NODE_PAGES);
+
+	ram = memslot2region(vm, 0);
+	t->size = ram->region.memory_size;
+	t->memfd = memfd_create("vm2vm-template", MFD_CLOEXEC);
+	TEST_ASSERT(t->memfd >= 0 &&
+		    write(t->memfd, ram->host_mem, t->size) == t->size,
+		    "template: %s", strerror(errno));
+	vcpu_sregs_get(vcpu, &t->sregs);
+	vcpu_regs_get(vcpu, &t->regs);
+	size = kvm_cpuid2_size(vcpu->cpuid->nent);
+	t->cpuid = malloc(size);
+	memcpy(t->cpuid, vcpu->cpuid, size);
+	kvm_vm_free(vm);
+
+	t->kvm = open_kvm_dev_path_or_exit();
+	t->run_size = ioctl(t->kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+}
+
+/**
+ * struct node - a VM; the descriptors are -1 if they are closed
+ * @vm: its descriptor
+ * @vcpu: of its vCPU
+ * @domain: of its domain
+ * @run: of its vCPU
+ * @ram: its own memory
+ * @ctl: see there; of the test, and shared with other processes
+ * @own: what it shares; likewise
+ * @thread: runs the vCPU if @running
+ * @running: whether it does
+ */
+struct node {
+	int vm;
+	int vcpu;
+	int domain;
+	struct kvm_run *run;
+	void *ram;
+	struct node_ctl *ctl;
+	uint64_t (*own)[512];
+	pthread_t thread;
+	bool running;
+};
+
+static inline void *node_mmap(size_t size, int flags, int fd)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+	TEST_ASSERT(p != MAP_FAILED, "mmap: %s", strerror(errno));
+	return p;
+}
+
+/* What is between a node, the test and other processes.  Nothing of KVM yet. */
+static inline void node_init(struct node *n, unsigned int id)
+{
+	memset(n, 0, sizeof(*n));
+	n->vm = -1;
+	n->vcpu = -1;
+	n->domain = -1;
+	n->ctl = node_mmap(NODE_CTL_SIZE, MAP_SHARED | MAP_ANONYMOUS, -1);
+	n->own = node_mmap(NODE_SIZE, MAP_SHARED | MAP_ANONYMOUS, -1);
+	n->ctl->id = id;
+}
+
+static inline void node_fini(struct node *n)
+{
+	munmap(n->ctl, NODE_CTL_SIZE);
+	munmap(n->own, NODE_SIZE);
+}
+
+static inline int node_ioctl(int fd, unsigned long nr, const void *arg)
+{
+	return vm2vm_ioctl(fd, nr, (void *)arg);
+}
+
+#define NODE_IOCTL(fd, nr, arg)						\
+({									\
+	int __r = node_ioctl(fd, nr, arg);				\
+									\
+	TEST_ASSERT(__r >= 0, #nr ": %s", strerror(-__r));		\
+	__r;								\
+})
+
+static inline int __node_set_memory(int vm, uint32_t slot, uint64_t gpa, size_t size, void *mem,
+				    uint32_t flags)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot, .guest_phys_addr = gpa, .memory_size = size,
+		.userspace_addr = (uintptr_t)mem, .flags = flags,
+	};
+
+	return node_ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+static inline void node_set_memory(int vm, uint32_t slot, uint64_t gpa, size_t size, void *mem)
+{
+	int r = __node_set_memory(vm, slot, gpa, size, mem, 0);
+
+	TEST_ASSERT(!r, "memslot %u: %s", slot, strerror(-r));
+}
+
+#define NODE_SLOT_OWN	2
+
+/* A VM that shares memory and has no vCPU. */
+static inline void node_create_owner(struct node *n)
+{
+	n->vm = NODE_IOCTL(node_template.kvm, KVM_CREATE_VM, NULL);
+	node_set_memory(n->vm, NODE_SLOT_OWN, NODE_OWN, NODE_SIZE, n->own);
+}
+
+static inline void node_create(struct node *n)
+{
+	struct node_template *t = &node_template;
+
+	node_create_owner(n);
+	n->ram = node_mmap(t->size, MAP_PRIVATE, t->memfd);
+	/* As VMMs do: a fork is not to make the VM's memory copy-on-write. */
+	TEST_ASSERT(!madvise(n->ram, t->size, MADV_DONTFORK), "MADV_DONTFORK");
+	node_set_memory(n->vm, 0, 0, t->size, n->ram);
+	node_set_memory(n->vm, 1, NODE_CTL, NODE_CTL_SIZE, n->ctl);
+
+	n->vcpu = NODE_IOCTL(n->vm, KVM_CREATE_VCPU, NULL);
+	n->run = node_mmap(t->run_size, MAP_SHARED, n->vcpu);
+	NODE_IOCTL(n->vcpu, KVM_SET_CPUID2, t->cpuid);
+	NODE_IOCTL(n->vcpu, KVM_SET_SREGS, &t->sregs);
+	NODE_IOCTL(n->vcpu, KVM_SET_REGS, &t->regs);
+}
+
+static inline void node_close(int *fd)
+{
+	int r;
+
+	if (*fd < 0)
+		return;
+	r = close(*fd);
+	TEST_ASSERT(!r, "close: %s", strerror(errno));
+	*fd = -1;
+}
+
+/* The mapping of its struct kvm_run is a reference to the vCPU, too. */
+static inline void node_close_vcpu(struct node *n)
+{
+	if (n->run)
+		munmap(n->run, node_template.run_size);
+	n->run = NULL;
+	node_close(&n->vcpu);
+}
+
+static inline int __node_create_domain(int vm)
+{
+	struct kvm_vm2vm_create_domain args = {};
+
+	return node_ioctl(vm, KVM_VM2VM_CREATE_DOMAIN, &args);
+}
+
+static inline void node_map_all(struct node *n)
+{
+	vm2vm_map(n->domain, NODE_IOVA, NODE_OWN, NODE_SIZE, VM2VM_RW);
+}
+
+/* A domain in which all of what the node shares is approved. */
+static inline void node_create_domain(struct node *n)
+{
+	n->domain = __node_create_domain(n->vm);
+	TEST_ASSERT(n->domain >= 0, "KVM_VM2VM_CREATE_DOMAIN: %s", strerror(-n->domain));
+	node_map_all(n);
+}
+
+static inline int __node_link(int vm, int domain, unsigned int w, uint64_t iova)
+{
+	struct kvm_vm2vm_link args = {
+		.domain_fd = domain, .slot = NODE_SLOT + w, .gpa = NODE_WINDOW(w),
+		.iova = iova, .size = NODE_SIZE,
+	};
+
+	return node_ioctl(vm, KVM_VM2VM_LINK, &args);
+}
+
+static inline void node_link(struct node *n, int domain, unsigned int w)
+{
+	int r = __node_link(n->vm, domain, w, NODE_IOVA);
+
+	TEST_ASSERT(!r, "KVM_VM2VM_LINK: %s", strerror(-r));
+}
+
+static inline int __node_unlink(int vm, unsigned int w)
+{
+	struct kvm_vm2vm_unlink args = { .slot = NODE_SLOT + w };
+
+	return node_ioctl(vm, KVM_VM2VM_UNLINK, &args);
+}
+
+static inline void node_unlink(struct node *n, unsigned int w)
+{
+	int r = __node_unlink(n->vm, w);
+
+	TEST_ASSERT(!r, "KVM_VM2VM_UNLINK: %s", strerror(-r));
+}
+
+/* Answer an exit as a VMM does.  Returns false if the guest is done. */
+static inline bool node_exit(struct node *n)
+{
+	struct kvm_run *run = n->run;
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_MMIO:
+		WRITE_ONCE(n->ctl->mmio, n->ctl->mmio + 1);
+		if (!run->mmio.is_write)
+			memset(run->mmio.data, 0xff, run->mmio.len);
+		return true;
+	case KVM_EXIT_IO:
+		if (run->io.port == NODE_PORT_DONE)
+			return false;
+		if (n->ctl->nap)
+			usleep(n->ctl->nap);
+		else
+			sched_yield();
+		return true;
+	default:
+		TEST_FAIL("exit reason %u (%s)", run->exit_reason,
+			  exit_reason_str(run->exit_reason));
+	}
+}
+
+/* Run the guest until it is done. */
+static inline void node_run(struct node *n)
+{
+	int r;
+
+	do {
+		r = node_ioctl(n->vcpu, KVM_RUN, NULL);
+		TEST_ASSERT(!r || r == -EINTR, "KVM_RUN: %s", strerror(-r));
+	} while (r || node_exit(n));
+}
+
+static inline uint64_t node_read(struct node *n, uint64_t addr)
+{
+	n->ctl->op = NODE_READ;
+	n->ctl->addr = addr;
+	node_run(n);
+	return n->ctl->val;
+}
+
+static inline void node_write(struct node *n, uint64_t addr, uint64_t val)
+{
+	n->ctl->op = NODE_WRITE;
+	n->ctl->addr = addr;
+	n->ctl->val = val;
+	node_run(n);
+}
+
+static inline void *node_thread(void *arg)
+{
+	node_run(arg);
+	return NULL;
+}
+
+/* Let the guest go around on its own, until node_stop(). */
+static inline void node_go(struct node *n)
+{
+	WRITE_ONCE(n->ctl->op, NODE_GO);
+	TEST_ASSERT(!pthread_create(&n->thread, NULL, node_thread, n), "pthread_create");
+	n->running = true;
+}
+
+static inline void node_stop(struct node *n)
+{
+	if (!n->running)
+		return;
+	WRITE_ONCE(n->ctl->op, NODE_STOP);
+	pthread_join(n->thread, NULL);
+	n->running = false;
+}
+
+/* End the VM: the last descriptor is the vCPU's. */
+static inline void node_destroy(struct node *n)
+{
+	node_stop(n);
+	node_close(&n->domain);
+	node_close(&n->vm);
+	node_close_vcpu(n);
+	if (n->ram)
+		munmap(n->ram, node_template.size);
+	n->ram = NULL;
+}
+
+static inline void node_check(struct node *n)
+{
+	struct node_ctl *c = n->ctl;
+
+	TEST_ASSERT(!READ_ONCE(c->bad),
+		    "node %lu: %lu times wrong, first 0x%lx at 0x%lx after 0x%lx", c->id,
+		    c->bad, c->bad_val, c->bad_addr, c->bad_gen);
+}
+
+static inline uint64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000ull + now.tv_nsec / 1000;
+}
+
+/* Without a CPU: the guests need them.  The limit is for what never comes. */
+#define NODE_WAIT(cond, fmt, ...)					\
+do {									\
+	uint64_t __end = now_us() + 60 * 1000000ull;			\
+									\
+	while (!(cond)) {						\
+		TEST_ASSERT(now_us() < __end, "for 60 s: " fmt, ##__VA_ARGS__); \
+		usleep(50);						\
+	}								\
+} while (0)
+
+/* Each of the @nr guests has begun and ended @passes passes from now on. */
+static inline void node_wait_passes(struct node *n, unsigned int nr, uint64_t passes)
+{
+	uint64_t end[NODE_MAX];
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		end[i] = READ_ONCE(n[i].ctl->passes) + passes + 1;
+	for (i = 0; i < nr; i++)
+		NODE_WAIT(READ_ONCE(n[i].ctl->passes) >= end[i], "node %lu does not go on",
+			  n[i].ctl->id);
+}
+
+/* A child that does not outlive the test. */
+static inline pid_t node_fork(void)
+{
+	pid_t parent = getpid(), pid;
+
+	fflush(NULL);
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+	}
+	return pid;
+}
+
+static inline void node_kill(pid_t pid)
+{
+	int status;
+
+	TEST_ASSERT(!kill(pid, SIGKILL), "kill: %s", strerror(errno));
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid, "waitpid: %s", strerror(errno));
+	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+		    "process %d ended by itself: status 0x%x", pid, status);
+}
+
+/* Another process's descriptor @fd. */
+static inline int __node_steal_fd(pid_t pid, int fd)
+{
+	int pidfd = syscall(SYS_pidfd_open, pid, 0), r;
+
+	if (pidfd < 0)
+		return -errno;
+	r = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	if (r < 0)
+		r = -errno;
+	close(pidfd);
+	return r;
+}
+
+static inline unsigned int node_trials(unsigned int standard)
+{
+	const char *trials = getenv("VM2VM_TRIALS");
+
+	return trials ? max(atoi(trials), 1) : standard;
+}
+
+#endif /* SELFTEST_KVM_VM2VM_SHAPES_NODE_H */
