@@ -20,10 +20,10 @@
 	u64 vm2vm_links
 
 #define KVM_VM2VM_VM_STATS()						\
-	STATS_DESC_ICOUNTER(VM_GENERIC, vm2vm_domains),			\
-	STATS_DESC_ICOUNTER(VM_GENERIC, vm2vm_mappings),		\
-	STATS_DESC_COUNTER(VM_GENERIC, vm2vm_revokes),			\
-	STATS_DESC_ICOUNTER(VM_GENERIC, vm2vm_links),
+	STATS_DESC_ICOUNTER(VM, vm2vm_domains),				\
+	STATS_DESC_ICOUNTER(VM, vm2vm_mappings),			\
+	STATS_DESC_COUNTER(VM, vm2vm_revokes),				\
+	STATS_DESC_ICOUNTER(VM, vm2vm_links),
 
 /*
  * Of a backend's vCPU: accesses to windows that gave a page, that found a hole,
@@ -36,10 +36,10 @@
 	u64 vm2vm_waits
 
 #define KVM_VM2VM_VCPU_STATS()						\
-	STATS_DESC_COUNTER(VCPU_GENERIC, vm2vm_faults),			\
-	STATS_DESC_COUNTER(VCPU_GENERIC, vm2vm_holes),			\
-	STATS_DESC_COUNTER(VCPU_GENERIC, vm2vm_exits),			\
-	STATS_DESC_COUNTER(VCPU_GENERIC, vm2vm_waits),
+	STATS_DESC_COUNTER(VCPU, vm2vm_faults),				\
+	STATS_DESC_COUNTER(VCPU, vm2vm_holes),				\
+	STATS_DESC_COUNTER(VCPU, vm2vm_exits),				\
+	STATS_DESC_COUNTER(VCPU, vm2vm_waits),
 
 #else
 

@@ -95,7 +95,7 @@ static int vm2vm_link_install(struct vm2vm_link *link, u32 slot)
 		vm2vm_link_remove(link);
 		synchronize_srcu_expedited(&vm2vm_srcu);
 	} else {
-		kvm->stat.generic.vm2vm_links++;
+		kvm->stat.vm2vm_links++;
 		trace_kvm_vm2vm_link(link, slot);
 	}
 out:
@@ -176,7 +176,7 @@ static int vm2vm_unlink(struct kvm *kvm, const struct kvm_vm2vm_unlink *args)
 		r = __kvm_set_memory_region(kvm, &mem);
 		kvm->vm2vm.updating = NULL;
 		if (!r)
-			kvm->stat.generic.vm2vm_links--;
+			kvm->stat.vm2vm_links--;
 	}
 	mutex_unlock(&kvm->slots_lock);
 	return r;

@@ -61,11 +61,11 @@ void vm2vm_domain_end(struct vm2vm_domain *d)
 		spin_unlock(&d->links_lock);
 		vm2vm_revoke_end(d);
 
-		atomic64_sub(d->nr_mappings, &owner->stat.generic.vm2vm_mappings);
+		atomic64_sub(d->nr_mappings, &owner->stat.vm2vm_mappings);
 		spin_lock(&owner->vm2vm.lock);
 		list_del_rcu(&d->owner_node);
 		owner->vm2vm.nr_domains--;
-		owner->stat.generic.vm2vm_domains--;
+		owner->stat.vm2vm_domains--;
 		spin_unlock(&owner->vm2vm.lock);
 
 		vm2vm_miss_end(d);
@@ -177,7 +177,7 @@ static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
 	if (!r)
 		r = vm2vm_insert(d, m);
 	if (!r) {
-		atomic64_inc(&owner->stat.generic.vm2vm_mappings);
+		atomic64_inc(&owner->stat.vm2vm_mappings);
 		trace_kvm_vm2vm_map(owner, args);
 	}
 	mutex_unlock(&d->lock);
@@ -267,7 +267,7 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	vm2vm_zap_iovas(d, first, last);
 	args->unmapped = vm2vm_remove(d, &mas, first, last);
 	vm2vm_revoke_end(d);
-	atomic64_sub(nr - d->nr_mappings, &owner->stat.generic.vm2vm_mappings);
+	atomic64_sub(nr - d->nr_mappings, &owner->stat.vm2vm_mappings);
 	trace_kvm_vm2vm_unmap(owner, args);
 out:
 	mutex_unlock(&d->lock);
@@ -542,8 +542,8 @@ static int vm2vm_domain_attach(struct vm2vm_domain *d, struct kvm *kvm)
 		r = -ENOSPC;
 	} else {
 		kvm->vm2vm.nr_domains++;
-		kvm->stat.generic.vm2vm_domains++;
-		atomic64_add(d->nr_mappings, &kvm->stat.generic.vm2vm_mappings);
+		kvm->stat.vm2vm_domains++;
+		atomic64_add(d->nr_mappings, &kvm->stat.vm2vm_mappings);
 		rcu_assign_pointer(d->owner, kvm);
 		list_add_tail_rcu(&d->owner_node, &kvm->vm2vm.domains);
 	}

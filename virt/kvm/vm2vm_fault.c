@@ -335,7 +335,7 @@ int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 		r = vm2vm_try(link, gfn, write, f, p, &mm, &hva);
 
 	if (!r) {
-		++vcpu->stat.generic.vm2vm_faults;
+		++vcpu->stat.vm2vm_faults;
 		trace_kvm_vm2vm_fault(link, gfn, write, f, p);
 	}
 	if (mode == KVM_VM2VM_NOWAIT)
@@ -358,9 +358,9 @@ int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 void kvm_vm2vm_hole(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, bool exit)
 {
 	if (exit)
-		++vcpu->stat.generic.vm2vm_exits;
+		++vcpu->stat.vm2vm_exits;
 	else
-		++vcpu->stat.generic.vm2vm_holes;
+		++vcpu->stat.vm2vm_holes;
 	trace_kvm_vm2vm_miss(vcpu->kvm, gfn, write,
 			     exit ? KVM_VM2VM_MISS_EXIT : KVM_VM2VM_MISS_HOLE);
 }

@@ -91,7 +91,7 @@ int vm2vm_miss_wait(struct kvm_vcpu *vcpu, struct vm2vm_link *link, gfn_t gfn,
 	if (!vm2vm_miss_list(d, link, &miss))
 		return -EAGAIN;
 
-	++vcpu->stat.generic.vm2vm_waits;
+	++vcpu->stat.vm2vm_waits;
 	trace_kvm_vm2vm_miss(vcpu->kvm, gfn, write, KVM_VM2VM_MISS_WAIT);
 
 	/* While SRCU is dropped the link may go, and its reference with it. */

@@ -198,7 +198,7 @@ void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 	owner = srcu_dereference(d->owner, &vm2vm_srcu);
 	trace_kvm_vm2vm_revoke(owner, false, first, last);
 	if (owner)
-		atomic64_inc(&owner->stat.generic.vm2vm_revokes);
+		atomic64_inc(&owner->stat.vm2vm_revokes);
 
 	list_for_each_entry_srcu(link, &d->links, node,
 				 srcu_read_lock_held(&vm2vm_srcu)) {
@@ -279,7 +279,7 @@ static bool vm2vm_do_range(struct kvm *kvm, unsigned long start,
 		hi = slot->base_gfn + (hi >> PAGE_SHIFT);
 		if (op == VM2VM_ZAP) {
 			trace_kvm_vm2vm_revoke(kvm, true, lo, hi);
-			atomic64_inc(&kvm->stat.generic.vm2vm_revokes);
+			atomic64_inc(&kvm->stat.vm2vm_revokes);
 		}
 		vm2vm_for_each_domain(d, kvm)
 			found |= vm2vm_do_gfns(d, lo, hi, op, may_block);
@@ -339,7 +339,7 @@ void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 
 	trace_kvm_vm2vm_revoke(kvm, true, slot->base_gfn,
 			       slot->base_gfn + slot->npages - 1);
-	atomic64_inc(&kvm->stat.generic.vm2vm_revokes);
+	atomic64_inc(&kvm->stat.vm2vm_revokes);
 
 	idx = srcu_read_lock(&vm2vm_srcu);
 	vm2vm_for_each_domain(d, kvm) {

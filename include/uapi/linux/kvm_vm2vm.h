@@ -297,8 +297,8 @@ struct kvm_vm2vm_refuse {
  * KVM_VM2VM_UNLINK.
  *
  * Errors: EBADF, EEXIST, EFAULT, EINVAL (also: @domain_fd is not a domain, or
- * one of this very VM, or has no KVM_VM2VM_DOMAIN_MISSES to wait for), EIO, ENODEV, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with
- * private memory).
+ * one of this very VM, or has no KVM_VM2VM_DOMAIN_MISSES to wait for), EIO,
+ * ENODEV, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with private memory).
  */
 struct kvm_vm2vm_link {
 	__s32 domain_fd;

@@ -100,16 +100,21 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 }
 
 /*
- * Write-back, whatever the guest's PAT says, and also where the VM has devices
- * that do not snoop: the owner has the page mapped so.  NPT has no means for it;
- * there a guest that asks for an uncached mapping gets one, which is coherent.
+ * What make_spte() must not decide for a window.  Another VM's memory is never
+ * executable.  And it is write-back, whatever the guest's PAT says, also where the
+ * VM has devices that do not snoop: the owner has the page mapped so.  NPT has no
+ * means for that; there a guest that asks for an uncached mapping gets one, which
+ * is coherent.
  */
-u64 kvm_mmu_alias_memtype(u64 spte)
+u64 kvm_mmu_alias_spte(u64 spte)
 {
-	if (!shadow_memtype_mask)
-		return spte;
+	spte &= ~shadow_x_mask;
+	spte |= shadow_nx_mask;
 
-	spte &= ~shadow_memtype_mask;
-	return spte | (MTRR_TYPE_WRBACK << VMX_EPT_MT_EPTE_SHIFT) |
-	       VMX_EPT_IPAT_BIT;
+	if (shadow_memtype_mask) {
+		spte &= ~shadow_memtype_mask;
+		spte |= (MTRR_TYPE_WRBACK << VMX_EPT_MT_EPTE_SHIFT) |
+			VMX_EPT_IPAT_BIT;
+	}
+	return spte;
 }

@@ -8,7 +8,7 @@
 #ifdef CONFIG_KVM_VM2VM
 
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
-u64 kvm_mmu_alias_memtype(u64 spte);
+u64 kvm_mmu_alias_spte(u64 spte);
 
 /* Called with the backend's mmu_lock held, before the SPTE is installed. */
 static inline bool kvm_mmu_alias_fault_stale(const struct kvm_page_fault *fault)
@@ -25,7 +25,7 @@ static inline int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu,
 	return -EIO;
 }
 
-static inline u64 kvm_mmu_alias_memtype(u64 spte)
+static inline u64 kvm_mmu_alias_spte(u64 spte)
 {
 	return spte;
 }
