@@ -23,7 +23,8 @@
  * @domain: the victim's domain as soon as it has one; shared with it
  * @linked: whether the survivor has linked it
  * @stolen: its descriptor, here
- * @up: us that a victim needs until its guest runs, about
+ * @up: us that a victim needs until its guest runs, about; 0 for the first victim,
+ *	which lives until it does
  * @early: rounds in which it had no domain yet
  * @late: rounds in which its guest ran
  */
@@ -46,7 +47,6 @@ static inline void kill_init(struct kill *k)
 	node_init(s, SURVIVOR);
 	node_init(v, VICTIM);
 	k->domain = node_mmap(4096, MAP_SHARED | MAP_ANONYMOUS, -1);
-	k->up = 20000;
 
 	node_create(s);
 	node_create_domain(s);
@@ -171,12 +171,12 @@ static inline void kill_round(struct kill *k, unsigned int round)
 	if (!pid)
 		kill_victim(k, 1 + round % 3);
 	start = now_us();
-	end = start + random() % (3 * k->up);
-	while (now_us() < end) {
+	end = start + (k->up ? random() % (3 * k->up) : 60 * 1000000);
+	while (now_us() < end && (k->up || !up)) {
 		kill_link(k, pid);
 		if (!up && READ_ONCE(k->victim.ctl->passes) != passes) {
 			up = true;
-			k->up = (k->up * 7 + now_us() - start) / 8;
+			k->up = k->up ? (k->up * 7 + now_us() - start) / 8 : now_us() - start;
 		}
 		usleep(50);
 	}

@@ -19,6 +19,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -42,6 +43,7 @@
 
 #define NODE_HOLE	(~0ull)
 #define NODE_CANARY	0xdeadbeefdeadbeefull
+#define NODE_CLOSED	0x0c105ed000000000ull	/* in @bad_val: not a hole */
 
 /* Node @id wrote this into page @page, as its @gen th. */
 #define NODE_TAG(id, page, gen)						\
@@ -70,6 +72,10 @@ enum node_op { NODE_STOP, NODE_READ, NODE_WRITE, NODE_GO };
  * @nap: us that the VMM sleeps when the guest offers the CPU to others
  * @gen: generation of what the guest writes
  * @passes: number of passes over everything
+ * @zero: pages that a window shows may have lost their contents
+ * @floor: by page of the first window, the least generation that may be read
+ * @closed: by who revokes, and by page of the first window: it must be a hole, now
+ *	    as well as before and after reading it, while this is odd
  * @seen: by window and page, the generation that was read last
  * @good: by window, how often something was read that is right
  * @holes: by window, how often a hole was read
@@ -89,6 +95,9 @@ struct node_ctl {
 	uint64_t nr_windows;
 	uint64_t writers;
 	uint64_t nap;
+	uint64_t zero;
+	uint64_t floor[NODE_PAGES];
+	uint64_t closed[2][NODE_PAGES];
 	uint64_t gen;
 	uint64_t passes;
 	uint64_t seen[NODE_TRAFFIC][NODE_PAGES];
@@ -117,21 +126,39 @@ static inline void node_guest_bad(struct node_ctl *c, uint64_t *addr, uint64_t v
 
 /*
  * Read a word that only node @from writes, and only with tags that grow.  It is 0
- * before the first.  Returns false if it is a hole.
+ * before the first, or if the page may lose its contents.  Returns false if it is a
+ * hole.
  */
 static inline bool node_guest_read(struct node_ctl *c, uint64_t *addr, unsigned int from,
-				   unsigned int page, uint64_t *last)
+				   unsigned int page, uint64_t *last, uint64_t floor)
 {
 	uint64_t val = READ_ONCE(*addr), gen = NODE_GEN(val);
 
 	if (val == NODE_HOLE)
 		return false;
-	if (!val && !*last)
+	if (!val && (!*last || c->zero))
 		return true;
-	if (val != NODE_TAG(from, page, gen) || gen < *last)
-		node_guest_bad(c, addr, val, *last);
+	if (val != NODE_TAG(from, page, gen) || gen < *last || gen < floor)
+		node_guest_bad(c, addr, val, max(*last, floor));
 	else
 		WRITE_ONCE(*last, gen);
+	return true;
+}
+
+/* A page of a window.  Whether it must be a hole is known for the first one only. */
+static inline bool node_guest_window_page(struct node_ctl *c, unsigned int w, unsigned int page,
+					  uint64_t *addr)
+{
+	uint64_t floor = READ_ONCE(c->floor[page]), closed[2];
+	unsigned int i;
+
+	for (i = 0; i < 2; i++)
+		closed[i] = READ_ONCE(c->closed[i][page]);
+	if (!node_guest_read(c, addr, c->owners[w], page, &c->seen[w][page], w ? 0 : floor))
+		return false;
+	for (i = 0; i < 2 && !w; i++)
+		if (closed[i] % 2 && READ_ONCE(c->closed[i][page]) == closed[i])
+			node_guest_bad(c, addr, NODE_CLOSED + i, closed[i]);
 	return true;
 }
 
@@ -142,8 +169,7 @@ static inline void node_guest_window(struct node_ctl *c, unsigned int w)
 
 	for (i = 0; i < NODE_PAGES; i++) {
 		WRITE_ONCE(pages[i][NODE_WORD_FROM(c->id)], NODE_TAG(c->id, i, c->gen));
-		if (!node_guest_read(c, &pages[i][NODE_WORD_OWNER], c->owners[w], i,
-				     &c->seen[w][i]))
+		if (!node_guest_window_page(c, w, i, &pages[i][NODE_WORD_OWNER]))
 			holes++;
 	}
 	WRITE_ONCE(c->holes[w], c->holes[w] + holes);
@@ -165,7 +191,8 @@ static inline void node_guest_pass(struct node_ctl *c)
 		if (!(READ_ONCE(c->writers) & (1ull << j)))
 			continue;
 		for (i = 0; i < NODE_PAGES; i++)
-			node_guest_read(c, &own[i][NODE_WORD_FROM(j)], j, i, &c->arrived[j][i]);
+			node_guest_read(c, &own[i][NODE_WORD_FROM(j)], j, i, &c->arrived[j][i],
+					0);
 	}
 	WRITE_ONCE(c->passes, c->passes + 1);
 }
@@ -473,8 +500,10 @@ static inline void node_write(struct node *n, uint64_t addr, uint64_t val)
 	node_run(n);
 }
 
+/* It has the CPU when nobody else wants it, but for a bit. */
 static inline void *node_thread(void *arg)
 {
+	setpriority(PRIO_PROCESS, syscall(SYS_gettid), 10);
 	node_run(arg);
 	return NULL;
 }

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * vm2vm_race_test: what two actors do to one owner and its backends.
+ */
+#ifndef SELFTEST_KVM_VM2VM_RACE_H
+#define SELFTEST_KVM_VM2VM_RACE_H
+
+#include "vm2vm_shapes_node.h"
+
+/* The numbers of the nodes. */
+#define OWNER		0
+#define BACKEND		1
+#define SECOND		2
+
+/* The owner's memory are two memslots. */
+#define RACE_SLOTS	2
+#define RACE_SLOT_PAGES	(NODE_PAGES / RACE_SLOTS)
+
+/* What has to be there for a page to be seen; an actor rules over one of them. */
+enum factor { APPROVAL, LINK, DOMAIN, MEMORY, MEMSLOT, BACKEND_SLOT, ACCESS, LIFE };
+
+struct actor;
+
+/**
+ * struct op - what an actor does, over and over
+ * @name: of it
+ * @factor: what it takes away and gives back
+ * @round: it
+ * @settle: put right what must be
+ * @counterpart: its name: the two do one half each, and do not know of each other
+ * @private: needs private memory
+ */
+struct op {
+	const char *name;
+	enum factor factor;
+	void (*round)(struct actor *a);
+	void (*settle)(struct actor *a);
+	const char *counterpart;
+	bool private;
+};
+
+/**
+ * struct actor - a thread, or a process, that does one thing
+ * @op: what
+ * @other: what the other one does
+ * @race: where
+ * @idx: its number
+ * @first: the first page that it does it to
+ * @nr: how many pages these are
+ * @seed: of its random numbers
+ * @rounds: how often it did it
+ * @linked: whether there is a window
+ * @thread: it
+ */
+struct actor {
+	const struct op *op;
+	const struct op *other;
+	struct race *race;
+	unsigned int idx;
+	unsigned int first;
+	unsigned int nr;
+	unsigned int seed;
+	uint64_t rounds;
+	bool linked;
+	pthread_t thread;
+};
+
+/**
+ * struct race - one owner, and who has windows to it
+ * @actor: the two
+ * @owner: has no vCPU
+ * @backend: its guest never stops
+ * @second: another backend, if an actor is the access
+ * @domain: the owner's; the number stays the same when it is replaced
+ * @memfd: the owner's memory, or -1 if that is private
+ * @area: addresses kept for it; the memory is in the middle
+ * @gen: of each page, as the owner wrote it
+ * @stop: the actors are to end
+ */
+struct race {
+	struct actor actor[2];
+	struct node owner;
+	struct node backend;
+	struct node second;
+	int domain;
+	int memfd;
+	void *area;
+	uint64_t gen[NODE_PAGES];
+	bool stop;
+};
+
+static inline bool race_has(struct race *r, enum factor factor)
+{
+	return r->actor[0].op->factor == factor || r->actor[1].op->factor == factor;
+}
+
+static inline bool is_half(struct actor *a)
+{
+	return a->op->counterpart && !strcmp(a->op->counterpart, a->other->name);
+}
+
+static inline unsigned int random_page(struct actor *a)
+{
+	return a->first + rand_r(&a->seed) % a->nr;
+}
+
+static inline void *page_addr(struct race *r, unsigned int page)
+{
+	return r->owner.own[page];
+}
+
+/* Where a page is moved to. */
+static inline void *spare_addr(struct race *r, unsigned int page)
+{
+	return r->area + 2 * NODE_SIZE + page * 4096;
+}
+
+static inline void *race_mmap(struct race *r, void *addr, unsigned int page, size_t size,
+			      int flags)
+{
+	flags |= r->memfd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+	return mmap(addr, size, PROT_READ | PROT_WRITE, flags, r->memfd, page * 4096);
+}
+
+/*
+ * Of the actor: nobody can see the page from now on, or may see it.  A backend's link
+ * is its own matter; everything else concerns both.
+ */
+static inline void flip(struct actor *a, unsigned int page)
+{
+	struct race *r = a->race;
+	uint64_t *b = &r->backend.ctl->closed[a->idx][page];
+	uint64_t *s = &r->second.ctl->closed[a->idx][page];
+
+	WRITE_ONCE(*b, *b + 1);
+	if (a->op->factor != LINK)
+		WRITE_ONCE(*s, *s + 1);
+}
+
+static inline void flip_all(struct actor *a)
+{
+	unsigned int i;
+
+	for (i = 0; i < a->nr; i++)
+		flip(a, a->first + i);
+}
+
+/* The owner writes to a page, at @at; whoever reads it from now on must find that. */
+static inline void write_page(struct race *r, unsigned int page, void *at)
+{
+	uint64_t gen = ++r->gen[page];
+
+	WRITE_ONCE(*(uint64_t *)at, NODE_TAG(OWNER, page, gen));
+	WRITE_ONCE(r->backend.ctl->floor[page], gen);
+	WRITE_ONCE(r->second.ctl->floor[page], gen);
+}
+
+/* The call may succeed, or fail with one of two errors, or (0) with none. */
+static inline void check_errno(const char *call, int r, int e1, int e2)
+{
+	TEST_ASSERT(r >= 0 || (e1 && r == -e1) || (e2 && r == -e2), "%s: %s", call, strerror(-r));
+}
+
+static inline int race_map(struct race *r, unsigned int page)
+{
+	return __vm2vm_map(r->domain, NODE_IOVA + page * 4096, NODE_OWN + page * 4096, 4096,
+			   VM2VM_RW);
+}
+
+static inline int race_unmap(struct race *r, unsigned int page, unsigned int nr, uint64_t *size)
+{
+	return __vm2vm_unmap(r->domain, NODE_IOVA + page * 4096, nr * 4096, size);
+}
+
+static inline void race_map_all(struct race *r, int domain)
+{
+	unsigned int i;
+	int e;
+
+	for (i = 0; i < NODE_PAGES; i++) {
+		e = __vm2vm_map(domain, NODE_IOVA + i * 4096, NODE_OWN + i * 4096, 4096, VM2VM_RW);
+		check_errno("MAP", e, race_has(r, MEMSLOT) ? ENOENT : 0, 0);
+	}
+}
+
+static inline int race_set_slot(struct race *r, unsigned int slot, uint64_t gpa, size_t size)
+{
+	return __node_set_memory(r->owner.vm, NODE_SLOT_OWN + slot, gpa, size,
+				 page_addr(r, slot * RACE_SLOT_PAGES), 0);
+}
+
+static inline uint64_t slot_gpa(unsigned int slot)
+{
+	return NODE_OWN + slot * RACE_SLOT_PAGES * 4096;
+}
+
+#define RACE_SLOT_SIZE	(RACE_SLOT_PAGES * 4096ul)
+
+/* Memory of the owner: private, or of a file that the test can look at. */
+static inline void race_memory(struct race *r, bool private)
+{
+	struct node *o = &r->owner;
+	unsigned int i;
+
+	r->memfd = -1;
+	if (!private) {
+		r->memfd = memfd_create("vm2vm", MFD_CLOEXEC);
+		TEST_ASSERT(r->memfd >= 0 && !ftruncate(r->memfd, NODE_SIZE), "memfd: %s",
+			    strerror(errno));
+	}
+	r->area = mmap(NULL, 3 * NODE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(r->area != MAP_FAILED, "mmap: %s", strerror(errno));
+	munmap(o->own, NODE_SIZE);
+	o->own = race_mmap(r, r->area + NODE_SIZE, 0, NODE_SIZE, MAP_FIXED);
+	TEST_ASSERT((void *)o->own == r->area + NODE_SIZE, "mmap: %s", strerror(errno));
+	for (i = 0; i < NODE_PAGES; i++)
+		write_page(r, i, page_addr(r, i));
+}
+
+static inline void race_create_owner(struct race *r)
+{
+	unsigned int i;
+	int e;
+
+	r->owner.vm = NODE_IOCTL(node_template.kvm, KVM_CREATE_VM, NULL);
+	for (i = 0; i < RACE_SLOTS; i++) {
+		e = race_set_slot(r, i, slot_gpa(i), RACE_SLOT_SIZE);
+		TEST_ASSERT(!e, "memslot: %s", strerror(-e));
+	}
+	r->domain = __node_create_domain(r->owner.vm);
+	TEST_ASSERT(r->domain >= 0, "KVM_VM2VM_CREATE_DOMAIN: %s", strerror(-r->domain));
+	race_map_all(r, r->domain);
+}
+
+/* A backend, but for its window. */
+static inline void race_create_backend(struct node *n)
+{
+	node_create(n);
+	n->ctl->owners[0] = OWNER;
+	n->ctl->nr_windows = 1;
+}
+
+static inline void race_init(struct race *r, const struct op * const *ops)
+{
+	bool split = ops[0]->factor == ops[1]->factor;
+	unsigned int i;
+
+	memset(r, 0, sizeof(*r));
+	for (i = 0; i < 2; i++) {
+		r->actor[i] = (struct actor) {
+			.op = ops[i], .other = ops[!i], .race = r, .idx = i, .seed = i + 1,
+			.nr = NODE_PAGES, .linked = true,
+		};
+		if (split && !is_half(&r->actor[i])) {
+			r->actor[i].nr = RACE_SLOT_PAGES;
+			r->actor[i].first = i * RACE_SLOT_PAGES;
+		}
+	}
+	node_init(&r->owner, OWNER);
+	node_init(&r->backend, BACKEND);
+	node_init(&r->second, SECOND);
+}
+
+static inline void race_fini(struct race *r)
+{
+	munmap(r->area, 3 * NODE_SIZE);
+	node_fini(&r->backend);
+	node_fini(&r->second);
+	munmap(r->owner.ctl, NODE_CTL_SIZE);
+	if (r->memfd >= 0)
+		close(r->memfd);
+}
+
+#endif /* SELFTEST_KVM_VM2VM_RACE_H */
