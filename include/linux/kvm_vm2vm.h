@@ -120,6 +120,7 @@ int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 			 const void *data, int offset, int len);
 
+bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn);
 int kvm_vm2vm_forbid(struct kvm *kvm);
 
 /*
@@ -197,6 +198,11 @@ static inline int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot,
 				       int len)
 {
 	return -EFAULT;
+}
+
+static inline bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	return false;
 }
 
 static inline int kvm_vm2vm_forbid(struct kvm *kvm)

@@ -12,11 +12,12 @@
 #include <linux/highmem.h>
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
+#include <linux/sched/signal.h>
 
 #include "kvm_mm.h"
 #include "vm2vm.h"
 
-/* How often to translate again because of invalidations of the owner's. */
+/* How often to translate again because of revocations; some a tick apart. */
 #define VM2VM_ACCESS_TRIES	100
 
 /* Copy if the translation still holds, which is known under mmu_lock only. */
@@ -60,7 +61,11 @@ static int vm2vm_copy(const struct kvm_memory_slot *slot, gfn_t gfn, void *data,
 		put_page(p.page);
 		if (done)
 			return 0;
-		cond_resched();
+		/* A revocation is under way, mostly of something else. */
+		if (fatal_signal_pending(current))
+			break;
+		if (tries)
+			schedule_timeout_killable(1);
 	}
 	return -EFAULT;
 }
@@ -88,4 +93,10 @@ int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 {
 	might_sleep();
 	return vm2vm_copy(slot, gfn, (void *)data, offset, len, true);
+}
+
+/* Whether @gfn is in a window, as the vCPU sees memory now; in its VM's SRCU. */
+bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	return kvm_slot_is_alias(kvm_vcpu_gfn_to_memslot(vcpu, gfn));
 }

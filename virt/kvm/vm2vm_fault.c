@@ -12,6 +12,7 @@
  * brings the page in, killable and interruptible, and takes the fault again.
  */
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <uapi/linux/kvm_vm2vm.h>
 
 #include "vm2vm.h"
