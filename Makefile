@@ -1,9 +1,9 @@
 # vm2vm: one KVM guest reaches another guest's approved pages.
 #
 #   make                          Linux 6.12 with our files, built, and our selftests
-#   make run CMD='...'            run a command in the lab; LAB=amd KERNEL=base|debug
+#   make run CMD='...'            run a command in the lab; LAB=amd|intel KERNEL=base|debug
 #                                 (make exits with 2 if it fails, lab/run.sh as it does)
-#   make shell                    a root shell in the lab; Ctrl-a x quits
+#   make shell                    a root shell in the lab; Ctrl-a x quits (intel: exit)
 #   make demo                     the demonstration
 #   make check                    everything that is tested; FORCE=1: nothing from the cache
 #   make bench                    what it costs, in instructions
@@ -41,7 +41,7 @@ selftests: tree
 # $(value) and the quotes: CMD reaches the shell in the lab as it was written
 quoted = '$(subst ','\'',$(value CMD))'
 run: $(if $(filter debug,$(KERNEL)),debug,base) selftests
-	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd] [KERNEL=base|debug]" >&2; exit 2; }
+	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd|intel] [KERNEL=base|debug]" >&2; exit 2; }
 	@CMD=$(quoted) lab/run.sh
 shell: $(if $(filter debug,$(KERNEL)),debug,base) selftests
 	@CMD= lab/run.sh

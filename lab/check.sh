@@ -9,7 +9,7 @@ cd "$ROOT"
 
 programs=$(cd "$SELFTESTS" && find . -name 'vm2vm_*test' | sed 's|^\./||' | sort)
 
-# name | where it runs (host, base, debug) | command
+# name | where it runs (host, or a kernel: base, debug, intel base) | command
 steps() {
 	local p
 	echo "hooks | host | lab/hooks.py"
@@ -17,6 +17,10 @@ steps() {
 	echo "lint | host | lab/lint.sh"
 	echo "lab | host | lab/selfcheck.sh"
 	for p in $programs; do echo "base $p | base | $SELFTESTS/$p"; done
+	# Bochs is slow, so the core only
+	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test; do
+		echo "intel $p | intel base | VM2VM_TRIALS=${INTEL_TRIALS:-20} $SELFTESTS/$p"
+	done
 	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
 	# All its checks make the debug kernel slow: fewer trials of what is repeated
 	for p in $programs; do echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-50} $SELFTESTS/$p"; done
@@ -31,8 +35,9 @@ inputs() {
 		case $1 in
 		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
 			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort ;;
-		*) (cd "$BUILD/$1" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko)
-			sha256sum lab/run.sh lab/qemu.sh lab/init
+		*) (cd "$BUILD/${1#intel }" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko)
+			case $1 in intel*) sha256sum lab/bochs.sh ;; *) sha256sum lab/qemu.sh ;; esac
+			sha256sum lab/run.sh lab/init lab/initramfs.sh
 			for w in $2; do [ ! -f "$w" ] || sha256sum "$w"; done ;;
 		esac
 	} | sha256sum | cut -c1-32
@@ -60,7 +65,7 @@ count() {
 }
 
 while IFS='|' read -r name where command; do
-	name=${name% } where=${where// /} command=${command# }
+	name=${name% } where=${where# } where=${where% } command=${command# }
 	[[ $name =~ ${STEPS:-.} ]] || continue
 	log=$LOGS/check-${name// /-}.log
 	key=$(inputs "$where" "$command")
@@ -76,7 +81,9 @@ while IFS='|' read -r name where command; do
 	if [ "$where" = host ]; then
 		$command >"$log" 2>&1 </dev/null || status=$?
 	else
-		KERNEL=$where CMD=$command TIMEOUT=${TIMEOUT:-1800} LOG=$LOGS/console-${name// /-}.log \
+		lab=amd
+		[[ $where != intel* ]] || lab=intel
+		LAB=$lab KERNEL=${where#intel } CMD=$command TIMEOUT=${TIMEOUT:-1800} LOG=$LOGS/console-${name// /-}.log \
 			lab/run.sh >"$log" 2>&1 || status=$?
 	fi
 	before=$failed
