@@ -9,6 +9,7 @@
 #   make bench                    what it costs, in instructions
 #   make stock                    KVM's own selftests, with the series and without
 #   make mutants [MUTANT=name]    does the suite notice a broken kernel?
+#   make dkms                     a package that builds KVM with vm2vm for Debian's kernels
 #   make nconfig-check            with the feature off, KVM comes out as without us
 #   make hooks-check              each file is reached by one hook
 #   make lint                     checkpatch, W=1, sparse
@@ -23,7 +24,7 @@ DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
 export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT
 
-.PHONY: all tree base debug selftests run shell demo check bench stock mutants nconfig-check hooks-check lint clean
+.PHONY: all tree base debug selftests run shell demo check bench dkms stock mutants nconfig-check hooks-check lint clean
 .NOTPARALLEL:
 
 all: base selftests
@@ -52,6 +53,8 @@ check: base debug selftests
 	@lab/check.sh
 bench: base selftests
 	@lab/bench.sh
+dkms:
+	@lab/dkms.sh
 stock: base selftests
 	@lab/stock.sh
 mutants: base selftests
