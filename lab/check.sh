@@ -9,7 +9,7 @@ cd "$ROOT"
 
 programs=$(cd "$SELFTESTS" && find . -name 'vm2vm_*test' | sed 's|^\./||' | sort)
 
-# name | where it runs (host, or a kernel: base, debug, intel base) | command
+# name | where it runs (host, or a kernel: base, debug, debian, intel base) | command
 steps() {
 	local p
 	echo "hooks | host | lab/hooks.py"
@@ -21,8 +21,11 @@ steps() {
 	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test; do
 		echo "intel $p | intel base | VM2VM_TRIALS=${INTEL_TRIALS:-20} $SELFTESTS/$p"
 	done
-	# KVM's modules, built for Debian's own kernel
+	# KVM's modules, built for Debian's own kernel and run there
 	echo "dkms | host | lab/debian.sh"
+	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test vm2vm_matrix_test; do
+		echo "debian $p | debian | VM2VM_TRIALS=${DEBIAN_TRIALS:-10} $SELFTESTS/$p"
+	done
 	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
 	# All its checks make the debug kernel slow: fewer trials of what is repeated
 	for p in $programs; do echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-50} $SELFTESTS/$p"; done
@@ -70,6 +73,12 @@ while IFS='|' read -r name where command; do
 	name=${name% } where=${where# } where=${where% } command=${command# }
 	[[ $name =~ ${STEPS:-.} ]] || continue
 	log=$LOGS/check-${name// /-}.log
+	# The step before may have had no kernel of Debian to build for; or failed
+	if [ "$where" = debian ] && [ ! -f "$BUILD/debian/key" ]; then
+		skipped=$((skipped + 1))
+		say "$name: skipped, there is nothing in $BUILD/debian"
+		continue
+	fi
 	key=$(inputs "$where" "$command")
 	start=$SECONDS
 	if [ -z "${FORCE:-}" ] && [ -f "$log" ] && [ "$(cat "$BUILD/passed/${name// /-}" 2>/dev/null)" = "$key" ]; then

@@ -1,6 +1,7 @@
 # Sourced by lab/run.sh: the AMD lab. QEMU emulates SVM with nested paging, and
-# the machine runs on the build machine's own root file system.
-# shellcheck shell=bash disable=SC2154,SC2034,SC2153
+# the machine runs on the build machine's own root file system. Debian's kernel has
+# no 9p: what it runs comes along in an initramfs.
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153,SC2017
 
 shares=$ROOT
 for d in "$BUILD" "$(realpath "$MODULES")"; do
@@ -8,11 +9,26 @@ for d in "$BUILD" "$(realpath "$MODULES")"; do
 done
 
 machine() {
-	local accel mem s virtfs=()
+	local accel mem s files=()
 
-	for s in ${shares//:/ }; do
-		virtfs+=(-virtfs "local,path=$s,mount_tag=share$((${#virtfs[@]} / 2)),security_model=none,multidevs=remap")
-	done
+	printf "OUT=\$(echo /dev/vport*p1) STATUS=\$(echo /dev/vport*p2)\n" >>"$dir/env"
+	if [ "$KERNEL" = debian ]; then
+		# With the first VM this kernel patches code of the scheduler, and back after
+		# the last. A CPU of QEMU 7.2 may run what was there before: "Oops: int3".
+		echo HOLD_VM=1 >>"$dir/env"
+		. "$ROOT/lab/initramfs.sh"
+		tools="$tools perl"
+		make_initramfs >"$dir/initramfs"
+		append="$append rdinit=$ROOT/lab/init"
+		files=(-initrd "$dir/initramfs")
+	else
+		files=(-virtfs "local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap")
+		for s in ${shares//:/ }; do
+			files+=(-virtfs "local,path=$s,mount_tag=share$((${#files[@]} / 2 - 1)),security_model=none,multidevs=remap")
+		done
+		append="$append root=rootfs rootfstype=9p rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose ro"
+		append="$append pci=noacpi init=$ROOT/lab/init LAB_SHARES=$shares"
+	fi
 	if [ -n "${COUNT:-}" ]; then
 		accel="-accel tcg,thread=single -icount shift=0,sleep=off -rtc clock=vm"
 		SMP=1
@@ -21,17 +37,13 @@ machine() {
 	fi
 	# Two NUMA nodes, for pages to move between; all CPUs are in the first
 	mem=$(numfmt --from=iec "${MEM:-4G}")
-	append="$append root=rootfs rootfstype=9p rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose ro"
-	append="$append pci=noacpi init=$ROOT/lab/init LAB_SHARES=$shares"
 	# shellcheck disable=SC2206,SC2054
 	qemu=(qemu-system-x86_64 $accel -cpu EPYC,+svm,+npt -smp "$SMP" -m "${MEM:-4G}"
 		-object "memory-backend-ram,id=near,size=$((mem / 4 * 3))"
 		-object "memory-backend-ram,id=far,size=$((mem / 4))"
 		-numa "node,memdev=near,cpus=0-$((SMP - 1))" -numa node,memdev=far
 		-nodefaults -no-user-config -display none -no-reboot -kernel "$image" -append "$append"
-		-virtfs "local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap"
-		"${virtfs[@]}")
-	printf "OUT=\$(echo /dev/vport*p1) STATUS=\$(echo /dev/vport*p2)\n" >>"$dir/env"
+		"${files[@]}")
 }
 
 machine_shell() {

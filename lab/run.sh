@@ -3,7 +3,7 @@
 #
 #   CMD      for sh -c, as root, in the checkout; empty: a shell on the console
 #   LAB      amd (QEMU emulates SVM with nested paging), or intel (Bochs, VMX with EPT)
-#   KERNEL   base or debug
+#   KERNEL   base, debug, or debian (Debian's own, from lab/debian.sh)
 #   MODULES  a build directory whose KVM modules to load instead of KERNEL's own
 #   TIMEOUT  seconds until it counts as hung          SMP, MEM  the machine
 #   COUNT=1  one TSC tick is one instruction: for counting, not for speed (amd)
@@ -18,14 +18,18 @@ amd | intel) ;;
 *) echo "run.sh: no LAB named '$LAB': there are amd and intel" >&2; exit 2 ;;
 esac
 case $KERNEL in
-base | debug) ;;
-*) echo "run.sh: no KERNEL named '$KERNEL': there are base and debug" >&2; exit 2 ;;
+base | debug | debian) ;;
+*) echo "run.sh: no KERNEL named '$KERNEL': there are base, debug and debian" >&2; exit 2 ;;
 esac
 image=$BUILD/$KERNEL/arch/x86/boot/bzImage
 MODULES=${MODULES:-$BUILD/$KERNEL}
 modules="$MODULES/virt/lib/irqbypass.ko $MODULES/arch/x86/kvm/kvm.ko $MODULES/arch/x86/kvm/kvm-$LAB.ko"
 for f in "$image" $modules; do
 	[ -f "$f" ] || die "$f is not built"
+done
+# What else of the kernel goes along, in order
+for f in "$BUILD/$KERNEL"/extra/*.ko; do
+	if [ -f "$f" ]; then modules="$modules $f"; fi
 done
 
 dir=$(mktemp -d "$BUILD/run.XXXXXX")
@@ -38,6 +42,10 @@ append="console=ttyS0,115200 loglevel=6 lpj=10000000 nokaslr panic=-1 panic_on_w
 if [ "$KERNEL" = debug ]; then
 	append="$append sysctl.kernel.hung_task_panic=1 softlockup_panic=1 page_owner=on"
 	append="$append watchdog_thresh=60 workqueue.watchdog_thresh=120"
+fi
+if [ "$KERNEL" = debian ]; then
+	# It warns of the bugs of the CPU that is emulated
+	append="$append mitigations=off cryptomgr.notests"
 fi
 # The emulated CPUs share real ones with others: slow is not stuck
 append="$append rcupdate.rcu_cpu_stall_timeout=120 LAB_DIR=$dir"
