@@ -5,6 +5,7 @@
 #   LAB      amd (QEMU emulates SVM with nested paging), or intel (Bochs, VMX with EPT)
 #   KERNEL   base, debug, or debian (Debian's own, from lab/debian.sh)
 #   MODULES  a build directory whose KVM modules to load instead of KERNEL's own
+#   PARAMS   parameters of these modules: 'kvm.tdp_mmu=0 kvm-amd.npt=0'
 #   TIMEOUT  seconds until it counts as hung          SMP, MEM  the machine
 #   COUNT=1  one TSC tick is one instruction: for counting, not for speed (amd)
 #   LOG      where the kernel's console goes
@@ -32,6 +33,14 @@ for f in "$BUILD/$KERNEL"/extra/*.ko; do
 	if [ -f "$f" ]; then modules="$modules $f"; fi
 done
 
+PARAMS=${PARAMS-}
+for p in $PARAMS; do
+	case $p in
+	kvm.?*=?* | kvm-$LAB.?*=?*) ;;
+	*) die "PARAMS: '$p' is not a parameter of kvm or kvm-$LAB" ;;
+	esac
+done
+
 dir=$(mktemp -d "$BUILD/run.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 130' INT TERM
@@ -52,7 +61,7 @@ append="$append rcupdate.rcu_cpu_stall_timeout=120 LAB_DIR=$dir"
 
 interactive=
 [ -n "$CMD" ] || interactive=1
-printf 'MODULES=%q DIR=%q INTERACTIVE=%q\n' "$modules" "$ROOT" "$interactive" >"$dir/env"
+printf 'MODULES=%q PARAMS=%q DIR=%q INTERACTIVE=%q\n' "$modules" "$PARAMS" "$ROOT" "$interactive" >"$dir/env"
 printf '%s' "$CMD" >"$dir/cmd"
 
 # The machine: adds to $append and to what lab/init reads, and can be run
