@@ -9,7 +9,7 @@ cd "$ROOT"
 
 programs=$(cd "$SELFTESTS" && find . -name 'vm2vm_*test' | sed 's|^\./||' | sort)
 
-# name | where it runs (host, or a kernel: base, debug, debian, intel base) | command
+# name | where it runs (host, or a kernel: base, debug, debian; in the Intel lab: intel base) | command
 steps() {
 	local p
 	echo "hooks | host | lab/hooks.py"
@@ -26,6 +26,7 @@ steps() {
 	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test vm2vm_matrix_test; do
 		echo "debian $p | debian | VM2VM_TRIALS=${DEBIAN_TRIALS:-10} $SELFTESTS/$p"
 	done
+	echo "intel debian vm2vm_test | intel debian | VM2VM_TRIALS=${DEBIAN_TRIALS:-10} $SELFTESTS/vm2vm_test"
 	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
 	# All its checks make the debug kernel slow: fewer trials of what is repeated
 	for p in $programs; do echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-50} $SELFTESTS/$p"; done
@@ -74,7 +75,7 @@ while IFS='|' read -r name where command; do
 	[[ $name =~ ${STEPS:-.} ]] || continue
 	log=$LOGS/check-${name// /-}.log
 	# The step before may have had no kernel of Debian to build for; or failed
-	if [ "$where" = debian ] && [ ! -f "$BUILD/debian/key" ]; then
+	if [ "${where#intel }" = debian ] && [ ! -f "$BUILD/debian/key" ]; then
 		skipped=$((skipped + 1))
 		say "$name: skipped, there is nothing in $BUILD/debian"
 		continue
