@@ -11,13 +11,15 @@
  *	BELOW	1 page, right below the window
  *	WIN	8 pages, the window, onto iova M1 of the other's domain
  *
- * and in the owner's domain iova M1 (8 pages) and M2 (2 pages) are mapped.
+ * and in the owner's domain iova M1 (8 pages) and M2 (2 pages) are mapped.  That
+ * domain has KVM_VM2VM_DOMAIN_MISSES, the backend's has no flags.
  */
 #ifndef SELFTEST_KVM_VM2VM_ABI_H
 #define SELFTEST_KVM_VM2VM_ABI_H
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -62,8 +64,23 @@ static const int slots_at_first[] = {
 	-EEXIST, -EINVAL, -EINVAL, -EINVAL, -EEXIST, -EEXIST,
 };
 
+static const char * const stat_names[] = { "vm2vm_domains", "vm2vm_mappings", "vm2vm_links" };
+
+static const uint64_t stats_at_first[2][ARRAY_SIZE(stat_names)] = {
+	{ 1, 2, 1 }, { 1, 0, 1 },
+};
+
+/* All mappings of a domain: how many, and every bit of them in one number. */
+struct list {
+	unsigned int nr;
+	uint64_t size, hash;
+	int err;		/* how it ends */
+};
+
 /* What user space can see of what the calls may change. */
 struct state {
+	uint64_t stats[2][ARRAY_SIZE(stat_names)];
+	struct list lists[2];
 	int fds;
 	int iovas[ARRAY_SIZE(probe_iovas)];
 	int slots[2][ARRAY_SIZE(probe_slots)];
@@ -85,6 +102,9 @@ union args {
 	struct kvm_vm2vm_unmap unmap;
 	struct kvm_vm2vm_link link;
 	struct kvm_vm2vm_unlink unlink;
+	struct kvm_vm2vm_batch batch;
+	struct kvm_vm2vm_query query;
+	struct kvm_vm2vm_refuse refuse;
 };
 
 struct row {
@@ -93,6 +113,9 @@ struct row {
 	union args args;
 };
 
+static struct kvm_vm2vm_map map_entry = { FREE, MEM, PG, VM2VM_RW };
+static struct kvm_vm2vm_unmap unmap_entry = { FREE, PG };
+
 /* A valid argument of each call; MAP undoes UNMAP and LINK undoes UNLINK. */
 static const struct call {
 	const char *name;
@@ -100,17 +123,27 @@ static const struct call {
 	bool on_domain;
 	union args args;
 	size_t zeros;		/* where what must be zero starts, */
-	uint32_t not_zero;	/* but for these bits of its first word */
+	uint32_t not_zero;	/* but for these bits of its first word, */
+	size_t end;		/* and ends, if not with the argument */
 } calls[] = {
-	{ "create", KVM_VM2VM_CREATE_DOMAIN, false, { .create = {} } },
+	{ "create", KVM_VM2VM_CREATE_DOMAIN, false, { .create = {} },
+	  offsetof(struct kvm_vm2vm_create_domain, flags), 3 },
 	{ "map", KVM_VM2VM_MAP, true, { .map = { FREE, MEM, PG, VM2VM_RW } },
 	  offsetof(struct kvm_vm2vm_map, flags), VM2VM_RW },
 	{ "unmap", KVM_VM2VM_UNMAP, true, { .unmap = { FREE, PG } },
-	  offsetof(struct kvm_vm2vm_unmap, flags) },
+	  offsetof(struct kvm_vm2vm_unmap, flags), 0, offsetof(struct kvm_vm2vm_unmap, unmapped) },
 	{ "link", KVM_VM2VM_LINK, false, { .link = { FD_DOMAIN, SLOT_NEW, NEW, FREE, PG } },
-	  offsetof(struct kvm_vm2vm_link, flags), KVM_VM2VM_LINK_READONLY },
+	  offsetof(struct kvm_vm2vm_link, flags), 7 },
 	{ "unlink", KVM_VM2VM_UNLINK, false, { .unlink = { SLOT_NEW } },
 	  offsetof(struct kvm_vm2vm_unlink, flags) },
+	{ "map_batch", KVM_VM2VM_MAP_BATCH, true, { .batch = { (uintptr_t)&map_entry, 1 } },
+	  offsetof(struct kvm_vm2vm_batch, flags) },
+	{ "unmap_batch", KVM_VM2VM_UNMAP_BATCH, true, { .batch = { (uintptr_t)&unmap_entry, 1 } },
+	  offsetof(struct kvm_vm2vm_batch, flags) },
+	{ "query", KVM_VM2VM_QUERY, true, { .query = { M1 } },
+	  offsetof(struct kvm_vm2vm_query, flags) },
+	{ "refuse", KVM_VM2VM_REFUSE, true, { .refuse = { M1, PG } },
+	  offsetof(struct kvm_vm2vm_refuse, flags), 0, offsetof(struct kvm_vm2vm_refuse, refused) },
 };
 
 static unsigned int nr_cases, *total_cases;
@@ -176,11 +209,38 @@ static int probe_slot(struct env *e, struct kvm_vm *vm, uint32_t slot)
 	return vm ? set_region(vm, slot, 0, MEM, PG, e->mem + 31 * PG) : -ENODEV;
 }
 
+static void list_domain(int domain, struct list *l)
+{
+	struct kvm_vm2vm_query q = {};
+	uint64_t iova = 0;
+	const uint8_t *p;
+
+	while (!(l->err = __vm2vm_query(domain, iova, &q))) {
+		iova = q.iova + q.size;
+		l->nr++;
+		l->size += q.size;
+		for (p = (void *)&q; p < (uint8_t *)(&q + 1); p++)
+			l->hash = (l->hash ^ *p) * 0x100000001b3ull;
+	}
+}
+
+static void take_stats(struct kvm_vm *vm, uint64_t *stats)
+{
+	int i;
+
+	for (i = 0; vm && i < ARRAY_SIZE(stat_names); i++)
+		stats[i] = vm_get_stat(vm, stat_names[i]);
+}
+
 static void take_state(struct env *e, struct state *s)
 {
 	int i;
 
 	memset(s, 0, sizeof(*s));
+	take_stats(e->owner, s->stats[0]);
+	take_stats(e->backend, s->stats[1]);
+	list_domain(e->domain, &s->lists[0]);
+	list_domain(e->peer, &s->lists[1]);
 	s->fds = count_fds();
 	for (i = 0; i < ARRAY_SIZE(probe_iovas); i++)
 		s->iovas[i] = probe_iova(e->domain, probe_iovas[i]);
@@ -204,6 +264,10 @@ static void fails(struct env *e, const char *name, int err, int r)
 		TH_LOG("%s: left a descriptor", name);
 	EXPECT_EQ(0, memcmp(e->before.iovas, now.iovas, sizeof(now.iovas)))
 		TH_LOG("%s: changed the mappings", name);
+	EXPECT_EQ(0, memcmp(e->before.lists, now.lists, sizeof(now.lists)))
+		TH_LOG("%s: changed the list of mappings", name);
+	EXPECT_EQ(0, memcmp(e->before.stats, now.stats, sizeof(now.stats)))
+		TH_LOG("%s: changed the statistics", name);
 	EXPECT_EQ(0, memcmp(e->before.slots, now.slots, sizeof(now.slots)))
 		TH_LOG("%s: changed the memslots", name);
 	e->before = now;
@@ -257,6 +321,37 @@ static int in_child(struct env *e, int fd, unsigned long nr, union args args)
 	return -WEXITSTATUS(status);
 }
 
+/* What read() gives in another process: 0, or -errno. */
+static int read_in_child(int fd, size_t size)
+{
+	char buf[64];
+	int status;
+	pid_t pid = fork();
+
+	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
+	if (!pid)
+		_exit(read(fd, buf, size) < 0 ? errno : 0);
+	TEST_ASSERT(waitpid(pid, &status, 0) == pid && WIFEXITED(status), "child died");
+	return -WEXITSTATUS(status);
+}
+
+/* read() as the calls are: the bytes read, or -errno. */
+static int64_t read_misses(int fd, void *buf, size_t size)
+{
+	ssize_t r = read(fd, buf, size);
+
+	return r < 0 ? -errno : r;
+}
+
+/* What poll() shows now. */
+static int poll_events(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN | POLLPRI | POLLOUT };
+
+	TEST_ASSERT(poll(&pfd, 1, 0) >= 0, "poll: %s", strerror(errno));
+	return pfd.revents;
+}
+
 static struct kvm_vm *make_vm(void *mem)
 {
 	struct kvm_vm *vm = vm_create_barebones();
@@ -291,7 +386,7 @@ FIXTURE_SETUP(abi)
 	ASSERT_GE(e->path, 0);
 	ASSERT_EQ(NR_SLOTS, vm_check_cap(e->owner, KVM_CAP_NR_MEMSLOTS));
 
-	e->domain = vm2vm_create_domain(e->owner);
+	e->domain = vm2vm_create_domain_flags(e->owner, KVM_VM2VM_DOMAIN_MISSES);
 	e->peer = vm2vm_create_domain(e->backend);
 	vm2vm_map(e->domain, M1, MEM, 8 * PG, VM2VM_RW);
 	vm2vm_map(e->domain, M2, MEM, 2 * PG, RD);
@@ -303,6 +398,11 @@ FIXTURE_SETUP(abi)
 	ASSERT_EQ(0, memcmp(e->before.iovas, iovas_at_first, sizeof(iovas_at_first)));
 	ASSERT_EQ(0, memcmp(e->before.slots[0], slots_at_first, sizeof(slots_at_first)));
 	ASSERT_EQ(0, memcmp(e->before.slots[1], slots_at_first, sizeof(slots_at_first)));
+	ASSERT_EQ(0, memcmp(e->before.stats, stats_at_first, sizeof(stats_at_first)));
+	ASSERT_EQ(2, e->before.lists[0].nr);
+	ASSERT_EQ(10 * PG, e->before.lists[0].size);
+	ASSERT_EQ(-ENOENT, e->before.lists[0].err);
+	ASSERT_EQ(0, e->before.lists[1].nr);
 }
 
 FIXTURE_TEARDOWN(abi)

@@ -6,7 +6,9 @@
  * memslots) is compared with what was there before.
  *
  * Each call has a table of cases, and each case is named when it fails.  What
- * must work right beside the bad input is checked too.
+ * must work right beside the bad input is checked too.  vm2vm_abi2.h has QUERY,
+ * misses and all-memory domains, vm2vm_abi2_batch.h the batches, vm2vm_abi2_limits.h
+ * the limits.
  */
 #include <limits.h>
 
@@ -44,8 +46,7 @@ TEST_F_TIMEOUT(abi, zero_bits, 120)
 	int bit, end, r;
 
 	for (c = calls; c < calls + ARRAY_SIZE(calls); c++) {
-		end = c->nr == KVM_VM2VM_UNMAP ? offsetof(struct kvm_vm2vm_unmap, unmapped) :
-						 _IOC_SIZE(c->nr);
+		end = c->end ?: _IOC_SIZE(c->nr);
 		for (bit = 0; bit < (end - (int)c->zeros) * 8; bit++) {
 			if (bit < 32 && c->not_zero & 1u << bit)
 				continue;
@@ -73,7 +74,6 @@ TEST_F(abi, bad_pointer)
 	struct env *e = &self->env;
 	void *page = mmap(NULL, 2 * PG, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct kvm_vm2vm_unmap *in = page;
 	const struct call *c;
 	char name[64];
 	int i;
@@ -94,11 +94,20 @@ TEST_F(abi, bad_pointer)
 		}
 	}
 
-	/* Here the bytes can be told only after the mapping is gone, or so it seems. */
-	in->iova = M1;
-	in->size = 8 * PG;
-	ASSERT_EQ(0, mprotect(page, PG, PROT_READ));
-	fails(e, "unmap: read-only", EFAULT, vm2vm_ioctl(e->domain, KVM_VM2VM_UNMAP, page));
+	/* What cannot be told its result does nothing. */
+	unmap_entry.iova = M1;
+	unmap_entry.size = 8 * PG;
+	for (c = calls; c < calls + ARRAY_SIZE(calls); c++) {
+		if (!(_IOC_DIR(c->nr) & _IOC_READ))
+			continue;
+		ASSERT_EQ(0, mprotect(page, PG, PROT_READ | PROT_WRITE));
+		memcpy(page, &c->args, sizeof(c->args));
+		if (c->nr == KVM_VM2VM_UNMAP)
+			memcpy(page, &unmap_entry, sizeof(unmap_entry));
+		ASSERT_EQ(0, mprotect(page, PG, PROT_READ));
+		snprintf(name, sizeof(name), "%s: read-only", c->name);
+		fails(e, name, EFAULT, vm2vm_ioctl(e->domain, c->nr, page));
+	}
 }
 
 TEST_F(abi, wrong_descriptor)
@@ -148,8 +157,9 @@ TEST_F(abi, wrong_descriptor)
 TEST_F(abi, create)
 {
 	static const struct row rows[] = {
-		{ "flag bit 0", EINVAL, { .create = { .flags = 1 } } },
-		{ "flag bits 1 to 30", EINVAL, { .create = { .flags = 0x7ffffffe } } },
+		{ "flag bit 2", EINVAL, { .create = { .flags = 4 } } },
+		{ "flag bits 3 to 30", EINVAL, { .create = { .flags = 0x7ffffff8 } } },
+		{ "all flags", EINVAL, { .create = { .flags = -1 } } },
 		{ "flag bit 31", EINVAL, { .create = { .flags = 1u << 31 } } },
 		{ "pad", EINVAL, { .create = { .pad = -1 } } },
 		{ "reserved[0]", EINVAL, { .create = { .reserved[0] = -1 } } },
@@ -273,51 +283,60 @@ TEST_F(abi, map_works)
 }
 
 #define UNMAP(...) { .unmap = { __VA_ARGS__ } }
+#define BATCH(entries, ...) { .batch = { (uintptr_t)(entries), __VA_ARGS__ } }
+#define QUERY(...) { .query = { __VA_ARGS__ } }
+#define REFUSE(...) { .refuse = { __VA_ARGS__ } }
+
+static const struct row unmap_rows[] = {
+	{ "flag bit 0", EINVAL, UNMAP(M1, 8 * PG, 1) },
+	{ "flag bits 1 to 30", EINVAL, UNMAP(M1, 8 * PG, 0x7ffffffe) },
+	{ "flag bit 31", EINVAL, UNMAP(M1, 8 * PG, 1u << 31) },
+	{ "pad", EINVAL, UNMAP(M1, 8 * PG, 0, 1) },
+	{ "size 0", EINVAL, UNMAP(M1, 0) },
+	{ "size 0 at 0", EINVAL, UNMAP(0, 0) },
+	{ "size 1", EINVAL, UNMAP(M1, 1) },
+	{ "size + 1", EINVAL, UNMAP(M1, 8 * PG + 1) },
+	{ "size 2^64 - 1", EINVAL, UNMAP(0, -1) },
+	{ "iova + 1", EINVAL, UNMAP(M1 + 1, 8 * PG) },
+	{ "iova - 1", EINVAL, UNMAP(M1 - 1, 9 * PG) },
+	{ "wraps", EINVAL, UNMAP(-PG, 2 * PG) },
+	{ "wraps far", EINVAL, UNMAP(M1, -PG) },
+	{ "ends at 2^64", EINVAL, UNMAP(-PG, PG) },
+	{ "all up to 2^64", EINVAL, UNMAP(PG, -PG) },
+	{ "cut: head", EINVAL, UNMAP(M1 - PG, 2 * PG) },
+	{ "cut: first page", EINVAL, UNMAP(M1, PG) },
+	{ "cut: all but last page", EINVAL, UNMAP(M1, 7 * PG) },
+	{ "cut: middle", EINVAL, UNMAP(M1 + 2 * PG, 2 * PG) },
+	{ "cut: all but first page", EINVAL, UNMAP(M1 + PG, 7 * PG) },
+	{ "cut: last page", EINVAL, UNMAP(M1 + 7 * PG, PG) },
+	{ "cut: tail", EINVAL, UNMAP(M1 + 7 * PG, 2 * PG) },
+	{ "cut: all of one, head of the next", EINVAL, UNMAP(M1, 11 * PG) },
+	{ "cut: tail of one, all of the next", EINVAL, UNMAP(M1 + PG, 11 * PG) },
+	{ "cut: tail of one, head of the next", EINVAL, UNMAP(M1 + PG, 10 * PG) },
+	{ "cut: from 0", EINVAL, UNMAP(0, M1 + PG) },
+	{ "cut: to the end", EINVAL, UNMAP(M2 + PG, -(M2 + 2 * PG)) },
+};
 
 TEST_F(abi, unmap)
 {
-	static const struct row rows[] = {
-		{ "flag bit 0", EINVAL, UNMAP(M1, 8 * PG, 1) },
-		{ "flag bits 1 to 30", EINVAL, UNMAP(M1, 8 * PG, 0x7ffffffe) },
-		{ "flag bit 31", EINVAL, UNMAP(M1, 8 * PG, 1u << 31) },
-		{ "pad", EINVAL, UNMAP(M1, 8 * PG, 0, 1) },
-		{ "size 0", EINVAL, UNMAP(M1, 0) },
-		{ "size 0 at 0", EINVAL, UNMAP(0, 0) },
-		{ "size 1", EINVAL, UNMAP(M1, 1) },
-		{ "size + 1", EINVAL, UNMAP(M1, 8 * PG + 1) },
-		{ "size 2^64 - 1", EINVAL, UNMAP(0, -1) },
-		{ "iova + 1", EINVAL, UNMAP(M1 + 1, 8 * PG) },
-		{ "iova - 1", EINVAL, UNMAP(M1 - 1, 9 * PG) },
-		{ "wraps", EINVAL, UNMAP(-PG, 2 * PG) },
-		{ "wraps far", EINVAL, UNMAP(M1, -PG) },
-		{ "ends at 2^64", EINVAL, UNMAP(-PG, PG) },
-		{ "all up to 2^64", EINVAL, UNMAP(PG, -PG) },
-		{ "cut: head", EINVAL, UNMAP(M1 - PG, 2 * PG) },
-		{ "cut: first page", EINVAL, UNMAP(M1, PG) },
-		{ "cut: all but last page", EINVAL, UNMAP(M1, 7 * PG) },
-		{ "cut: middle", EINVAL, UNMAP(M1 + 2 * PG, 2 * PG) },
-		{ "cut: all but first page", EINVAL, UNMAP(M1 + PG, 7 * PG) },
-		{ "cut: last page", EINVAL, UNMAP(M1 + 7 * PG, PG) },
-		{ "cut: tail", EINVAL, UNMAP(M1 + 7 * PG, 2 * PG) },
-		{ "cut: all of one, head of the next", EINVAL, UNMAP(M1, 11 * PG) },
-		{ "cut: tail of one, all of the next", EINVAL, UNMAP(M1 + PG, 11 * PG) },
-		{ "cut: tail of one, head of the next", EINVAL, UNMAP(M1 + PG, 10 * PG) },
-		{ "cut: from 0", EINVAL, UNMAP(0, M1 + PG) },
-		{ "cut: to the end", EINVAL, UNMAP(M2 + PG, -(M2 + 2 * PG)) },
-	};
-
-	run_rows(&self->env, FD_DOMAIN, KVM_VM2VM_UNMAP, rows, ARRAY_SIZE(rows));
+	run_rows(&self->env, FD_DOMAIN, KVM_VM2VM_UNMAP, unmap_rows, ARRAY_SIZE(unmap_rows));
 }
 
 #define LINK(...) { .link = { __VA_ARGS__ } }
 #define LINK_FD(fd) LINK(fd, SLOT_NEW, NEW, FREE, PG)
 #define LINK_SLOT(slot) LINK(FD_DOMAIN, slot, NEW, FREE, PG)
 #define LINK_AT(...) LINK(FD_DOMAIN, SLOT_NEW, __VA_ARGS__)
+#define EXIT KVM_VM2VM_LINK_EXIT
+#define WAIT KVM_VM2VM_LINK_WAIT
+#define READONLY KVM_VM2VM_LINK_READONLY
 
 static const struct row link_rows[] = {
-	{ "flag bit 1", EINVAL, LINK_AT(NEW, FREE, PG, 2) },
-	{ "flag bits 2 to 30", EINVAL, LINK_AT(NEW, FREE, PG, 0x7ffffffc) },
+	{ "flag bit 3", EINVAL, LINK_AT(NEW, FREE, PG, 8) },
+	{ "flag bits 4 to 30", EINVAL, LINK_AT(NEW, FREE, PG, 0x7ffffff0) },
 	{ "flag bit 31", EINVAL, LINK_AT(NEW, FREE, PG, 1u << 31) },
+	{ "exit and wait", EINVAL, LINK_AT(NEW, FREE, PG, EXIT | WAIT) },
+	{ "exit, wait, read-only", EINVAL, LINK_AT(NEW, FREE, PG, EXIT | WAIT | READONLY) },
+	{ "exit and bit 3", EINVAL, LINK_AT(NEW, FREE, PG, EXIT | 8) },
 	{ "pad", EINVAL, LINK_AT(NEW, FREE, PG, 0, 1) },
 	{ "reserved[0]", EINVAL, LINK_AT(NEW, FREE, PG, 0, 0, { -1 }) },
 	{ "reserved[1]", EINVAL, LINK_AT(NEW, FREE, PG, 0, 0, { 0, -1 }) },
@@ -373,12 +392,44 @@ static const struct row link_rows[] = {
 	{ "domain: VM", EINVAL, LINK_FD(FD_VM) },
 	{ "domain: vCPU", EINVAL, LINK_FD(FD_VCPU) },
 	{ "domain: of this VM", EINVAL, LINK_FD(FD_PEER) },
-	{ "closed, and a bad flag", EINVAL, LINK(FD_CLOSED, SLOT_NEW, NEW, FREE, PG, 2) },
+	{ "domain: of this VM, to wait", EINVAL, LINK(FD_PEER, SLOT_NEW, NEW, FREE, PG, WAIT) },
+	{ "closed, to wait", EBADF, LINK(FD_CLOSED, SLOT_NEW, NEW, FREE, PG, WAIT) },
+	{ "closed, and a bad flag", EINVAL, LINK(FD_CLOSED, SLOT_NEW, NEW, FREE, PG, 8) },
+	{ "closed, exit and wait", EINVAL, LINK(FD_CLOSED, SLOT_NEW, NEW, FREE, PG, EXIT | WAIT) },
 };
 
 TEST_F(abi, link)
 {
 	run_rows(&self->env, FD_VM, KVM_VM2VM_LINK, link_rows, ARRAY_SIZE(link_rows));
+}
+
+/* What an access that is not approved does: each answer alone, and where it can be. */
+TEST_F(abi, link_flags)
+{
+	static const uint32_t flags[] = {
+		0, READONLY, EXIT, EXIT | READONLY, WAIT, WAIT | READONLY,
+	};
+	struct env *e = &self->env;
+	struct kvm_vm *vm = e->backend;
+	int i, plain = vm2vm_create_domain(e->owner);
+	bool wait;
+
+	take_state(e, &e->before);
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		works(e, "link", 0, __vm2vm_link(vm, e->domain, SLOT_NEW, NEW, FREE, PG, flags[i]));
+		works(e, "unlink", 0, __vm2vm_unlink(vm, SLOT_NEW));
+		wait = flags[i] & WAIT;
+		if (wait)
+			fails(e, "nothing to wait for", EINVAL,
+			      __vm2vm_link(vm, plain, SLOT_NEW, NEW, FREE, PG, flags[i]));
+		else
+			works(e, "plain domain", 0,
+			      __vm2vm_link(vm, plain, SLOT_NEW, NEW, FREE, PG, flags[i]));
+		if (!wait)
+			works(e, "unlink", 0, __vm2vm_unlink(vm, SLOT_NEW));
+	}
+	fails(e, "nothing to wait for, slot in use", EINVAL,
+	      __vm2vm_link(vm, plain, SLOT_WIN, NEW, FREE, PG, WAIT));
 }
 
 TEST_F(abi, link_works)
@@ -505,8 +556,19 @@ TEST_F(abi, foreign_process)
 		{ "unmap nothing", EPERM, FD_DOMAIN, KVM_VM2VM_UNMAP, UNMAP(FREE, PG) },
 		{ "unmap a part", EPERM, FD_DOMAIN, KVM_VM2VM_UNMAP, UNMAP(M1, PG) },
 		{ "unmap badly", EINVAL, FD_DOMAIN, KVM_VM2VM_UNMAP, UNMAP(FREE, 0) },
+		{ "map some", EPERM, FD_DOMAIN, KVM_VM2VM_MAP_BATCH, BATCH(&map_entry, 1) },
+		{ "map none", EPERM, FD_DOMAIN, KVM_VM2VM_MAP_BATCH, BATCH(NULL, 0) },
+		{ "map some badly", EINVAL, FD_DOMAIN, KVM_VM2VM_MAP_BATCH, BATCH(NULL, 1, 1) },
+		{ "unmap some", EPERM, FD_DOMAIN, KVM_VM2VM_UNMAP_BATCH, BATCH(&unmap_entry, 1) },
+		{ "unmap none", EPERM, FD_DOMAIN, KVM_VM2VM_UNMAP_BATCH, BATCH(NULL, 0) },
+		{ "unmap some badly", EINVAL, FD_DOMAIN, KVM_VM2VM_UNMAP_BATCH, BATCH(NULL, 1, 1) },
+		{ "query", EPERM, FD_DOMAIN, KVM_VM2VM_QUERY, QUERY(0) },
+		{ "query nothing", EPERM, FD_DOMAIN, KVM_VM2VM_QUERY, QUERY(TOP) },
+		{ "query badly", EINVAL, FD_DOMAIN, KVM_VM2VM_QUERY, QUERY(1) },
+		{ "refuse", EPERM, FD_DOMAIN, KVM_VM2VM_REFUSE, REFUSE(M1, PG) },
+		{ "refuse badly", EINVAL, FD_DOMAIN, KVM_VM2VM_REFUSE, REFUSE(M1, 0) },
 		{ "create", EIO, FD_VM, KVM_VM2VM_CREATE_DOMAIN, {} },
-		{ "create badly", EIO, FD_VM, KVM_VM2VM_CREATE_DOMAIN, { .create = { 1 } } },
+		{ "create badly", EIO, FD_VM, KVM_VM2VM_CREATE_DOMAIN, { .create = { 4 } } },
 		{ "link", EIO, FD_VM, KVM_VM2VM_LINK, LINK_FD(FD_DOMAIN) },
 		{ "link nothing", EIO, FD_VM, KVM_VM2VM_LINK, LINK_FD(-1) },
 		{ "unlink", EIO, FD_VM, KVM_VM2VM_UNLINK, UNLINK(SLOT_WIN) },
@@ -516,10 +578,17 @@ TEST_F(abi, foreign_process)
 	int i, r, status;
 	pid_t pid;
 
+	unmap_entry.iova = M1;
+	unmap_entry.size = 8 * PG;
 	for (i = 0; i < ARRAY_SIZE(rows); i++) {
 		r = in_child(e, rows[i].fd, rows[i].nr, rows[i].args);
 		fails(e, rows[i].name, rows[i].err, r);
 	}
+
+	fails(e, "read", EPERM, read_in_child(e->domain, 16));
+	fails(e, "read much", EPERM, read_in_child(e->domain, 64));
+	fails(e, "read too little", EINVAL, read_in_child(e->domain, 15));
+	fails(e, "read what has no misses", EINVAL, read_in_child(e->peer, 16));
 
 	/* But who has the descriptor may link it, and that changes nothing here. */
 	pid = fork();
@@ -527,6 +596,32 @@ TEST_F(abi, foreign_process)
 		_exit(-__vm2vm_link(vm_create_barebones(), e->domain, 1, MEM, M1, PG, 0));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	fails(e, "link to a VM of its own", 0, status);
+}
+
+static void owner_gone_rest(struct env *e)
+{
+	struct kvm_vm2vm_query q;
+	struct kvm_vm2vm_miss miss;
+	int d = e->domain;
+	uint32_t nr = 1;
+
+	fails(e, "map some", ENODEV, __vm2vm_map_batch(d, &map_entry, &nr));
+	fails(e, "unmap some", ENODEV, __vm2vm_unmap_batch(d, &unmap_entry, &nr));
+	fails(e, "map some at NULL", ENODEV, __vm2vm_map_batch(d, NULL, &nr));
+	nr = 0;
+	fails(e, "map none", ENODEV, __vm2vm_map_batch(d, NULL, &nr));
+	fails(e, "unmap none", ENODEV, __vm2vm_unmap_batch(d, NULL, &nr));
+	fails(e, "query", ENODEV, __vm2vm_query(d, 0, &q));
+	fails(e, "query nothing", ENODEV, __vm2vm_query(d, TOP, &q));
+	fails(e, "query badly", EINVAL, __vm2vm_query(d, 1, &q));
+	fails(e, "refuse", ENODEV, __vm2vm_refuse(d, M1, PG, NULL));
+	fails(e, "refuse badly", EINVAL, __vm2vm_refuse(d, M1, 0, NULL));
+	fails(e, "link, to wait", ENODEV, __vm2vm_link(e->backend, d, SLOT_NEW, NEW, M1, PG, WAIT));
+	works(e, "read: the end", 0, read_misses(d, &miss, sizeof(miss)));
+	works(e, "read again: the end", 0, read_misses(d, &miss, sizeof(miss)));
+	fails(e, "read too little", EINVAL, read_misses(d, &miss, sizeof(miss) - 1));
+	fails(e, "read by a stranger", EPERM, read_in_child(d, sizeof(miss)));
+	works(e, "poll shows the end", POLLHUP, poll_events(d));
 }
 
 TEST_F(abi, owner_gone)
@@ -537,10 +632,12 @@ TEST_F(abi, owner_gone)
 	int d = e->domain;
 
 	ASSERT_GE(vcpu, 0);
+	works(e, "poll shows nothing", 0, poll_events(d));
 	kvm_vm_free(e->owner);
 	e->owner = NULL;
 	works(e, "a vCPU is left", 0, __vm2vm_map(d, FREE, MEM, PG, RD));
 	works(e, "unmap", PG, vm2vm_unmap(d, FREE, PG));
+	works(e, "poll still shows nothing", 0, poll_events(d));
 	works(e, "close the vCPU", 0, close(vcpu));
 
 	fails(e, "map", ENODEV, __vm2vm_map(d, FREE, MEM, PG, RD));
@@ -554,11 +651,12 @@ TEST_F(abi, owner_gone)
 	      __vm2vm_link(e->backend, d, SLOT_WIN, NEW, M1, PG, 0));
 	fails(e, "map badly", EINVAL, __vm2vm_map(d, FREE, MEM, PG, 0));
 	fails(e, "unmap badly", EINVAL, __vm2vm_unmap(d, M1, 0, NULL));
-	fails(e, "link badly", EINVAL, __vm2vm_link(e->backend, d, SLOT_NEW, NEW, M1, PG, 2));
+	fails(e, "link badly", EINVAL, __vm2vm_link(e->backend, d, SLOT_NEW, NEW, M1, PG, 8));
 	fails(e, "map at NULL", EFAULT, vm2vm_ioctl(d, KVM_VM2VM_MAP, NULL));
 	fails(e, "create", ENOTTY, vm2vm_ioctl(d, KVM_VM2VM_CREATE_DOMAIN, &args));
 	fails(e, "map by a stranger", EPERM, in_child(e, FD_DOMAIN, KVM_VM2VM_MAP, map));
 
+	owner_gone_rest(e);
 	works(e, "unlink", 0, __vm2vm_unlink(e->backend, SLOT_WIN));
 	fails(e, "unlink twice", ENOENT, __vm2vm_unlink(e->backend, SLOT_WIN));
 	works(e, "the other direction", 0, __vm2vm_map(e->peer, FREE, MEM, PG, RD));
@@ -588,6 +686,8 @@ TEST_F(abi, dirty_log)
 	works(e, "a backend may log", 0, set_log(e, vm, log));
 	works(e, "link while it does", 0, __vm2vm_link(vm, e->domain, SLOT_NEW, NEW, M1, PG, 0));
 	fails(e, "create", EBUSY, __vm2vm_create_domain(vm));
+	fails(e, "create, all memory", EBUSY,
+	      __vm2vm_create_domain_flags(vm, KVM_VM2VM_DOMAIN_ALL_MEMORY));
 	works(e, "log no more", 0, set_log(e, vm, 0));
 	d = __vm2vm_create_domain(vm);
 	works(e, "create then", 1, d >= 0);
@@ -607,7 +707,7 @@ TEST_F(abi, dirty_log)
 TEST_F(abi, private_memory)
 {
 	struct env *e = &self->env;
-	struct kvm_vm2vm_create_domain bad = { .flags = 1 };
+	struct kvm_vm2vm_create_domain bad = { .flags = 4 };
 	struct kvm_vm *vm;
 
 	if (!(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)))
@@ -616,6 +716,8 @@ TEST_F(abi, private_memory)
 	vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
 	take_state(e, &e->before);
 	fails(e, "create", EOPNOTSUPP, __vm2vm_create_domain(vm));
+	fails(e, "create, all memory", EOPNOTSUPP,
+	      __vm2vm_create_domain_flags(vm, KVM_VM2VM_DOMAIN_ALL_MEMORY));
 	fails(e, "create badly", EINVAL, vm2vm_ioctl(vm->fd, KVM_VM2VM_CREATE_DOMAIN, &bad));
 	fails(e, "link", EOPNOTSUPP, __vm2vm_link(vm, e->domain, SLOT_WIN, WIN, M1, PG, 0));
 	fails(e, "link badly", EINVAL, __vm2vm_link(vm, e->domain, SLOT_WIN, WIN, M1, 0, 0));
@@ -623,68 +725,9 @@ TEST_F(abi, private_memory)
 	kvm_vm_free(vm);
 }
 
-TEST_F_TIMEOUT(abi, domain_limit, 120)
-{
-	const rlim_t need = KVM_VM2VM_MAX_DOMAINS + 100;
-	struct env *e = &self->env;
-	struct rlimit lim;
-	int fd, n = 0, last = -1;
-
-	ASSERT_EQ(0, getrlimit(RLIMIT_NOFILE, &lim));
-	if (lim.rlim_max < need)
-		lim.rlim_max = need;
-	if (lim.rlim_cur < need)
-		lim.rlim_cur = need;
-	if (setrlimit(RLIMIT_NOFILE, &lim))
-		SKIP(return, "no %lu descriptors", (unsigned long)need);
-
-	/* The fixture has made one. */
-	while (n < KVM_VM2VM_MAX_DOMAINS) {
-		fd = __vm2vm_create_domain(e->owner);
-		if (fd < 0)
-			break;
-		last = fd;
-		n++;
-	}
-	works(e, "as many as there may be", KVM_VM2VM_MAX_DOMAINS - 1, n);
-	fails(e, "one too many", ENOSPC, __vm2vm_create_domain(e->owner));
-	fd = __vm2vm_create_domain(e->backend);
-	works(e, "of another VM", 1, fd >= 0);
-	works(e, "the last one is whole", 0, __vm2vm_map(last, M1, MEM, PG, RD));
-	works(e, "close it", 0, close(last));
-	works(e, "make it again", 1, __vm2vm_create_domain(e->owner) >= 0);
-	fails(e, "one too many again", ENOSPC, __vm2vm_create_domain(e->owner));
-}
-
-TEST_F_TIMEOUT(abi, link_limit, 600)
-{
-	struct env *e = &self->env;
-	struct kvm_vm *vm = e->backend;
-	int d, n, r = 0;
-
-	/* A link that was not made does not count, */
-	fails(e, "over memory", EEXIST, __vm2vm_link(vm, e->domain, SLOT_NEW, MEM, FREE, PG, 0));
-	fails(e, "slot in use", EEXIST, __vm2vm_link(vm, e->domain, SLOT_MEM, NEW, FREE, PG, 0));
-	fails(e, "beyond any address width", EINVAL,
-	      __vm2vm_link(vm, e->domain, SLOT_NEW, 1ull << 52, FREE, PG, 0));
-
-	/* and the fixture has made one. */
-	for (n = 0; n < KVM_VM2VM_MAX_LINKS; n++) {
-		r = __vm2vm_link(vm, e->domain, SLOT_MANY + n, NEW + n * PG, FREE, PG, 0);
-		if (r)
-			break;
-	}
-	works(e, "as many as there may be", KVM_VM2VM_MAX_LINKS - 1, n);
-	fails(e, "one too many", ENOSPC, r);
-	fails(e, "and badly", EINVAL, __vm2vm_link(vm, e->domain, NR_SLOTS, NEW, FREE, PG, 0));
-	fails(e, "and not there", ENOENT, __vm2vm_unlink(vm, SLOT_MANY + n));
-	d = vm2vm_create_domain(e->owner);
-	works(e, "another domain", 0, __vm2vm_link(vm, d, SLOT_NEW, NEW - PG, FREE, PG, 0));
-	works(e, "unlink one", 0, __vm2vm_unlink(vm, SLOT_WIN));
-	works(e, "link it again", 0, __vm2vm_link(vm, e->domain, SLOT_WIN, WIN, M1, PG, 0));
-	fails(e, "one too many again", ENOSPC,
-	      __vm2vm_link(vm, e->domain, SLOT_MANY + n, NEW + n * PG, FREE, PG, 0));
-}
+#include "vm2vm_abi2.h"
+#include "vm2vm_abi2_batch.h"
+#include "vm2vm_abi2_limits.h"
 
 int main(int argc, char **argv)
 {

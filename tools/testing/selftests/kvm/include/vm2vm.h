@@ -22,11 +22,16 @@ static inline int vm2vm_ioctl(int fd, unsigned long nr, void *arg)
 	return r < 0 ? -errno : r;
 }
 
-static inline int __vm2vm_create_domain(struct kvm_vm *vm)
+static inline int __vm2vm_create_domain_flags(struct kvm_vm *vm, uint32_t flags)
 {
-	struct kvm_vm2vm_create_domain args = {};
+	struct kvm_vm2vm_create_domain args = { .flags = flags };
 
 	return vm2vm_ioctl(vm->fd, KVM_VM2VM_CREATE_DOMAIN, &args);
+}
+
+static inline int __vm2vm_create_domain(struct kvm_vm *vm)
+{
+	return __vm2vm_create_domain_flags(vm, 0);
 }
 
 static inline int __vm2vm_map(int domain, uint64_t iova, uint64_t gpa,
@@ -51,6 +56,51 @@ static inline int __vm2vm_unmap(int domain, uint64_t iova, uint64_t size,
 	return r;
 }
 
+/* Entries that are not done yet are *nr, and the last so many, when it returns. */
+static inline int vm2vm_batch(int domain, unsigned long call, void *entries,
+			      uint32_t *nr)
+{
+	struct kvm_vm2vm_batch args = {
+		.entries = (uintptr_t)entries, .nr = *nr,
+	};
+	int r = vm2vm_ioctl(domain, call, &args);
+
+	*nr = args.nr;
+	return r;
+}
+
+static inline int __vm2vm_map_batch(int domain, struct kvm_vm2vm_map *entries,
+				    uint32_t *nr)
+{
+	return vm2vm_batch(domain, KVM_VM2VM_MAP_BATCH, entries, nr);
+}
+
+static inline int __vm2vm_unmap_batch(int domain, struct kvm_vm2vm_unmap *entries,
+				      uint32_t *nr)
+{
+	return vm2vm_batch(domain, KVM_VM2VM_UNMAP_BATCH, entries, nr);
+}
+
+/* The mapping at or above @iova. */
+static inline int __vm2vm_query(int domain, uint64_t iova,
+				struct kvm_vm2vm_query *found)
+{
+	*found = (struct kvm_vm2vm_query) { .iova = iova };
+	return vm2vm_ioctl(domain, KVM_VM2VM_QUERY, found);
+}
+
+/* The number of vCPUs that waited goes to *refused if it is not NULL. */
+static inline int __vm2vm_refuse(int domain, uint64_t iova, uint64_t size,
+				 uint32_t *refused)
+{
+	struct kvm_vm2vm_refuse args = { .iova = iova, .size = size };
+	int r = vm2vm_ioctl(domain, KVM_VM2VM_REFUSE, &args);
+
+	if (refused)
+		*refused = args.refused;
+	return r;
+}
+
 static inline int __vm2vm_link(struct kvm_vm *vm, int domain, uint32_t slot,
 			       uint64_t gpa, uint64_t iova, uint64_t size,
 			       uint32_t flags)
@@ -70,12 +120,17 @@ static inline int __vm2vm_unlink(struct kvm_vm *vm, uint32_t slot)
 	return vm2vm_ioctl(vm->fd, KVM_VM2VM_UNLINK, &args);
 }
 
-static inline int vm2vm_create_domain(struct kvm_vm *vm)
+static inline int vm2vm_create_domain_flags(struct kvm_vm *vm, uint32_t flags)
 {
-	int fd = __vm2vm_create_domain(vm);
+	int fd = __vm2vm_create_domain_flags(vm, flags);
 
 	TEST_ASSERT(fd >= 0, "KVM_VM2VM_CREATE_DOMAIN: %s", strerror(-fd));
 	return fd;
+}
+
+static inline int vm2vm_create_domain(struct kvm_vm *vm)
+{
+	return vm2vm_create_domain_flags(vm, 0);
 }
 
 static inline void vm2vm_map(int domain, uint64_t iova, uint64_t gpa,
@@ -93,6 +148,15 @@ static inline uint64_t vm2vm_unmap(int domain, uint64_t iova, uint64_t size)
 
 	TEST_ASSERT(!r, "KVM_VM2VM_UNMAP iova 0x%lx: %s", iova, strerror(-r));
 	return unmapped;
+}
+
+static inline uint32_t vm2vm_refuse(int domain, uint64_t iova, uint64_t size)
+{
+	uint32_t refused;
+	int r = __vm2vm_refuse(domain, iova, size, &refused);
+
+	TEST_ASSERT(!r, "KVM_VM2VM_REFUSE iova 0x%lx: %s", iova, strerror(-r));
+	return refused;
 }
 
 static inline void vm2vm_link(struct kvm_vm *vm, int domain, uint32_t slot,
