@@ -223,7 +223,8 @@ static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct mm_struct *mm,
 		flags |= FOLL_WRITE;
 
 	kvm_vcpu_srcu_read_unlock(vcpu);
-	r = mmap_read_lock_killable(mm);
+	/* As mmap_read_lock_killable(), but for any signal. */
+	r = down_read_interruptible(&mm->mmap_lock);
 	if (!r) {
 		r = get_user_pages_remote(mm, hva, 1, flags, &page, &locked);
 		if (locked)
@@ -231,7 +232,11 @@ static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct mm_struct *mm,
 		if (r == 1)
 			put_page(page);
 	}
-	mmput(mm);
+	/*
+	 * The owner may have exited meanwhile.  To tear its VM down is not for a
+	 * thread that has a vCPU loaded.
+	 */
+	mmput_async(mm);
 	kvm_vcpu_srcu_read_lock(vcpu);
 
 	if (r == -EINTR || r == -ERESTARTSYS)

@@ -201,6 +201,9 @@ static void vm2vm_miss_putback(struct vm2vm_domain *d,
 		}
 	}
 	spin_unlock(&d->miss_lock);
+
+	/* Another reader may have found nothing meanwhile. */
+	wake_up_interruptible_poll(&d->readers, EPOLLIN);
 }
 
 __poll_t vm2vm_miss_poll(struct vm2vm_domain *d)
