@@ -107,12 +107,9 @@ static inline void kill_link(struct kill *k, pid_t pid)
 /* The domain of the dead: known, but ended. */
 static inline void kill_unlink(struct kill *k)
 {
-	int r;
-
 	if (!k->linked)
 		return;
-	r = __node_link(k->survivor.vm, k->stolen, 1, NODE_IOVA);
-	TEST_ASSERT(r == -ENODEV, "LINK of a dead owner's domain: %s", strerror(-r));
+	node_wait_ended(&k->survivor, k->stolen, 1);
 	node_unlink(&k->survivor, 0);
 	close(k->stolen);
 	k->linked = false;
@@ -172,11 +169,13 @@ static inline void kill_round(struct kill *k, unsigned int round)
 		kill_victim(k, 1 + round % 3);
 	start = now_us();
 	end = start + (k->up ? random() % (3 * k->up) : 60 * 1000000);
-	while (now_us() < end && (k->up || !up)) {
+	while (now_us() < end) {
 		kill_link(k, pid);
 		if (!up && READ_ONCE(k->victim.ctl->passes) != passes) {
 			up = true;
-			k->up = k->up ? (k->up * 7 + now_us() - start) / 8 : now_us() - start;
+			if (!k->up)
+				end = now_us();
+			k->up = (k->up * 7 + now_us() - start) / 8 + 1000;
 		}
 		usleep(50);
 	}

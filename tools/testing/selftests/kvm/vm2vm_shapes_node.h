@@ -578,6 +578,23 @@ static inline void node_wait_passes(struct node *n, unsigned int nr, uint64_t pa
 			  n[i].ctl->id);
 }
 
+/*
+ * The owner of @domain is dead, and its domain ends with its address space: a fault of
+ * a backend that was bringing in a page of it may have kept that for a moment.
+ */
+static inline void node_wait_ended(struct node *n, int domain, unsigned int w)
+{
+	uint64_t end = now_us() + 10 * 1000000;
+	int r;
+
+	while (!(r = __node_link(n->vm, domain, w, NODE_IOVA))) {
+		node_unlink(n, w);
+		TEST_ASSERT(now_us() < end, "the domain of a dead owner does not end");
+		usleep(1000);
+	}
+	TEST_ASSERT(r == -ENODEV, "LINK of a dead owner's domain: %s", strerror(-r));
+}
+
 /* A child that does not outlive the test. */
 static inline pid_t node_fork(void)
 {

@@ -1,0 +1,658 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vm2vm: KVM's own accesses to a window for the guest, in instruction emulation
+ * above all; and what else KVM does with windows beside faults of the guest:
+ * prefaulting, ageing, statistics, tracepoints.
+ *
+ * VM2VM_TRIALS in the environment is the number of trials of what is repeated,
+ * 1000 by default.
+ */
+#include <sys/wait.h>
+
+#include "kselftest_harness.h"
+#include "vm2vm_access.h"
+#include "vm2vm_access_mem.h"
+#include "vm2vm_access_race.h"
+
+#define PAGES	8
+#define SIZE	(PAGES * 4096)
+#define HOLE	(~0ull)
+#define VALUE	0x1122334455667788ull
+#define OTHER	0x99aabbccddeeff00ull
+
+FIXTURE(access)
+{
+	struct access a;
+	uint8_t model[SIZE];	/* what the window has to have */
+};
+
+/* The pages of the window are the owner's backwards. */
+static uint64_t owner_offset(uint64_t offset)
+{
+	return (PAGES - 1 - offset / 4096) * 4096 + offset % 4096;
+}
+
+static void approve(struct peer *p, uint32_t flags)
+{
+	unsigned int i;
+
+	for (i = 0; i < PAGES; i++)
+		vm2vm_map(p->domain, PEER_IOVA + i * 4096,
+			  PEER_OWNER_GPA + owner_offset(i * 4096), 4096, flags);
+}
+
+static void share(struct peer *p, uint32_t map_flags, uint32_t link_flags)
+{
+	approve(p, map_flags);
+	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, p->size,
+		   link_flags);
+	peer_map_window(p, PEER_WINDOW, p->size);
+}
+
+FIXTURE_SETUP(access)
+{
+	unsigned int i;
+
+	access_init(&self->a, SIZE, access_guest);
+	for (i = 0; i < SIZE; i++) {
+		self->model[i] = i * 7 + i / 256;
+		((uint8_t *)self->a.p.mem)[owner_offset(i)] = self->model[i];
+	}
+	for (i = 0; i < DEV_SIZE; i++)
+		self->a.dev[i] = i * 11 + i / 128;
+}
+
+FIXTURE_TEARDOWN(access)
+{
+	peer_free(&self->a.p);
+}
+
+/* Whether the owner's memory is what the model says, all of it. */
+static bool memory_is(struct peer *p, const uint8_t *model)
+{
+	unsigned int i;
+
+	for (i = 0; i < PAGES; i++) {
+		if (memcmp(p->mem + owner_offset(i * 4096), model + i * 4096, 4096))
+			return false;
+	}
+	return true;
+}
+
+/* Strings of bytes and words, over one and over many pages, at odd addresses. */
+static const struct string {
+	enum access_op op;
+	unsigned int size;
+	unsigned int count;
+	unsigned int offset;	/* in the window */
+} strings[] = {
+	{ ACCESS_MOVSB, 1, 7, 4096 + 5 },
+	{ ACCESS_MOVSB, 1, 40, 2 * 4096 - 13 },
+	{ ACCESS_MOVSQ, 8, 10, 3 * 4096 - 40 },
+	{ ACCESS_MOVSQ, 8, 10, 3 * 4096 - 43 },
+	{ ACCESS_MOVSQ, 8, 600, 4 * 4096 + 4001 },
+	{ ACCESS_MOVSQ_ONE, 8, 1, 7 * 4096 - 3 },
+};
+
+TEST_F(access, from_device)
+{
+	struct access *a = &self->a;
+	const struct string *s;
+	unsigned int i;
+
+	share(&a->p, VM2VM_RW, 0);
+	for (i = 0; i < ARRAY_SIZE(strings); i++) {
+		s = &strings[i];
+		access_do(a, s->op, PEER_WINDOW + s->offset, DEV_GPA + i, s->count, 0);
+		memcpy(self->model + s->offset, a->dev + i, s->count * s->size);
+		EXPECT_TRUE(memory_is(&a->p, self->model));
+	}
+	EXPECT_EQ(0, a->holes);
+	EXPECT_NE(0, a->dev_exits);
+}
+
+TEST_F(access, to_device)
+{
+	struct access *a = &self->a;
+	uint8_t want[DEV_SIZE];
+	const struct string *s;
+	unsigned int i;
+
+	share(&a->p, VM2VM_RW, 0);
+	memcpy(want, a->dev, DEV_SIZE);
+	for (i = 0; i < ARRAY_SIZE(strings); i++) {
+		s = &strings[i];
+		access_do(a, s->op, DEV_GPA + i, PEER_WINDOW + s->offset, s->count, 0);
+		memcpy(want + i, self->model + s->offset, s->count * s->size);
+		EXPECT_TRUE(!memcmp(a->dev, want, DEV_SIZE));
+	}
+	EXPECT_TRUE(memory_is(&a->p, self->model));
+	EXPECT_EQ(0, a->holes);
+}
+
+/* Each access is looked up anew: it is there when approved, and gone when not. */
+TEST_F(access, unapproved)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	unsigned int i;
+
+	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, p->size, 0);
+	peer_map_window(p, PEER_WINDOW, p->size);
+	for (i = 1; i < 4; i++) {
+		EXPECT_EQ(HOLE, access_read(a, 4096));
+		access_write(a, 4096 + 8, OTHER);
+		EXPECT_EQ(16 * i, a->holes);
+		EXPECT_EQ(PEER_WINDOW + 4096 + 8, a->last);
+		EXPECT_TRUE(memory_is(p, self->model));
+
+		approve(p, VM2VM_RW);
+		EXPECT_EQ(*(uint64_t *)(self->model + 4096), access_read(a, 4096));
+		access_write(a, 4096 + 8, VALUE + i);
+		*(uint64_t *)(self->model + 4096 + 8) = VALUE + i;
+		EXPECT_TRUE(memory_is(p, self->model));
+		EXPECT_EQ(16 * i, a->holes);
+		vm2vm_unmap(p->domain, PEER_IOVA, p->size);
+	}
+	vm2vm_unlink(p->backend, PEER_SLOT);
+	EXPECT_EQ(HOLE, access_read(a, 4096));
+}
+
+/* What may be read only is not written, and a part of an access is a part. */
+static void expect_readonly(struct __test_metadata *_metadata, struct access *a,
+			    const uint8_t *model)
+{
+	EXPECT_EQ(*(uint64_t *)model, access_read(a, 0));
+	access_write(a, 0, OTHER);
+	EXPECT_EQ(8, a->holes);
+	EXPECT_EQ(PEER_WINDOW, a->last);
+	access_do(a, ACCESS_MOVSB, PEER_WINDOW + 4090, DEV_GPA, 12, 0);
+	EXPECT_EQ(20, a->holes);
+	EXPECT_TRUE(memory_is(&a->p, model));
+	EXPECT_EQ(*(uint64_t *)model, access_read(a, 0));
+	EXPECT_EQ(20, a->holes);
+}
+
+TEST_F(access, readonly_mapping)
+{
+	share(&self->a.p, KVM_VM2VM_MAP_READ, 0);
+	expect_readonly(_metadata, &self->a, self->model);
+}
+
+TEST_F(access, readonly_link)
+{
+	share(&self->a.p, VM2VM_RW, KVM_VM2VM_LINK_READONLY);
+	expect_readonly(_metadata, &self->a, self->model);
+}
+
+TEST_F(access, readonly_memslot)
+{
+	struct peer *p = &self->a.p;
+
+	/* The approval is older than the memslot. */
+	share(p, VM2VM_RW, 0);
+	vm_set_user_memory_region(p->owner, 0, 0, PEER_OWNER_GPA, 0, p->mem);
+	peer_set_memory(p, p->mem, p->size, KVM_MEM_READONLY);
+	expect_readonly(_metadata, &self->a, self->model);
+}
+
+TEST_F(access, half_a_hole)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+
+	share(p, VM2VM_RW, 0);
+	vm2vm_unmap(p->domain, PEER_IOVA + 4096, 4096);
+
+	/* Five bytes of a page, and three of a hole behind it; and the reverse. */
+	EXPECT_EQ((*(uint64_t *)(self->model + 4091) & 0xffffffffff) | 0xffffffull << 40,
+		  access_read(a, 4091));
+	EXPECT_EQ(3, a->holes);
+	EXPECT_EQ(PEER_WINDOW + 4096, a->last);
+	EXPECT_EQ((*(uint64_t *)(self->model + 8187) & -0x10000000000ull) | 0xffffffffff,
+		  access_read(a, 8187));
+	EXPECT_EQ(8, a->holes);
+	EXPECT_EQ(PEER_WINDOW + 8187, a->last);
+
+	access_write(a, 4091, OTHER);
+	memcpy(self->model + 4091, a->dev, 5);
+	EXPECT_EQ(11, a->holes);
+	access_write(a, 8187, OTHER);
+	memcpy(self->model + 8192, a->dev + 5, 3);
+	EXPECT_EQ(16, a->holes);
+	EXPECT_TRUE(memory_is(p, self->model));
+}
+
+/* A link may send unapproved accesses to the VMM, or to the owner: not KVM's own. */
+TEST_F(access, other_answers)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+
+	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, p->size,
+		   KVM_VM2VM_LINK_EXIT);
+	peer_map_window(p, PEER_WINDOW, p->size);
+	access_write(a, 0, OTHER);
+	EXPECT_EQ(8, a->holes);
+	EXPECT_TRUE(memory_is(p, self->model));
+}
+
+/* An instruction in a window is not for the emulator, not even a part of one. */
+TEST_F(access, no_fetch)
+{
+	const uint8_t load[10] = { 0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8 };
+	const uint64_t gva = 0x40000000;
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	struct kvm_regs regs;
+	uint8_t *own;
+	vm_paddr_t gpa;
+
+	/* mov $..., %rax: four bytes in the guest's memory, the rest in the window. */
+	share(p, VM2VM_RW, 0);
+	gpa = vm_phy_page_alloc(p->backend, 0x10000, 0);
+	own = addr_gpa2hva(p->backend, gpa);
+	virt_map(p->backend, gva, gpa, 1);
+	virt_map(p->backend, gva + 4096, PEER_WINDOW, 1);
+	memset(p->mem, 0xc3, p->size);	/* ret */
+	memcpy(own + 4092, load, 4);
+	memcpy(p->mem + owner_offset(0), load + 4, 6);
+
+	EXPECT_EQ(KVM_EXIT_INTERNAL_ERROR, __access_do(a, ACCESS_RUN, gva + 4092, 0, 0, 0));
+	EXPECT_EQ(KVM_INTERNAL_ERROR_EMULATION, p->vcpu->run->internal.suberror);
+	vcpu_regs_get(p->vcpu, &regs);
+	EXPECT_EQ(gva + 4092, regs.rip);
+	EXPECT_NE(0x0807060504030201, regs.rax);
+	EXPECT_EQ(0, a->holes);
+}
+
+FIXTURE(forced)
+{
+	struct access a;
+};
+
+FIXTURE_SETUP(forced)
+{
+	if (!kvm_is_forced_emulation_enabled())
+		SKIP(return, "kvm.force_emulation_prefix is off");
+	access_init(&self->a, SIZE, access_guest);
+	share(&self->a.p, VM2VM_RW, 0);
+}
+
+FIXTURE_TEARDOWN(forced)
+{
+	peer_free(&self->a.p);
+}
+
+static uint64_t *word_at(struct peer *p, uint64_t offset)
+{
+	return p->mem + owner_offset(offset);
+}
+
+TEST_F(forced, load_store)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	unsigned int i;
+
+	for (i = 0; i < PAGES; i++) {
+		*word_at(p, i * 4096) = VALUE + i;
+		access_do(a, ACCESS_LOAD, 0, PEER_WINDOW + i * 4096, 0, 0);
+		EXPECT_EQ(VALUE + i, a->cmd->val);
+		access_do(a, ACCESS_STORE, PEER_WINDOW + i * 4096 + 8, 0, 0, OTHER + i);
+		EXPECT_EQ(OTHER + i, *word_at(p, i * 4096 + 8));
+	}
+	access_do(a, ACCESS_STORE, PEER_WINDOW + 4093, 0, 0, OTHER);
+	access_do(a, ACCESS_LOAD, 0, PEER_WINDOW + 4093, 0, 0);
+	EXPECT_EQ(OTHER, a->cmd->val);
+	EXPECT_EQ(OTHER >> 24, *word_at(p, 4096) & 0xffffffffff);
+	EXPECT_EQ(0, a->holes);
+}
+
+TEST_F(forced, locked)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	uint64_t *word = word_at(p, 0);
+
+	*word = VALUE;
+	access_do(a, ACCESS_XCHG, PEER_WINDOW, 0, 0, OTHER);
+	EXPECT_EQ(VALUE, a->cmd->val);
+	EXPECT_EQ(OTHER, *word);
+
+	a->cmd->old = VALUE;
+	access_do(a, ACCESS_CMPXCHG, PEER_WINDOW, 0, 0, 5);
+	EXPECT_EQ(0, a->cmd->equal);
+	EXPECT_EQ(OTHER, a->cmd->old);
+	EXPECT_EQ(OTHER, *word);
+	access_do(a, ACCESS_CMPXCHG, PEER_WINDOW, 0, 0, 5);
+	EXPECT_EQ(1, a->cmd->equal);
+	EXPECT_EQ(5, *word);
+
+	access_do(a, ACCESS_INC, PEER_WINDOW, 0, 0, 0);
+	EXPECT_EQ(6, *word);
+	EXPECT_EQ(0, a->holes);
+}
+
+struct adder {
+	uint64_t *word;
+	uint64_t count;
+	int stop;
+};
+
+static void *add_to(void *arg)
+{
+	struct adder *adder = arg;
+
+	while (!READ_ONCE(adder->stop)) {
+		__atomic_fetch_add(adder->word, 1ull << 32, __ATOMIC_SEQ_CST);
+		WRITE_ONCE(adder->count, adder->count + 1);
+	}
+	return NULL;
+}
+
+/* What is atomic stays so when it is emulated: the owner adds to the same word. */
+TEST_F_TIMEOUT(forced, atomic, 300)
+{
+	struct access *a = &self->a;
+	struct adder adder = { .word = word_at(&a->p, 0) };
+	uint64_t n = race_trials() * 10;
+	pthread_t thread;
+
+	*adder.word = 0;
+	pthread_create(&thread, NULL, add_to, &adder);
+	while (!READ_ONCE(adder.count))
+		usleep(1000);
+	access_do(a, ACCESS_INC_LOOP, PEER_WINDOW, 0, n, 0);
+	WRITE_ONCE(adder.stop, 1);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(n, *adder.word & 0xffffffff);
+	EXPECT_EQ((uint32_t)adder.count, *adder.word >> 32);
+}
+
+TEST_F(forced, stack)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+
+	access_do(a, ACCESS_PUSH, PEER_WINDOW + 4096 + 8, 0, 0, VALUE);
+	EXPECT_EQ(PEER_WINDOW + 4096, a->cmd->sp);
+	EXPECT_EQ(VALUE, *word_at(p, 4096));
+	access_do(a, ACCESS_POP, 0, PEER_WINDOW + 4096, 0, 0);
+	EXPECT_EQ(PEER_WINDOW + 4096 + 8, a->cmd->sp);
+	EXPECT_EQ(VALUE, a->cmd->val);
+	EXPECT_EQ(0, a->holes);
+}
+
+TEST_F(forced, strings)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	unsigned int i;
+
+	access_do(a, ACCESS_STOS, PEER_WINDOW + 4096 - 64, 0, 20, VALUE);
+	for (i = 0; i < 20; i++)
+		EXPECT_EQ(VALUE, *word_at(p, 4096 - 64 + i * 8));
+	EXPECT_EQ(0, *word_at(p, 4096 - 72));
+	EXPECT_EQ(0, *word_at(p, 4096 + 96));
+
+	access_do(a, ACCESS_MOVS, PEER_WINDOW + 3 * 4096 - 32, PEER_WINDOW + 4096 - 72, 20, 0);
+	EXPECT_EQ(0, *word_at(p, 3 * 4096 - 32));
+	for (i = 1; i < 20; i++)
+		EXPECT_EQ(VALUE, *word_at(p, 3 * 4096 - 32 + i * 8));
+
+	access_do(a, ACCESS_CMPS, PEER_WINDOW + 4096, PEER_WINDOW + 3 * 4096, 0, 0);
+	EXPECT_EQ(1, a->cmd->equal);
+	*word_at(p, 4096) = OTHER;
+	access_do(a, ACCESS_CMPS, PEER_WINDOW + 4096, PEER_WINDOW + 3 * 4096, 0, 0);
+	EXPECT_EQ(0, a->cmd->equal);
+	EXPECT_EQ(0, a->holes);
+}
+
+/* A read-modify-write of what may only be read: it reads, and writes nothing. */
+TEST_F(forced, readonly)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	uint64_t *word = word_at(p, 0);
+
+	vm2vm_unmap(p->domain, PEER_IOVA, p->size);
+	approve(p, KVM_VM2VM_MAP_READ);
+	*word = VALUE;
+	access_do(a, ACCESS_STORE, PEER_WINDOW, 0, 0, OTHER);
+	EXPECT_EQ(8, a->holes);
+	access_do(a, ACCESS_XCHG, PEER_WINDOW, 0, 0, OTHER);
+	EXPECT_EQ(VALUE, a->cmd->val);
+	EXPECT_EQ(16, a->holes);
+	access_do(a, ACCESS_INC, PEER_WINDOW, 0, 0, 0);
+	EXPECT_EQ(24, a->holes);
+	access_do(a, ACCESS_PUSH, PEER_WINDOW + 8, 0, 0, OTHER);
+	EXPECT_EQ(32, a->holes);
+	EXPECT_EQ(VALUE, *word);
+}
+
+/* Memory that the owner never touched, or gave back: it comes in by the access. */
+TEST_F(access, absent)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+
+	share(p, VM2VM_RW, 0);
+	TEST_ASSERT(!madvise(p->mem, p->size, MADV_DONTNEED), "MADV_DONTNEED");
+	EXPECT_EQ(0, access_out(a, 0));
+	access_write(a, 0, VALUE);
+	EXPECT_EQ(VALUE, *word_at(p, 0));
+	EXPECT_EQ(VALUE >> 32, access_out(a, 4));
+	access_write(a, 4096, OTHER);
+	EXPECT_EQ(OTHER, *word_at(p, 4096));
+	access_do(a, ACCESS_MOVSQ, PEER_WINDOW + 8196, DEV_GPA, 600, 0);
+	EXPECT_TRUE(!memcmp(word_at(p, 8196), a->dev, 4092));
+	EXPECT_TRUE(!memcmp(word_at(p, 3 * 4096), a->dev + 4092, 708));
+	EXPECT_EQ(0, a->holes);
+
+	/* Not for this access. */
+	TEST_ASSERT(!mprotect(word_at(p, 0), 4096, PROT_READ), "mprotect");
+	access_write(a, 0, OTHER);
+	EXPECT_EQ(8, a->holes);
+	EXPECT_EQ(VALUE, access_read(a, 0));
+	TEST_ASSERT(!mprotect(word_at(p, 0), 4096, PROT_NONE), "mprotect");
+	EXPECT_EQ(HOLE, access_read(a, 0));
+	TEST_ASSERT(!munmap(word_at(p, 4096), 4096), "munmap");
+	EXPECT_EQ(HOLE, access_read(a, 4096));
+	EXPECT_EQ(24, a->holes);
+}
+
+/* Holes in a file. */
+TEST_F(access, file)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	int fd = memfd_create("vm2vm", MFD_CLOEXEC);
+
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, SIZE), "memfd: %s", strerror(errno));
+	TEST_ASSERT(mmap(p->mem, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    p->mem, "mmap");
+	share(p, VM2VM_RW, 0);
+	EXPECT_EQ(0, access_out(a, 0));
+	access_write(a, 4096, VALUE);
+	EXPECT_EQ(VALUE, *word_at(p, 4096));
+	TEST_ASSERT(!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, SIZE), "hole");
+	access_write(a, 0, OTHER);
+	EXPECT_EQ(OTHER, *word_at(p, 0));
+	EXPECT_EQ(0, access_out(a, 4096));
+	EXPECT_EQ(0, a->holes);
+
+	/* Beyond its end. */
+	TEST_ASSERT(!ftruncate(fd, owner_offset(0)), "ftruncate");
+	EXPECT_EQ(HOLE, access_read(a, 0));
+	close(fd);
+}
+
+TEST_F(access, swapped)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	unsigned int i, tries;
+	long swap;
+
+	swap = mem_swap_start();
+	if (swap < 0)
+		SKIP(return, "no swap in compressed memory");
+	share(p, VM2VM_RW, 0);
+	for (i = 0; i < 4; i++) {
+		*word_at(p, i * 4096) = VALUE + i;
+		for (tries = 0; tries < 100 && !mem_is_swapped(word_at(p, i * 4096)); tries++) {
+			mem_settle();
+			TEST_ASSERT(!madvise(word_at(p, i * 4096), 4096, MADV_PAGEOUT),
+				    "MADV_PAGEOUT: %s", strerror(errno));
+			usleep(10000);
+		}
+		ASSERT_TRUE(mem_is_swapped(word_at(p, i * 4096)));
+		if (i % 2) {
+			EXPECT_EQ((uint32_t)(VALUE + i), access_out(a, i * 4096));
+		} else {
+			access_write(a, i * 4096 + 8, OTHER);
+			EXPECT_EQ(OTHER, *word_at(p, i * 4096 + 8));
+			EXPECT_EQ(VALUE + i, *word_at(p, i * 4096));
+		}
+	}
+	EXPECT_EQ(0, a->holes);
+	mem_swap_stop(swap);
+}
+
+/* Copy-on-write: KVM writes to the owner's copy, and not to its child's. */
+TEST_F(access, copy_on_write)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	int to_child[2], status;
+	pid_t pid;
+	char c;
+
+	share(p, VM2VM_RW, 0);
+	*word_at(p, 0) = VALUE;
+	TEST_ASSERT(!pipe(to_child), "pipe");
+	pid = fork();
+	if (!pid) {
+		close(to_child[1]);
+		_exit(read(to_child[0], &c, 1) == 0 && *word_at(p, 0) == VALUE ? 0 : 1);
+	}
+	access_write(a, 0, OTHER);
+	EXPECT_EQ(OTHER, *word_at(p, 0));
+	EXPECT_EQ((uint32_t)OTHER, access_out(a, 0));
+	close(to_child[1]);
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, a->holes);
+}
+
+/*
+ * What has to be asked for is not there, for KVM: it holds up others meanwhile.  The
+ * answer takes a few ticks for each access.
+ */
+static int start_userfault(struct peer *p)
+{
+	TEST_ASSERT(!madvise(p->mem, p->size, MADV_DONTNEED), "MADV_DONTNEED");
+	return mem_userfault(p->mem, p->size);
+}
+
+TEST_F(access, userfault)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	double start;
+	int uffd;
+
+	share(p, VM2VM_RW, 0);
+	uffd = start_userfault(p);
+	if (uffd < 0)
+		SKIP(return, "no userfaultfd");
+	start = mem_now();
+	access_write(a, 0, VALUE);
+	EXPECT_GT(10, mem_now() - start);
+	EXPECT_EQ(8, a->holes);
+	close(uffd);
+	access_write(a, 0, VALUE);
+	EXPECT_EQ(VALUE, *word_at(p, 0));
+	EXPECT_EQ(8, a->holes);
+}
+
+TEST_F(forced, userfault)
+{
+	struct access *a = &self->a;
+	double start;
+	int uffd;
+
+	uffd = start_userfault(&a->p);
+	if (uffd < 0)
+		SKIP(return, "no userfaultfd");
+	start = mem_now();
+	access_do(a, ACCESS_LOAD, 0, PEER_WINDOW, 0, 0);
+	EXPECT_EQ(HOLE, a->cmd->val);
+	access_do(a, ACCESS_STORE, PEER_WINDOW, 0, 0, VALUE);
+	EXPECT_GT(10, mem_now() - start);
+	EXPECT_EQ(16, a->holes);
+	close(uffd);
+	access_do(a, ACCESS_LOAD, 0, PEER_WINDOW, 0, 0);
+	EXPECT_EQ(0, a->cmd->val);
+	EXPECT_EQ(16, a->holes);
+}
+
+FIXTURE(race)
+{
+	struct race_world w;
+	unsigned int trials;
+};
+
+FIXTURE_VARIANT(race)
+{
+	bool forced;
+};
+
+FIXTURE_VARIANT_ADD(race, moves) { .forced = false };
+FIXTURE_VARIANT_ADD(race, forced) { .forced = true };
+
+FIXTURE_SETUP(race)
+{
+	if (variant->forced && !kvm_is_forced_emulation_enabled())
+		SKIP(return, "kvm.force_emulation_prefix is off");
+	self->trials = race_trials();
+	race_start(&self->w, variant->forced);
+}
+
+FIXTURE_TEARDOWN(race)
+{
+	race_stop(&self->w);
+}
+
+TEST_F_TIMEOUT(race, unmap, 600)
+{
+	struct race_world *w = &self->w;
+	unsigned int i;
+
+	for (i = 0; i < self->trials; i++) {
+		vm2vm_map(w->a.p.domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
+		race_wait(w, i % 4);
+		vm2vm_unmap(w->a.p.domain, PEER_IOVA, 4096);
+		race_end(w, i);
+	}
+}
+
+TEST_F_TIMEOUT(race, munmap, 600)
+{
+	struct race_world *w = &self->w;
+	unsigned int i;
+
+	vm2vm_map(w->a.p.domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
+	for (i = 0; i < self->trials; i++) {
+		race_wait(w, 1 + i % 4);
+		TEST_ASSERT(!munmap(w->a.p.mem, 4096), "munmap");
+		race_end(w, i);
+		race_map(w, w->a.p.mem);
+	}
+}
+
+#include "vm2vm_access_fault.h"
+#include "vm2vm_access_seen.h"
+
+TEST_HARNESS_MAIN
