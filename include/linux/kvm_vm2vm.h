@@ -88,6 +88,7 @@ static inline bool kvm_vm2vm_is_alias(const struct kvm_vm2vm_slot *slot)
 
 void kvm_vm2vm_init_vm(struct kvm *kvm);
 void kvm_vm2vm_destroy_vm(struct kvm *kvm);
+void kvm_vm2vm_end_domains(struct kvm *kvm);
 
 int kvm_vm2vm_check_extension(long ext);
 long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
@@ -101,7 +102,6 @@ void kvm_vm2vm_invalidate_range(struct kvm *kvm, unsigned long start,
 				unsigned long end, bool may_block);
 void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 			       const struct kvm_memory_slot *slot);
-void kvm_vm2vm_invalidate_all(struct kvm *kvm);
 
 bool kvm_vm2vm_age_range(struct kvm *kvm, unsigned long start,
 			 unsigned long end, bool flush);
@@ -144,6 +144,7 @@ static inline bool kvm_vm2vm_is_alias(const struct kvm_vm2vm_slot *slot)
 
 static inline void kvm_vm2vm_init_vm(struct kvm *kvm) { }
 static inline void kvm_vm2vm_destroy_vm(struct kvm *kvm) { }
+static inline void kvm_vm2vm_end_domains(struct kvm *kvm) { }
 
 static inline int kvm_vm2vm_check_extension(long ext)
 {
@@ -174,7 +175,6 @@ static inline void kvm_vm2vm_invalidate_range(struct kvm *kvm,
 static inline void
 kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 			  const struct kvm_memory_slot *slot) { }
-static inline void kvm_vm2vm_invalidate_all(struct kvm *kvm) { }
 
 static inline bool kvm_vm2vm_age_range(struct kvm *kvm, unsigned long start,
 				       unsigned long end, bool flush)

@@ -298,6 +298,21 @@ static struct vm2vm_domain *vm2vm_first_domain(struct kvm *kvm)
 }
 
 /*
+ * End every domain of @kvm: the VM goes away, or its address space does as its
+ * process exits, by whatever death.  The VM may outlive its process, if another one
+ * holds its descriptor, but nobody can approve anything any more.
+ */
+void kvm_vm2vm_end_domains(struct kvm *kvm)
+{
+	struct vm2vm_domain *d;
+
+	while ((d = vm2vm_first_domain(kvm))) {
+		vm2vm_domain_end(d);
+		vm2vm_domain_put(d);
+	}
+}
+
+/*
  * The VM goes away; nobody else has a reference to it, other than by the domains
  * that it owns and the links that it has.  End both before any of it is torn
  * down: until then they find a VM that is whole.
@@ -305,16 +320,12 @@ static struct vm2vm_domain *vm2vm_first_domain(struct kvm *kvm)
 void kvm_vm2vm_destroy_vm(struct kvm *kvm)
 {
 	struct kvm_memory_slot *slot;
-	struct vm2vm_domain *d;
 	int bkt;
 
 	if (!kvm->vm2vm.used)
 		return;
 
-	while ((d = vm2vm_first_domain(kvm))) {
-		vm2vm_domain_end(d);
-		vm2vm_domain_put(d);
-	}
+	kvm_vm2vm_end_domains(kvm);
 
 	/* No vCPU runs, so what is zapped here does not come back. */
 	kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, 0)) {

@@ -350,25 +350,3 @@ void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 	}
 	srcu_read_unlock(&vm2vm_srcu, idx);
 }
-
-/*
- * The owner's address space ends: its process exits, by whatever death.  No new
- * fault gets hold of it, as it has no users any more.  What the approvals say
- * does not matter from now on; the domains go when the VM does.
- */
-void kvm_vm2vm_invalidate_all(struct kvm *kvm)
-{
-	struct vm2vm_domain *d;
-	int idx;
-
-	if (list_empty(&kvm->vm2vm.domains))
-		return;
-
-	idx = srcu_read_lock(&vm2vm_srcu);
-	vm2vm_for_each_domain(d, kvm) {
-		vm2vm_revoke_begin(d);
-		vm2vm_zap_iovas(d, 0, ULONG_MAX);
-		vm2vm_revoke_end(d);
-	}
-	srcu_read_unlock(&vm2vm_srcu, idx);
-}
