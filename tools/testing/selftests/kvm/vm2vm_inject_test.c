@@ -17,6 +17,7 @@
 
 #include "kselftest_harness.h"
 #include "vm2vm_inject.h"
+#include "vm2vm_inject_more.h"
 
 #define HOLE		(~0ull)
 #define VALUE		0x1122334455667788ull
@@ -558,7 +559,7 @@ static void prepare_copy(struct env *e)
 	set_cmd(e, PEER_WRITE, VALUE, 0);
 }
 
-static void read_done(struct env *e)
+static void zero_done(struct env *e)
 {
 	check_val(e, 0);
 }
@@ -596,7 +597,7 @@ TEST_F_TIMEOUT(inject, fault_owner_page, 900)
 	expect_word(e, 0, VALUE);
 	peer_write(&e->p, 8, 0);
 	e->offset = 100 * 4096;
-	fault(e, "fault, read", prepare_read, read_done);
+	fault(e, "fault, read", prepare_read, zero_done);
 	fault(e, "fault, write", prepare_write, write_done);
 	fault(e, "fault, huge", prepare_huge, write_done);
 	fault(e, "fault, zero page", prepare_zero_page, write_done);
@@ -606,6 +607,67 @@ TEST_F_TIMEOUT(inject, fault_owner_page, 900)
 	fault(e, "fault, file", prepare_file, write_done);
 	fault(e, "fault, copy", prepare_copy, write_done);
 	EXPECT_EQ(0, e->p.mmio);
+}
+
+/*
+ * The other calls, see vm2vm_inject_more.h
+ */
+
+TEST_F_TIMEOUT(inject, batch_and_query, 300)
+{
+	struct env *e = &self->env;
+
+	batch.domain = e->p.domain;
+	inject(e, &map_batch_op);
+	inject(e, &unmap_batch_op);
+	unmap_batch_undo(e);
+	inject(e, &query_op);
+}
+
+/* The vCPU does the access again, which waits again. */
+static void miss_prepare(struct env *e)
+{
+	e->offset = MISS_PAGE * 4096;
+	set_cmd(e, PEER_READ, 0, 0);
+	miss_start();
+}
+
+static void refuse_prepare(struct env *e)
+{
+	miss_prepare(e);
+	TEST_ASSERT(miss_read(e) > 0, "no record");
+}
+
+TEST_F_TIMEOUT(inject, miss, 300)
+{
+	const struct inject_op read_op = {
+		.name = "read a miss",
+		.errs = ERR(EFAULT),
+		.prepare = miss_prepare,
+		.call = miss_read,
+		.unchanged = read_unchanged,
+		.changed = read_done,
+		.undo = read_undo,
+	};
+	const struct inject_op refuse_op = {
+		.name = "refuse",
+		.errs = ERR(EFAULT),
+		.prepare = refuse_prepare,
+		.call = miss_refuse,
+		.unchanged = refuse_unchanged,
+		.changed = refuse_done,
+	};
+	struct env *e = &self->env;
+
+	miss.domain = vm2vm_create_domain_flags(e->p.owner, KVM_VM2VM_DOMAIN_MISSES);
+	miss.vcpu = e->p.vcpu;
+	vm2vm_link(e->p.backend, miss.domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, WINDOW_SIZE,
+		   KVM_VM2VM_LINK_WAIT);
+	peer_map_window(&e->p, PEER_WINDOW, WINDOW_SIZE);
+	inject(e, &read_op);
+	read_undo(e);
+	inject(e, &refuse_op);
+	close(miss.domain);
 }
 
 TEST_HARNESS_MAIN

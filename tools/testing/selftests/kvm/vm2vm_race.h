@@ -26,7 +26,6 @@ struct actor;
  * @name: of it
  * @factor: what it takes away and gives back
  * @round: it
- * @settle: put right what must be
  * @counterpart: its name: the two do one half each, and do not know of each other
  * @private: needs private memory
  */
@@ -34,7 +33,6 @@ struct op {
 	const char *name;
 	enum factor factor;
 	void (*round)(struct actor *a);
-	void (*settle)(struct actor *a);
 	const char *counterpart;
 	bool private;
 };
@@ -48,7 +46,7 @@ struct op {
  * @first: the first page that it does it to
  * @nr: how many pages these are
  * @seed: of its random numbers
- * @rounds: how often it did it
+ * @rounds: how often it did it; shared with other processes
  * @linked: whether there is a window
  * @thread: it
  */
@@ -60,7 +58,7 @@ struct actor {
 	unsigned int first;
 	unsigned int nr;
 	unsigned int seed;
-	uint64_t rounds;
+	uint64_t *rounds;
 	bool linked;
 	pthread_t thread;
 };
@@ -74,7 +72,7 @@ struct actor {
  * @domain: the owner's; the number stays the same when it is replaced
  * @memfd: the owner's memory, or -1 if that is private
  * @area: addresses kept for it; the memory is in the middle
- * @gen: of each page, as the owner wrote it
+ * @gen: of each page, as the owner wrote it; shared with other processes
  * @stop: the actors are to end
  */
 struct race {
@@ -85,7 +83,7 @@ struct race {
 	int domain;
 	int memfd;
 	void *area;
-	uint64_t gen[NODE_PAGES];
+	uint64_t *gen;
 	bool stop;
 };
 
@@ -196,11 +194,18 @@ static inline uint64_t slot_gpa(unsigned int slot)
 
 #define RACE_SLOT_SIZE	(RACE_SLOT_PAGES * 4096ul)
 
+static inline void write_pages(struct race *r)
+{
+	unsigned int i;
+
+	for (i = 0; i < NODE_PAGES; i++)
+		write_page(r, i, page_addr(r, i));
+}
+
 /* Memory of the owner: private, or of a file that the test can look at. */
 static inline void race_memory(struct race *r, bool private)
 {
 	struct node *o = &r->owner;
-	unsigned int i;
 
 	r->memfd = -1;
 	if (!private) {
@@ -213,8 +218,9 @@ static inline void race_memory(struct race *r, bool private)
 	munmap(o->own, NODE_SIZE);
 	o->own = race_mmap(r, r->area + NODE_SIZE, 0, NODE_SIZE, MAP_FIXED);
 	TEST_ASSERT((void *)o->own == r->area + NODE_SIZE, "mmap: %s", strerror(errno));
-	for (i = 0; i < NODE_PAGES; i++)
-		write_page(r, i, page_addr(r, i));
+	write_pages(r);
+	r->backend.ctl->zero = private;
+	r->second.ctl->zero = private;
 }
 
 static inline void race_create_owner(struct race *r)
@@ -246,10 +252,11 @@ static inline void race_init(struct race *r, const struct op * const *ops)
 	unsigned int i;
 
 	memset(r, 0, sizeof(*r));
+	r->gen = node_mmap(4096, MAP_SHARED | MAP_ANONYMOUS, -1);
 	for (i = 0; i < 2; i++) {
 		r->actor[i] = (struct actor) {
 			.op = ops[i], .other = ops[!i], .race = r, .idx = i, .seed = i + 1,
-			.nr = NODE_PAGES, .linked = true,
+			.nr = NODE_PAGES, .linked = true, .rounds = &r->gen[NODE_PAGES + i],
 		};
 		if (split && !is_half(&r->actor[i])) {
 			r->actor[i].nr = RACE_SLOT_PAGES;
@@ -267,6 +274,7 @@ static inline void race_fini(struct race *r)
 	node_fini(&r->backend);
 	node_fini(&r->second);
 	munmap(r->owner.ctl, NODE_CTL_SIZE);
+	munmap(r->gen, 4096);
 	if (r->memfd >= 0)
 		close(r->memfd);
 }

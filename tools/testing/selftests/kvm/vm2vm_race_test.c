@@ -20,6 +20,7 @@
  * if that does not take too long, 1000 by default.
  */
 #include "kselftest_harness.h"
+#include "vm2vm_race_death.h"
 #include "vm2vm_race_ops.h"
 
 #define LEAST_ROUNDS	5
@@ -88,8 +89,6 @@ FIXTURE_SETUP(race)
 	race_init(r, variant->ops);
 	race_memory(r, variant->ops[0]->private || variant->ops[1]->private);
 	race_create_owner(r);
-	r->backend.ctl->zero = r->memfd < 0;
-	r->second.ctl->zero = r->memfd < 0;
 	race_create_backend(&r->backend);
 	node_link(&r->backend, r->domain, 0);
 	if (race_has(r, ACCESS)) {
@@ -109,21 +108,9 @@ FIXTURE_TEARDOWN(race)
 	race_fini(r);
 }
 
-static void *act(void *arg)
-{
-	struct actor *a = arg;
-
-	while (!READ_ONCE(a->race->stop)) {
-		a->op->round(a);
-		WRITE_ONCE(a->rounds, a->rounds + 1);
-		nap(a);
-	}
-	return NULL;
-}
-
 static bool have_rounds(struct race *r, unsigned int rounds)
 {
-	return READ_ONCE(r->actor[0].rounds) >= rounds && READ_ONCE(r->actor[1].rounds) >= rounds;
+	return READ_ONCE(*r->actor[0].rounds) >= rounds && READ_ONCE(*r->actor[1].rounds) >= rounds;
 }
 
 static void hammer(struct race *r)
@@ -133,11 +120,10 @@ static void hammer(struct race *r)
 
 	node_go(&r->backend);
 	for (i = 0; i < 2; i++)
-		TEST_ASSERT(!pthread_create(&r->actor[i].thread, NULL, act, &r->actor[i]),
-			    "pthread_create");
+		actor_go(&r->actor[i]);
 	NODE_WAIT(have_rounds(r, trials) || (have_rounds(r, LEAST_ROUNDS) && now_us() > end),
-		  "%s %lu rounds, %s %lu", r->actor[0].op->name, r->actor[0].rounds,
-		  r->actor[1].op->name, r->actor[1].rounds);
+		  "%s %lu rounds, %s %lu", r->actor[0].op->name, *r->actor[0].rounds,
+		  r->actor[1].op->name, *r->actor[1].rounds);
 	WRITE_ONCE(r->stop, true);
 	for (i = 0; i < 2; i++)
 		pthread_join(r->actor[i].thread, NULL);
@@ -222,9 +208,63 @@ TEST_F_TIMEOUT(race, hammer, 120)
 	TEST_ASSERT(!race_unmap(r, 0, NODE_PAGES, &size) && size == NODE_SIZE, "UNMAP");
 	check_pages(r, &r->backend, true, none);
 	printf("# %s %lu rounds, %s %lu; guest %lu passes, %lu pages, %lu holes\n",
-	       r->actor[0].op->name, r->actor[0].rounds, r->actor[1].op->name,
-	       r->actor[1].rounds, r->backend.ctl->passes, r->backend.ctl->good[0],
+	       r->actor[0].op->name, *r->actor[0].rounds, r->actor[1].op->name,
+	       *r->actor[1].rounds, r->backend.ctl->passes, r->backend.ctl->good[0],
 	       r->backend.ctl->holes[0]);
+}
+
+FIXTURE(death)
+{
+	struct death d;
+};
+
+FIXTURE_VARIANT(death)
+{
+	const struct op *ops[2];
+};
+
+FIXTURE_VARIANT_ADD(death, owner_exit_map) { .ops = { &op_owner_exit, &op_map } };
+FIXTURE_VARIANT_ADD(death, owner_exit_unmap) { .ops = { &op_owner_exit, &op_unmap } };
+FIXTURE_VARIANT_ADD(death, owner_exit_dontneed) { .ops = { &op_owner_exit, &op_dontneed } };
+FIXTURE_VARIANT_ADD(death, owner_exit_mprotect) { .ops = { &op_owner_exit, &op_mprotect } };
+FIXTURE_VARIANT_ADD(death, owner_exit_mremap) { .ops = { &op_owner_exit, &op_mremap } };
+FIXTURE_VARIANT_ADD(death, owner_exit_remap) { .ops = { &op_owner_exit, &op_remap } };
+FIXTURE_VARIANT_ADD(death, owner_exit_slot) { .ops = { &op_owner_exit, &op_slot } };
+FIXTURE_VARIANT_ADD(death, owner_exit_slot_move) { .ops = { &op_owner_exit, &op_slot_move } };
+FIXTURE_VARIANT_ADD(death, owner_exit_link) { .ops = { &op_owner_exit, &op_link } };
+FIXTURE_VARIANT_ADD(death, owner_exit_access) { .ops = { &op_owner_exit, &op_access } };
+FIXTURE_VARIANT_ADD(death, owner_exit_slots) { .ops = { &op_owner_exit, &op_backend_slot } };
+FIXTURE_VARIANT_ADD(death, owner_exit_drop) { .ops = { &op_owner_exit, &op_drop } };
+FIXTURE_VARIANT_ADD(death, backend_exit_map) { .ops = { &op_backend_exit, &op_map } };
+FIXTURE_VARIANT_ADD(death, backend_exit_unmap) { .ops = { &op_backend_exit, &op_unmap } };
+FIXTURE_VARIANT_ADD(death, backend_exit_mprotect) { .ops = { &op_backend_exit, &op_mprotect } };
+FIXTURE_VARIANT_ADD(death, backend_exit_remap) { .ops = { &op_backend_exit, &op_remap } };
+FIXTURE_VARIANT_ADD(death, backend_exit_cow) { .ops = { &op_backend_exit, &op_cow } };
+FIXTURE_VARIANT_ADD(death, backend_exit_slot) { .ops = { &op_backend_exit, &op_slot } };
+FIXTURE_VARIANT_ADD(death, backend_exit_link) { .ops = { &op_backend_exit, &op_link } };
+FIXTURE_VARIANT_ADD(death, backend_exit_slots) { .ops = { &op_backend_exit, &op_backend_slot } };
+FIXTURE_VARIANT_ADD(death, backend_exit_close) { .ops = { &op_backend_exit, &op_close } };
+FIXTURE_VARIANT_ADD(death, both_exit) { .ops = { &op_owner_exit, &op_backend_exit } };
+
+FIXTURE_SETUP(death)
+{
+	death_init(&self->d, variant->ops);
+}
+
+FIXTURE_TEARDOWN(death)
+{
+	death_fini(&self->d);
+}
+
+TEST_F_TIMEOUT(death, hammer, 120)
+{
+	uint64_t end = now_us() + TIME_LIMIT;
+	unsigned int trials = node_trials(1000), i;
+
+	for (i = 0; i < LEAST_ROUNDS || (i < trials && now_us() < end); i++)
+		death_round(&self->d);
+	printf("# %u deaths, %s %lu rounds\n", i, variant->ops[1]->name,
+	       *self->d.r.actor[1].rounds);
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * vm2vm_miss_test: read() and poll() on a domain that has misses, and what the end
+ * of a process is to those that wait.
+ */
+#ifndef SELFTEST_KVM_VM2VM_MISS_FILE_H
+#define SELFTEST_KVM_VM2VM_MISS_FILE_H
+
+#include <linux/userfaultfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "vm2vm_miss.h"
+
+#define RECORD	sizeof(struct kvm_vm2vm_miss)
+
+/* A thread that reads, or polls if it is given no buffer. */
+struct reader {
+	int fd;
+	void *buf;
+	size_t size;
+	pthread_t thread;
+	int64_t r;		/* bytes, -errno, or what poll() shows */
+	bool running;
+};
+
+static void *reader_thread(void *arg)
+{
+	struct reader *rd = arg;
+	struct pollfd pfd = { .fd = rd->fd, .events = POLLIN };
+	ssize_t r;
+
+	if (rd->buf) {
+		r = read(rd->fd, rd->buf, rd->size);
+		rd->r = r < 0 ? -errno : r;
+	} else {
+		r = poll(&pfd, 1, -1);
+		rd->r = r < 0 ? -errno : pfd.revents;
+	}
+	WRITE_ONCE(rd->running, false);
+	return NULL;
+}
+
+static void reader_start(struct reader *rd, int fd, void *buf, size_t size)
+{
+	*rd = (struct reader) { .fd = fd, .buf = buf, .size = size, .running = true };
+	start_thread(&rd->thread, reader_thread, rd);
+}
+
+static void reader_blocks(struct reader *rd)
+{
+	usleep(50000);
+	TEST_ASSERT(READ_ONCE(rd->running), "it does not block: %ld", rd->r);
+}
+
+static int64_t reader_end(struct reader *rd)
+{
+	join_thread(rd->thread, "read");
+	return rd->r;
+}
+
+/* One of them is done, or will be soon; returns the other. */
+static struct reader *reader_of_two(struct reader *a, struct reader *b)
+{
+	unsigned int i;
+
+	for (i = 0; READ_ONCE(a->running) && READ_ONCE(b->running); i++) {
+		TEST_ASSERT(i < LIMIT * 1000, "both block");
+		usleep(1000);
+	}
+	return READ_ONCE(a->running) ? a : b;
+}
+
+/* Send signals until one comes while it blocks. */
+static int64_t reader_interrupt(struct reader *rd)
+{
+	unsigned int i;
+
+	for (i = 0; READ_ONCE(rd->running); i++) {
+		TEST_ASSERT(i < LIMIT * 100, "a signal does not end it");
+		pthread_kill(rd->thread, SIGUSR1);
+		usleep(10000);
+	}
+	return reader_end(rd);
+}
+
+static int64_t read_now_from(int fd, void *buf, size_t size)
+{
+	ssize_t r = read(fd, buf, size);
+
+	return r < 0 ? -errno : r;
+}
+
+/* Who reads or polls is woken by a miss. */
+TEST_F_TIMEOUT(miss, file_woken, 120)
+{
+	struct kvm_vm2vm_miss miss = {}, other = {};
+	struct reader rd, rd2, polling;
+	struct runner *r = &self->b.r[0];
+
+	backend_link(&self->b, self->domain, WAIT);
+	reader_start(&polling, self->domain, NULL, 0);
+	reader_blocks(&polling);
+	access_start(r, MISS_READ, 1, 0);
+	EXPECT_EQ(POLLIN, reader_end(&polling));
+	EXPECT_EQ(POLLIN, poll_for(self->domain, 0));
+	expect_miss(self->domain, 1, RD);
+	EXPECT_EQ(1, refuse_pages(self->domain, 1, 1));
+	EXPECT_EQ(HOLE, access_val(r));
+
+	/* One record is for one of two readers, and the next for the other. */
+	reader_start(&rd, self->domain, &miss, RECORD);
+	reader_start(&rd2, self->domain, &other, RECORD);
+	reader_blocks(&rd);
+	reader_blocks(&rd2);
+	access_start(r, MISS_READ, 2, 0);
+	reader_blocks(reader_of_two(&rd, &rd2));
+	access_start(&self->b.r[1], MISS_WRITE, 3, 0);
+	EXPECT_EQ(RECORD, reader_end(&rd));
+	EXPECT_EQ(RECORD, reader_end(&rd2));
+	EXPECT_EQ(IOVA(2) + IOVA(3), miss.iova + other.iova);
+	EXPECT_EQ(RD + VM2VM_RW, miss.flags + other.flags);
+	EXPECT_EQ(2, refuse_pages(self->domain, 0, PAGES));
+	EXPECT_EQ(HOLE, access_val(r));
+	EXPECT_EQ(0, access_end(&self->b.r[1]));
+}
+
+TEST_F_TIMEOUT(miss, file_signal, 120)
+{
+	struct kvm_vm2vm_miss miss = {};
+	struct runner *r = &self->b.r[0];
+	struct reader rd;
+
+	backend_link(&self->b, self->domain, WAIT);
+	reader_start(&rd, self->domain, &miss, RECORD);
+	reader_blocks(&rd);
+	EXPECT_EQ(-EINTR, reader_interrupt(&rd));
+	reader_start(&rd, self->domain, NULL, 0);
+	EXPECT_EQ(-EINTR, reader_interrupt(&rd));
+
+	/* It may be restarted as any read(). */
+	catch_signal(SA_RESTART);
+	reader_start(&rd, self->domain, &miss, RECORD);
+	reader_blocks(&rd);
+	pthread_kill(rd.thread, SIGUSR1);
+	reader_blocks(&rd);
+	access_start(r, MISS_READ, 2, 0);
+	EXPECT_EQ(RECORD, reader_end(&rd));
+	EXPECT_EQ(IOVA(2), miss.iova);
+	map_pages(self->domain, 2, 1, RD);
+	EXPECT_EQ(VALUE(2), access_val(r));
+}
+
+/* The end wakes all, once and for all. */
+TEST_F_TIMEOUT(miss, file_end, 120)
+{
+	struct runner *r = &self->b.r[0];
+	struct reader rd, polling;
+	char buf[2 * RECORD];
+
+	backend_link(&self->b, self->domain, WAIT);
+	access_start(r, MISS_READ, 1, 0);
+	expect_miss(self->domain, 1, RD);
+	reader_start(&rd, self->domain, buf, sizeof(buf));
+	reader_start(&polling, self->domain, NULL, 0);
+	reader_blocks(&rd);
+	reader_blocks(&polling);
+	kvm_vm_free(self->owner);
+	EXPECT_EQ(0, reader_end(&rd));
+	EXPECT_EQ(POLLHUP, reader_end(&polling));
+	EXPECT_EQ(HOLE, access_val(r));
+	EXPECT_EQ(1, r->mmio);
+	EXPECT_EQ(HOLE, read_now(r, 2));
+	EXPECT_EQ(1, waits(r));
+	EXPECT_EQ(0, read_now_from(self->domain, buf, sizeof(buf)));
+	EXPECT_EQ(POLLHUP, poll_for(self->domain, 0));
+	EXPECT_EQ(-ENODEV, __vm2vm_refuse(self->domain, IOVA(0), 4096, NULL));
+}
+
+/* The end takes records with it that were not read, and waits for nobody. */
+TEST_F_TIMEOUT(miss, file_end_unread, 120)
+{
+	struct kvm_vm2vm_miss miss;
+	struct runner *r = &self->b.r[0];
+	int copy = dup(self->domain);
+
+	backend_link(&self->b, self->domain, WAIT);
+	access_start(r, MISS_WRITE, 1, 5);
+	until_waits(r, 1);
+	close(copy);
+	still_waits(r, 1);
+	kvm_vm_free(self->owner);
+	EXPECT_EQ(0, access_end(r));
+	EXPECT_EQ(1, r->mmio);
+	EXPECT_EQ(VALUE(1), *word(self->mem, 1));
+	EXPECT_EQ(0, read_now_from(self->domain, &miss, RECORD));
+}
+
+/* The close of the descriptor, from which nobody reads. */
+TEST_F_TIMEOUT(miss, file_close, 120)
+{
+	struct runner *r = &self->b.r[0];
+
+	backend_link(&self->b, self->domain, WAIT);
+	access_start(r, MISS_READ, 1, 0);
+	expect_miss(self->domain, 1, RD);
+	access_start(&self->b.r[1], MISS_READ, 2, 0);
+	until_waits(&self->b.r[1], 1);
+	until_waits(r, 1);
+	close(self->domain);
+	EXPECT_EQ(HOLE, access_val(r));
+	EXPECT_EQ(HOLE, access_val(&self->b.r[1]));
+	EXPECT_EQ(HOLE, read_now(r, 1));
+	EXPECT_EQ(1, waits(r));
+	EXPECT_EQ(2, r->mmio);
+	vm2vm_unlink(self->b.vm, PEER_SLOT);
+}
+
+/* Room for some records, for a part of one more, and none at all. */
+TEST_F_TIMEOUT(miss, file_sizes, 120)
+{
+	struct kvm_vm2vm_miss misses[4];
+	struct runner *r[3] = { &self->b.r[0], &self->b.r[1] };
+	struct backend more;
+	uint64_t sum = 0;
+	unsigned int i;
+
+	backend_make(&more, 1);
+	r[2] = &more.r[0];
+	backend_link(&self->b, self->domain, WAIT);
+	backend_link(&more, self->domain, WAIT);
+	ASSERT_EQ(0, fcntl(self->domain, F_SETFL, O_NONBLOCK));
+	EXPECT_EQ(-EAGAIN, read_now_from(self->domain, misses, sizeof(misses)));
+	for (i = 0; i < 3; i++) {
+		access_start(r[i], MISS_READ, 1 + i, 0);
+		until_waits(r[i], 1);
+	}
+	EXPECT_EQ(-EINVAL, read_now_from(self->domain, misses, 0));
+	EXPECT_EQ(-EINVAL, read_now_from(self->domain, misses, RECORD - 1));
+	EXPECT_EQ(2 * RECORD, read_now_from(self->domain, misses, 3 * RECORD - 1));
+	EXPECT_EQ(POLLIN, poll_for(self->domain, 0));
+	EXPECT_EQ(RECORD, read_now_from(self->domain, misses + 2, 2 * RECORD));
+	EXPECT_EQ(-EAGAIN, read_now_from(self->domain, misses + 3, RECORD));
+	expect_no_miss(self->domain);
+	for (i = 0; i < 3; i++) {
+		sum |= 1 << (misses[i].iova - PEER_IOVA) / 4096;
+		EXPECT_EQ(RD, misses[i].flags);
+		EXPECT_EQ(0, misses[i].pad);
+	}
+	EXPECT_EQ(2 + 4 + 8, sum);
+	map_pages(self->domain, 0, PAGES, RD);
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(VALUE(1 + i), access_val(r[i]));
+}
+
+/* What cannot be written to the reader is there for the next. */
+TEST_F_TIMEOUT(miss, file_bad_memory, 120)
+{
+	void *pages = mmap(NULL, 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			   -1, 0);
+	struct kvm_vm2vm_miss *last = pages + 4096 - RECORD;
+	struct runner *r = &self->b.r[0], *r2 = &self->b.r[1];
+
+	ASSERT_EQ(0, mprotect(pages + 4096, 4096, PROT_NONE));
+	backend_link(&self->b, self->domain, WAIT);
+	access_start(r, MISS_READ, 1, 0);
+	until_waits(r, 1);
+	EXPECT_EQ(-EFAULT, read_now_from(self->domain, (void *)-4096ul, RECORD));
+	EXPECT_EQ(-EFAULT, read_now_from(self->domain, pages + 4096, RECORD));
+	EXPECT_EQ(-EFAULT, read_now_from(self->domain, pages + 4095, 3 * RECORD));
+	EXPECT_EQ(POLLIN, poll_for(self->domain, 0));
+
+	/* One of two fits. */
+	access_start(r2, MISS_WRITE, 2, 9);
+	until_waits(r2, 1);
+	EXPECT_EQ(RECORD, read_now_from(self->domain, last, 2 * RECORD));
+	EXPECT_EQ(POLLIN, poll_for(self->domain, 0));
+	EXPECT_EQ(-EFAULT, read_now_from(self->domain, last + 1, RECORD));
+	if (last->iova == IOVA(1))
+		expect_miss(self->domain, 2, VM2VM_RW);
+	else
+		expect_miss(self->domain, 1, RD);
+	expect_no_miss(self->domain);
+	still_waits(r, 1);
+	still_waits(r2, 1);
+	map_pages(self->domain, 0, PAGES, VM2VM_RW);
+	EXPECT_EQ(VALUE(1), access_val(r));
+	EXPECT_EQ(0, access_end(r2));
+	EXPECT_EQ(9, *word(self->mem, 2));
+}
+
+/*
+ * The same while another reader, who came too late for the record, waits for one:
+ * the reader that has it waits for the page that it reads to, which never comes.
+ */
+TEST_F_TIMEOUT(miss, file_bad_memory_late, 120)
+{
+	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)page, 4096 }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_api api = { .api = UFFD_API };
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	struct runner *r = &self->b.r[0];
+	struct kvm_vm2vm_miss miss = {};
+	struct reader rd, polling;
+	struct uffd_msg msg;
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		SKIP(return, "no userfaultfd: %s", strerror(errno));
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_REGISTER, &reg));
+	backend_link(&self->b, self->domain, WAIT);
+	access_start(r, MISS_READ, 1, 0);
+	until_waits(r, 1);
+	reader_start(&rd, self->domain, page, RECORD);
+	ASSERT_EQ(sizeof(msg), read(uffd, &msg, sizeof(msg)));
+	reader_start(&polling, self->domain, NULL, 0);
+	reader_blocks(&polling);
+
+	ASSERT_EQ(0, munmap(page, 4096));
+	close(uffd);
+	EXPECT_EQ(-EFAULT, reader_end(&rd));
+	EXPECT_EQ(POLLIN, reader_end(&polling));
+	EXPECT_EQ(RECORD, read_now_from(self->domain, &miss, RECORD));
+	EXPECT_EQ(IOVA(1), miss.iova);
+	map_pages(self->domain, 1, 1, RD);
+	EXPECT_EQ(VALUE(1), access_val(r));
+}
+
+/* Another process cannot take records from the owner, nor answer. */
+TEST_F_TIMEOUT(miss, file_stranger, 120)
+{
+	struct runner *r = &self->b.r[0];
+	int status;
+	pid_t pid;
+
+	backend_link(&self->b, self->domain, WAIT);
+	access_start(r, MISS_READ, 1, 0);
+	until_waits(r, 1);
+	pid = fork();
+	if (!pid) {
+		char buf[RECORD];
+
+		if (read_now_from(self->domain, buf, sizeof(buf)) != -EPERM)
+			_exit(1);
+		if (__vm2vm_refuse(self->domain, IOVA(1), 4096, NULL) != -EPERM)
+			_exit(2);
+		if (__vm2vm_map(self->domain, IOVA(1), GPA(1), 4096, RD) != -EPERM)
+			_exit(3);
+		_exit(poll_for(self->domain, 0) == POLLIN ? 0 : 4);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	still_waits(r, 1);
+	expect_miss(self->domain, 1, RD);
+	map_pages(self->domain, 1, 1, RD);
+	EXPECT_EQ(VALUE(1), access_val(r));
+}
+
+/* A process that is killed is gone soon. */
+static void kill_now(pid_t pid)
+{
+	int status, i;
+
+	TEST_ASSERT(!kill(pid, SIGKILL), "kill: %s", strerror(errno));
+	for (i = 0; waitpid(pid, &status, WNOHANG) != pid; i++) {
+		TEST_ASSERT(i < LIMIT * 100, "killed, and not dead after %u s", LIMIT);
+		usleep(10000);
+	}
+	TEST_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "it ended by itself: %x",
+		    status);
+}
+
+/* A backend that waits can be killed, and then does not wait. */
+TEST_F_TIMEOUT(miss, backend_killed, 120)
+{
+	struct backend other;
+	unsigned int i;
+	pid_t pid;
+
+	for (i = 0; i < 2; i++) {
+		pid = fork();
+		if (!pid) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			backend_make(&other, 1);
+			backend_link(&other, self->domain, WAIT);
+			_exit(access_now(&other.r[0], MISS_READ, 3, 0));
+		}
+		/* With its record read, or not. */
+		ASSERT_EQ(POLLIN, poll_for(self->domain, LIMIT * 1000));
+		if (i)
+			expect_miss(self->domain, 3, RD);
+		usleep(50000);
+		kill_now(pid);
+		expect_no_miss(self->domain);
+		EXPECT_EQ(0, refuse_pages(self->domain, 0, PAGES));
+		map_pages(self->domain, 3, 1, RD);
+		EXPECT_EQ(1, unmap_pages(self->domain, 3, 1));
+	}
+}
+
+static void send_fds(int sock, int *fds)
+{
+	char buf[CMSG_SPACE(2 * sizeof(int))] = {}, byte = 0;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = buf, .msg_controllen = sizeof(buf),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(2 * sizeof(int));
+	memcpy(CMSG_DATA(cmsg), fds, 2 * sizeof(int));
+	TEST_ASSERT(sendmsg(sock, &msg, 0) == 1, "sendmsg: %s", strerror(errno));
+}
+
+static void receive_fds(int sock, int *fds)
+{
+	char buf[CMSG_SPACE(2 * sizeof(int))], byte;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = buf, .msg_controllen = sizeof(buf),
+	};
+
+	TEST_ASSERT(recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&msg),
+		    "recvmsg: %s", strerror(errno));
+	memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&msg)), 2 * sizeof(int));
+}
+
+/* An owner in a process of its own, which only lives.  Gives its domain and its VM. */
+static pid_t start_owner(int *fds)
+{
+	struct kvm_vm *vm;
+	int socks[2];
+	pid_t pid;
+
+	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_STREAM, 0, socks), "socketpair");
+	pid = fork();
+	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		vm = vm_create_barebones();
+		vm_set_user_memory_region(vm, 0, 0, GPA(0), PAGES * 4096, make_memory());
+		fds[0] = vm2vm_create_domain_flags(vm, KVM_VM2VM_DOMAIN_MISSES);
+		fds[1] = vm->fd;
+		map_pages(fds[0], 0, 1, VM2VM_RW);
+		send_fds(socks[1], fds);
+		for (;;)
+			pause();
+	}
+	close(socks[1]);
+	receive_fds(socks[0], fds);
+	close(socks[0]);
+	return pid;
+}
+
+/* It can be killed, and then nobody waits for it, also if its VM's descriptor is held. */
+static void owner_killed(struct __test_metadata *_metadata, struct backend *b, bool hold_vm)
+{
+	struct runner *r = &b->r[0], *r2 = &b->r[1];
+	int fds[2];
+	pid_t pid = start_owner(fds);
+
+	if (!hold_vm)
+		close(fds[1]);
+	backend_link(b, fds[0], WAIT);
+	EXPECT_EQ(VALUE(0), read_now(r, 0));
+	access_start(r, MISS_READ, 1, 0);
+	access_start(r2, MISS_WRITE, 0, 1);
+	EXPECT_EQ(0, access_end(r2));
+	access_start(r2, MISS_WRITE, 2, 1);
+	until_waits(r, 1);
+	until_waits(r2, 1);
+	still_waits(r, 1);
+	kill_now(pid);
+	EXPECT_EQ(HOLE, access_val(r));
+	EXPECT_EQ(0, access_end(r2));
+	EXPECT_EQ(1, r->mmio);
+	EXPECT_EQ(1, r2->mmio);
+	EXPECT_EQ(HOLE, read_now(r, 0));
+	EXPECT_EQ(HOLE, read_now(r, 1));
+	EXPECT_EQ(1, waits(r));
+	EXPECT_EQ(POLLHUP, poll_for(fds[0], LIMIT * 1000));
+}
+
+TEST_F_TIMEOUT(miss, owner_killed, 120)
+{
+	owner_killed(_metadata, &self->b, false);
+}
+
+TEST_F_TIMEOUT(miss, owner_killed_vm_held, 120)
+{
+	owner_killed(_metadata, &self->b, true);
+}
+
+#endif /* SELFTEST_KVM_VM2VM_MISS_FILE_H */
