@@ -120,6 +120,8 @@ int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 			 const void *data, int offset, int len);
 
+int kvm_vm2vm_cmpxchg(struct kvm_vcpu *vcpu, gpa_t gpa, const void *old,
+		      const void *new, int len);
 bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn);
 int kvm_vm2vm_forbid(struct kvm *kvm);
 
@@ -196,6 +198,12 @@ static inline int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot,
 static inline int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot,
 				       gfn_t gfn, const void *data, int offset,
 				       int len)
+{
+	return -EFAULT;
+}
+
+static inline int kvm_vm2vm_cmpxchg(struct kvm_vcpu *vcpu, gpa_t gpa,
+				    const void *old, const void *new, int len)
 {
 	return -EFAULT;
 }

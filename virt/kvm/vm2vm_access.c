@@ -20,27 +20,74 @@
 /* How often to translate again because of revocations; some a tick apart. */
 #define VM2VM_ACCESS_TRIES	100
 
-/* Copy if the translation still holds, which is known under mmu_lock only. */
-static bool vm2vm_copy_locked(const struct kvm_memory_slot *slot,
-			      const struct kvm_vm2vm_fault *f,
-			      struct page *page, void *data, int offset,
-			      int len, bool write)
+/**
+ * struct vm2vm_access - what to do to a page, or to a part of it
+ * @in: what a read gives
+ * @out: what is written
+ * @old: compared with the page, which is written only if it is the same, in one
+ *	 step; NULL to write at any rate
+ * @offset: in the page
+ * @len: bytes, within the page; 1, 2, 4 or 8 if there is @old
+ * @differs: result: whether @old was not the same
+ */
+struct vm2vm_access {
+	void *in;
+	const void *out;
+	const void *old;
+	int offset;
+	int len;
+	bool differs;
+};
+
+#define vm2vm_cmpxchg(type, addr, a)					\
+	(cmpxchg((type *)(addr), *(type *)(a)->old, *(type *)(a)->out) !=	\
+	 *(type *)(a)->old)
+
+static void vm2vm_do_access(struct page *page, struct vm2vm_access *a)
+{
+	void *addr = kmap_local_page(page) + a->offset;
+
+	if (a->in) {
+		memcpy(a->in, addr, a->len);
+	} else if (!a->old) {
+		memcpy(addr, a->out, a->len);
+	} else {
+		switch (a->len) {
+		case 1:
+			a->differs = vm2vm_cmpxchg(u8, addr, a);
+			break;
+		case 2:
+			a->differs = vm2vm_cmpxchg(u16, addr, a);
+			break;
+		case 4:
+			a->differs = vm2vm_cmpxchg(u32, addr, a);
+			break;
+		case 8:
+			a->differs = vm2vm_cmpxchg(u64, addr, a);
+			break;
+		}
+	}
+	kunmap_local(addr);
+}
+
+/* Do it if the translation still holds, which is known under mmu_lock only. */
+static bool vm2vm_access_locked(const struct kvm_memory_slot *slot,
+				const struct kvm_vm2vm_fault *f,
+				struct page *page, struct vm2vm_access *a)
 {
 	struct kvm *kvm = slot->vm2vm.link->kvm;
 	bool stale;
 
 	KVM_MMU_LOCK(kvm);
 	stale = kvm_vm2vm_fault_stale(slot, f);
-	if (!stale && write)
-		memcpy_to_page(page, offset, data, len);
-	else if (!stale)
-		memcpy_from_page(data, page, offset, len);
+	if (!stale)
+		vm2vm_do_access(page, a);
 	KVM_MMU_UNLOCK(kvm);
 	return !stale;
 }
 
-static int vm2vm_copy(const struct kvm_memory_slot *slot, gfn_t gfn, void *data,
-		      int offset, int len, bool write)
+static int vm2vm_access(const struct kvm_memory_slot *slot, gfn_t gfn,
+			struct vm2vm_access *a)
 {
 	struct kvm_vm2vm_fault f;
 	struct kvm_vm2vm_page p;
@@ -51,12 +98,11 @@ static int vm2vm_copy(const struct kvm_memory_slot *slot, gfn_t gfn, void *data,
 		return -EFAULT;
 
 	for (tries = 0; tries < VM2VM_ACCESS_TRIES; tries++) {
-		if (vm2vm_fault_bounded(slot, gfn, write, &f, &p))
+		if (vm2vm_fault_bounded(slot, gfn, !a->in, &f, &p))
 			break;
 
-		done = vm2vm_copy_locked(slot, &f, p.page, data, offset, len,
-					 write);
-		if (done && write)
+		done = vm2vm_access_locked(slot, &f, p.page, a);
+		if (done && !a->in)
 			set_page_dirty_lock(p.page);
 		put_page(p.page);
 		if (done)
@@ -83,16 +129,46 @@ static int vm2vm_copy(const struct kvm_memory_slot *slot, gfn_t gfn, void *data,
 int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 			void *data, int offset, int len)
 {
+	struct vm2vm_access a = { .in = data, .offset = offset, .len = len };
+
 	might_sleep();
-	return vm2vm_copy(slot, gfn, data, offset, len, false);
+	return vm2vm_access(slot, gfn, &a);
 }
 
 /* The same for a write. */
 int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 			 const void *data, int offset, int len)
 {
+	struct vm2vm_access a = { .out = data, .offset = offset, .len = len };
+
 	might_sleep();
-	return vm2vm_copy(slot, gfn, (void *)data, offset, len, true);
+	return vm2vm_access(slot, gfn, &a);
+}
+
+/**
+ * kvm_vm2vm_cmpxchg - compare and exchange in a window, in one step
+ * @vcpu: the backend's vCPU, in its VM's SRCU
+ * @gpa: where; within a page
+ * @old: what has to be there
+ * @new: what to put there
+ * @len: 1, 2, 4 or 8
+ *
+ * Return: 0, 1 if something else is there, or -EFAULT if it is no window, or as
+ * above.
+ */
+int kvm_vm2vm_cmpxchg(struct kvm_vcpu *vcpu, gpa_t gpa, const void *old,
+		      const void *new, int len)
+{
+	struct vm2vm_access a = {
+		.out = new, .old = old, .offset = offset_in_page(gpa), .len = len,
+	};
+	struct kvm_memory_slot *slot;
+
+	might_sleep();
+	slot = kvm_vcpu_gfn_to_memslot(vcpu, gpa_to_gfn(gpa));
+	if (!kvm_slot_is_alias(slot))
+		return -EFAULT;
+	return vm2vm_access(slot, gpa_to_gfn(gpa), &a) ?: a.differs;
 }
 
 /* Whether @gfn is in a window, as the vCPU sees memory now; in its VM's SRCU. */

@@ -74,8 +74,7 @@ void vm2vm_domain_end(struct vm2vm_domain *d)
 
 	/* Faults, and the owner's invalidations, have let go of both. */
 	synchronize_srcu_expedited(&vm2vm_srcu);
-	if (owner)
-		vm2vm_free_mappings(d);
+	vm2vm_free_mappings(d);
 }
 
 /*
