@@ -345,12 +345,16 @@ static int vm2vm_unmap_one(struct vm2vm_domain *d, void __user *argp)
 	return r;
 }
 
-/* Do @one for each entry of @size bytes, and say in *@uargs how far that came. */
+/*
+ * Do @one for each entry of @size bytes, and say in *@uargs how far that came.  That
+ * is written before the entry is done, and taken back if it fails: what is done must
+ * not be reported as not done because the argument cannot be written any more.
+ */
 static int vm2vm_batch(struct vm2vm_domain *d,
 		       struct kvm_vm2vm_batch __user *uargs, size_t size,
 		       int (*one)(struct vm2vm_domain *d, void __user *argp))
 {
-	struct kvm_vm2vm_batch args;
+	struct kvm_vm2vm_batch args, next;
 	u32 nr;
 	int r;
 
@@ -364,23 +368,23 @@ static int vm2vm_batch(struct vm2vm_domain *d,
 	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
 	mutex_unlock(&d->lock);
 
-	for (nr = args.nr; nr && !r; ) {
+	for (nr = args.nr; args.nr && !r; cond_resched()) {
+		next = args;
+		next.entries += size;
+		next.nr--;
 		if (signal_pending(current)) {
 			r = -EINTR;
-			break;
+		} else if (copy_to_user(uargs, &next, sizeof(next))) {
+			r = -EFAULT;
+		} else {
+			r = one(d, u64_to_user_ptr(args.entries));
+			if (r && copy_to_user(uargs, &args, sizeof(args)))
+				r = -EFAULT;
 		}
-		r = one(d, u64_to_user_ptr(args.entries));
-		if (r)
-			break;
-		args.entries += size;
-		nr--;
-		cond_resched();
+		if (!r)
+			args = next;
 	}
-	if (nr == args.nr)
-		return r;
-
-	args.nr = nr;
-	return copy_to_user(uargs, &args, sizeof(args)) ? -EFAULT : 0;
+	return args.nr == nr ? r : 0;
 }
 
 static long vm2vm_domain_ioctl(struct file *file, unsigned int ioctl,

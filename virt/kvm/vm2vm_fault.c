@@ -208,7 +208,7 @@ static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
  * server, swap): so nothing of the backend is held, and a signal ends it.
  *
  * Returns -EAGAIN if it is worth taking the fault again, -ENOENT if there is no
- * such page for this access, -EINTR if a signal is pending.
+ * such page for this access, -ENOMEM, -EINTR if a signal is pending.
  */
 static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct mm_struct *mm,
 			  unsigned long hva, bool write)
@@ -241,6 +241,8 @@ static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct mm_struct *mm,
 
 	if (r == -EINTR || r == -ERESTARTSYS)
 		return -EINTR;
+	if (r == -ENOMEM)
+		return -ENOMEM;
 	return r < 0 ? -ENOENT : -EAGAIN;
 }
 
@@ -250,7 +252,7 @@ static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct mm_struct *mm,
  * What it does not take it starts, so that trying again later is worth it.
  *
  * Returns -EAGAIN to try again, -ENOENT if there is no such page for this access,
- * -EBUSY if it takes longer.
+ * -ENOMEM, -EBUSY if it takes longer.
  */
 static int vm2vm_bring_in_nowait(struct mm_struct *mm, unsigned long hva,
 				 bool write)
@@ -272,6 +274,8 @@ static int vm2vm_bring_in_nowait(struct mm_struct *mm, unsigned long hva,
 
 	if (r == -EBUSY || !r)
 		return -EBUSY;
+	if (r == -ENOMEM)
+		return -ENOMEM;
 	return r < 0 ? -ENOENT : -EAGAIN;
 }
 
@@ -324,7 +328,8 @@ int vm2vm_fault_bounded(const struct kvm_memory_slot *slot, gfn_t gfn,
  * Return: 0 with a reference to the page, to be installed only if
  * kvm_vm2vm_fault_stale() says no under the backend's mmu_lock; -ENODATA if no
  * mapping approves the access, -ENOENT for any other hole; -EAGAIN to have the
- * access tried again; -EINTR if a signal is pending; -EBUSY with KVM_VM2VM_NOWAIT.
+ * access tried again; -ENOMEM; -EINTR if a signal is pending; -EBUSY with
+ * KVM_VM2VM_NOWAIT.
  */
 int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 		    gfn_t gfn, bool write, enum kvm_vm2vm_mode mode,
