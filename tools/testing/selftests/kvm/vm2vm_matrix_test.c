@@ -43,6 +43,8 @@
 
 #include "vm2vm_matrix_move.h"
 
+#define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs"
+
 #define FILES_ONLY	"needs a file: anonymous memory has none to punch a hole into"
 #define SMALL_ALREADY	"has no huge page that could be split"
 #define NOT_SPLIT	"hugetlb pages are never split"
@@ -468,7 +470,7 @@ static bool reserve_hugepages(long n)
 
 static void run(const char *pattern)
 {
-	long hugepages = read_knob(NR_HUGEPAGES);
+	long hugepages = read_knob(NR_HUGEPAGES), khugepaged = read_knob(KHUGEPAGED);
 	uint64_t start = now_us();
 	struct shared *shared;
 	unsigned int n;
@@ -480,9 +482,15 @@ static void run(const char *pattern)
 	TEST_ASSERT(n, "no cell is named '%s'", pattern);
 	TEST_ASSERT(reserve_hugepages(HUGEPAGES), "no %u huge pages", HUGEPAGES);
 
+	/* Huge pages come and go when the test says so, an hour long. */
+	if (khugepaged >= 0)
+		write_knob_long(KHUGEPAGED, 3600000);
+
 	ksft_print_header();
 	ksft_set_plan(n);
 	walk_cells(pattern, shared, false);
+	if (khugepaged >= 0)
+		write_knob_long(KHUGEPAGED, khugepaged);
 	if (hugepages >= 0)
 		write_knob_long(NR_HUGEPAGES, hugepages);
 	ksft_print_msg("%lu residency trials with the vCPU in its guest, %lu sightings\n",
