@@ -10,6 +10,7 @@
 #   make stock                    KVM's own selftests, with the series and without
 #   make mutants [MUTANT=name]    does the suite notice a broken kernel?
 #   make dkms                     a package that builds KVM with vm2vm for Debian's kernels
+#   make kcsan                    does KCSAN see data races in our files?
 #   make nconfig-check            with the feature off, KVM comes out as without us
 #   make hooks-check              each file is reached by one hook
 #   make lint                     checkpatch, W=1, sparse
@@ -24,7 +25,7 @@ DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
 export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT
 
-.PHONY: all tree base debug debian selftests run shell demo check bench dkms stock mutants nconfig-check hooks-check lint clean
+.PHONY: all tree base debug debian selftests run shell demo check bench dkms stock mutants kcsan nconfig-check hooks-check lint clean
 .NOTPARALLEL:
 
 all: base selftests
@@ -62,6 +63,9 @@ stock: base selftests
 	@lab/stock.sh
 mutants: base selftests
 	@lab/mutants.sh
+kcsan: tree selftests
+	@lab/kernel.sh kcsan
+	@lab/kcsan.sh
 nconfig-check: tree
 	@lab/nconfig.sh
 hooks-check: tree

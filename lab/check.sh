@@ -21,6 +21,8 @@ steps() {
 	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test; do
 		echo "intel $p | intel base | VM2VM_TRIALS=${INTEL_TRIALS:-20} $SELFTESTS/$p"
 	done
+	# The same windows by every MMU, and by KVM's emulator
+	echo "mmu | host | lab/mmu.sh"
 	# KVM's modules, built for Debian's own kernel and run there
 	echo "dkms | host | lab/debian.sh"
 	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test vm2vm_matrix_test; do
