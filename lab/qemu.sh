@@ -34,6 +34,13 @@ machine() {
 		SMP=1
 	else
 		accel="-accel tcg,thread=multi"
+		# One CPU more, the first, which runs no VM.  Any CPU's XRSTOR clears IGNNE in
+		# the first CPU's env->hflags2, and not atomically (cpu_clear_ignne(), up to
+		# QEMU 10.0 at least). At the same time as a #VMEXIT of that CPU, this brings
+		# HF2_NPT_MASK back: the guest is left, but its nested paging stays on, and
+		# the next VMRUN runs the host's state as the guest's.
+		echo "CPUS=1-$SMP" >>"$dir/env"
+		SMP=$((SMP + 1))
 	fi
 	# Two NUMA nodes, for pages to move between; all CPUs are in the first
 	mem=$(numfmt --from=iec "${MEM:-4G}")

@@ -201,6 +201,16 @@ static void pin_to(unsigned int cpu)
 	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set), "CPU %u: %s", cpu, strerror(errno));
 }
 
+static void stay_off(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	TEST_ASSERT(!sched_getaffinity(0, sizeof(set), &set), "sched_getaffinity");
+	CPU_CLR(cpu, &set);
+	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set), "not CPU %u: %s", cpu,
+		    strerror(errno));
+}
+
 static void start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg)
 {
 	int r = pthread_create(thread, NULL, run, arg);

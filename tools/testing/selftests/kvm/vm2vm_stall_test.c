@@ -429,7 +429,7 @@ FIXTURE_SETUP(stall_lock)
 	static_assert(HOLD_CPU == 1, "FAIR_SERVER");
 	if (!set_fair_server("0", s->fair_server, sizeof(s->fair_server) - 1))
 		SKIP(return, "no second CPU that can be taken away from a thread");
-	pin_to(0);
+	stay_off(HOLD_CPU);
 	scene_start(s);
 }
 
