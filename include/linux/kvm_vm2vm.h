@@ -6,6 +6,7 @@
 #ifndef __LINUX_KVM_VM2VM_H
 #define __LINUX_KVM_VM2VM_H
 
+#include <linux/bits.h>
 #include <linux/errno.h>
 #include <linux/kvm_types.h>
 #include <linux/list.h>
@@ -81,10 +82,11 @@ enum kvm_vm2vm_mode {
 	KVM_VM2VM_NOWAIT,
 };
 
-static inline bool kvm_vm2vm_is_alias(const struct kvm_vm2vm_slot *slot)
-{
-	return slot->link;
-}
+/*
+ * An alias memslot, in kvm_memory_slot.flags: in the half that is KVM's own, next
+ * to KVM_MEMSLOT_INVALID, so what tests that tests both for the price of one.
+ */
+#define KVM_MEMSLOT_ALIAS	BIT(17)
 
 void kvm_vm2vm_init_vm(struct kvm *kvm);
 void kvm_vm2vm_destroy_vm(struct kvm *kvm);
@@ -139,10 +141,7 @@ struct kvm_vm2vm { };
 struct kvm_vm2vm_slot { };
 struct kvm_vm2vm_fault { };
 
-static inline bool kvm_vm2vm_is_alias(const struct kvm_vm2vm_slot *slot)
-{
-	return false;
-}
+#define KVM_MEMSLOT_ALIAS	0
 
 static inline void kvm_vm2vm_init_vm(struct kvm *kvm) { }
 static inline void kvm_vm2vm_destroy_vm(struct kvm *kvm) { }

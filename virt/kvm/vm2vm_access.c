@@ -39,34 +39,33 @@ struct vm2vm_access {
 	bool differs;
 };
 
-#define vm2vm_cmpxchg(type, addr, a)					\
-	(cmpxchg((type *)(addr), *(type *)(a)->old, *(type *)(a)->out) !=	\
-	 *(type *)(a)->old)
+/* Whether what is at @addr differs from @a's old value; else it becomes the new. */
+static bool vm2vm_cmpxchg(void *addr, const struct vm2vm_access *a)
+{
+	const void *old = a->old, *new = a->out;
+
+	switch (a->len) {
+	case 1:
+		return cmpxchg((u8 *)addr, *(u8 *)old, *(u8 *)new) != *(u8 *)old;
+	case 2:
+		return cmpxchg((u16 *)addr, *(u16 *)old, *(u16 *)new) != *(u16 *)old;
+	case 4:
+		return cmpxchg((u32 *)addr, *(u32 *)old, *(u32 *)new) != *(u32 *)old;
+	default:
+		return cmpxchg((u64 *)addr, *(u64 *)old, *(u64 *)new) != *(u64 *)old;
+	}
+}
 
 static void vm2vm_do_access(struct page *page, struct vm2vm_access *a)
 {
 	void *addr = kmap_local_page(page) + a->offset;
 
-	if (a->in) {
+	if (a->in)
 		memcpy(a->in, addr, a->len);
-	} else if (!a->old) {
+	else if (a->old)
+		a->differs = vm2vm_cmpxchg(addr, a);
+	else
 		memcpy(addr, a->out, a->len);
-	} else {
-		switch (a->len) {
-		case 1:
-			a->differs = vm2vm_cmpxchg(u8, addr, a);
-			break;
-		case 2:
-			a->differs = vm2vm_cmpxchg(u16, addr, a);
-			break;
-		case 4:
-			a->differs = vm2vm_cmpxchg(u32, addr, a);
-			break;
-		case 8:
-			a->differs = vm2vm_cmpxchg(u64, addr, a);
-			break;
-		}
-	}
 	kunmap_local(addr);
 }
 

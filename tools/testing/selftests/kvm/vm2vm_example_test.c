@@ -18,7 +18,7 @@
 #define OWNER_GPA	0x10000000ul
 #define IOVA		0x100000ul
 #define WINDOW		0x100000000ul
-#define WINDOW_SIZE	(1ul << 32)
+#define WINDOW_SIZE	BIT(32)
 #define PAGE		(WINDOW + IOVA)		/* where the guest finds it */
 #define GREETING	0x6f6c6c6568ul
 #define REPLY		0x7962646f6f67ul
