@@ -299,9 +299,13 @@ static struct vm2vm_domain *vm2vm_first_domain(struct kvm *kvm)
 }
 
 /*
- * End every domain of @kvm: the VM goes away, or its address space does as its
- * process exits, by whatever death.  The VM may outlive its process, if another one
- * holds its descriptor, but nobody can approve anything any more.
+ * End every domain of @kvm: its descriptor is closed, or its address space goes
+ * away as its process exits, by whatever death.  The VM may outlive both, but nobody
+ * can approve anything any more.
+ *
+ * When a process is dead one of the two has happened, other than if another process
+ * holds the descriptor: an address space may be kept for a moment, by a backend's
+ * fault among others, and with it what is mapped there, as the vCPUs' kvm_run.
  */
 void kvm_vm2vm_end_domains(struct kvm *kvm)
 {

@@ -93,9 +93,9 @@
  * domain, but only the process of the owner may change it.
  *
  * The domain does not keep the owner alive.  It ends, and with it every
- * approval in it, when the last reference to the descriptor is closed or when
- * the owner VM or its process ends; links to it then show holes.  A VM ends when
- * the last of its file descriptors is closed, those of its vCPUs included.
+ * approval in it, when the last reference to its descriptor is closed, or to
+ * that of the owner VM, or when the owner's process ends; links to it then show
+ * holes.  Descriptors of the owner's vCPUs keep the VM, but not its domains.
  *
  * While a VM has a domain, its memslots cannot log dirty pages.
  *

@@ -5,7 +5,7 @@
 
 #include "vm2vm_abi.h"
 
-TEST_F_TIMEOUT(abi, domain_limit, 120)
+TEST_F_TIMEOUT(abi, domain_limit, 600)
 {
 	const rlim_t need = KVM_VM2VM_MAX_DOMAINS + 100;
 	struct env *e = &self->env;
