@@ -17,9 +17,10 @@ machine() {
 	mem=$(($(numfmt --from=iec "${MEM:-1G}") >> 20))
 
 	# Of AVX-512's state, Bochs and Linux have different sizes in mind. The CPU
-	# says that its clock runs at 3.5 GHz, but Bochs has it run at IPS. And to
-	# reboot is to end: with a triple fault.
-	append="$append clearcpuid=avx512f tsc_early_khz=$((IPS / 1000)) reboot=t"
+	# says that its clock runs at 3.5 GHz, but Bochs has it run at IPS. A CPU may stay
+	# in MWAIT for minutes, whatever is written to what it monitors. And to reboot is
+	# to end: with a triple fault.
+	append="$append clearcpuid=avx512f tsc_early_khz=$((IPS / 1000)) reboot=t idle=halt"
 	append="$append rdinit=$ROOT/lab/init initrd=initramfs"
 
 	mkdir -p "$cd"
