@@ -66,11 +66,14 @@ struct kvm_vm2vm_fault {
  * struct kvm_vm2vm_page - the page that a translation gives
  * @page: the owner's page, with a reference
  * @writable: write access is approved, and possible without another fault
+ * @logged: each write has to be seen, as its page is logged: one that is only read
+ *	    is not mapped for writing
  * @order: log2 of the number of aligned pages that can be mapped at once
  */
 struct kvm_vm2vm_page {
 	struct page *page;
 	bool writable;
+	bool logged;
 	u8 order;
 };
 
@@ -117,6 +120,14 @@ bool kvm_vm2vm_fault_stale(const struct kvm_memory_slot *slot,
 bool kvm_vm2vm_wants_exit(const struct kvm_memory_slot *slot);
 void kvm_vm2vm_hole(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, bool exit);
 
+bool kvm_vm2vm_log(const struct kvm_memory_slot *slot, gfn_t gfn,
+		   bool (*write)(void *arg), void *arg);
+void kvm_vm2vm_mark_dirty(const struct kvm_memory_slot *slot, gfn_t gfn);
+void kvm_vm2vm_log_changed(struct kvm *kvm, const struct kvm_memory_slot *slot);
+void kvm_vm2vm_harvested(struct kvm *kvm, const struct kvm_memory_slot *slot,
+			 gfn_t first, unsigned long npages,
+			 const unsigned long *bitmap);
+
 int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 			void *data, int offset, int len);
 int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot, gfn_t gfn,
@@ -128,12 +139,15 @@ bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn);
 int kvm_vm2vm_forbid(struct kvm *kvm);
 
 /*
- * Of the architecture: whether a VM's memory can be shared, and how much the
- * owner's host mapping permits at once.
+ * Of the architecture: whether a VM's memory can be shared, how much the owner's
+ * host mapping permits at once, and to take write access from 4 KiB translations,
+ * with mmu_lock held for writing, the flush of the TLBs left to the caller.
  */
 bool kvm_arch_vm2vm_supported(struct kvm *kvm);
 int kvm_arch_vm2vm_host_order(struct kvm *kvm,
 			      const struct kvm_memory_slot *slot, gfn_t gfn);
+void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
+				  gfn_t start, gfn_t end);
 
 #else /* !CONFIG_KVM_VM2VM */
 
@@ -187,6 +201,13 @@ static inline bool kvm_vm2vm_test_young(struct kvm *kvm, unsigned long hva)
 {
 	return false;
 }
+
+static inline void
+kvm_vm2vm_log_changed(struct kvm *kvm, const struct kvm_memory_slot *slot) { }
+static inline void kvm_vm2vm_harvested(struct kvm *kvm,
+				       const struct kvm_memory_slot *slot,
+				       gfn_t first, unsigned long npages,
+				       const unsigned long *bitmap) { }
 
 static inline int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot,
 				      gfn_t gfn, void *data, int offset, int len)

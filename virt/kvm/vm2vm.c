@@ -215,7 +215,8 @@ int kvm_vm2vm_check_extension(long ext)
 
 /*
  * Whether @mem may replace @old: alias memslots are made and deleted by LINK and
- * UNLINK only, and the memory of a VM with a domain does not log.
+ * UNLINK only, and a VM with a domain logs in bitmaps: a write by a backend belongs
+ * to no vCPU of the owner, so to none of their dirty rings.
  */
 int kvm_vm2vm_check_slot(struct kvm *kvm, const struct kvm_memory_slot *old,
 			 const struct kvm_userspace_memory_region2 *mem)
@@ -225,7 +226,7 @@ int kvm_vm2vm_check_slot(struct kvm *kvm, const struct kvm_memory_slot *old,
 	if (old && old->vm2vm.link != kvm->vm2vm.updating)
 		return -EINVAL;
 	if (mem->memory_size && (mem->flags & KVM_MEM_LOG_DIRTY_PAGES) &&
-	    !list_empty(&kvm->vm2vm.domains))
+	    !kvm_use_dirty_bitmap(kvm) && !list_empty(&kvm->vm2vm.domains))
 		return -EBUSY;
 	return 0;
 }

@@ -10,8 +10,10 @@
 #include <linux/poll.h>
 #include <linux/srcu.h>
 #include <linux/wait.h>
+#include <linux/xarray.h>
 
 struct kvm_vm2vm_create_domain;
+struct kvm_vm2vm_get_dirty;
 
 /**
  * struct vm2vm_domain - an owner's I/O address space for one peer
@@ -31,9 +33,13 @@ struct kvm_vm2vm_create_domain;
  *	   read under RCU by faults
  * @gfns: the same mappings by the owner's gfn, for the owner's invalidations
  * @gfn_lock: protects @gfns; taken for reading with a backend's mmu_lock inside
+ * @logging: the domain has a log, or a memslot of the owner; written under the
+ *	     owner's slots_lock, see kvm_vm2vm_log_changed()
  * @revoking: number of revocations under way, see vm2vm_revoke_begin()
  * @seq: number of revocations that have ended
  * @flags: KVM_VM2VM_DOMAIN_*
+ * @log: of KVM_VM2VM_DOMAIN_LOG: page number of an iova / VM2VM_LOG_PAGES -> array
+ *	 of bits, for what has been written to ever; they stay until the domain is freed
  * @miss_lock: protects @misses and what is in it; a leaf lock
  * @misses: struct vm2vm_miss, vCPUs that wait for approval
  * @readers: who waits for misses
@@ -63,9 +69,11 @@ struct vm2vm_domain {
 	struct maple_tree iovas;
 	struct rb_root_cached gfns;
 	rwlock_t gfn_lock;
+	bool logging;
 	atomic_t revoking;
 	atomic_long_t seq;
 	u32 flags;
+	struct xarray log;
 	spinlock_t miss_lock;	/* see above */
 	struct list_head misses;
 	wait_queue_head_t readers;
@@ -104,6 +112,20 @@ struct vm2vm_link {
 	gfn_t base_gfn;
 	unsigned long npages;
 	unsigned long iova;
+	u32 flags;
+};
+
+/**
+ * struct vm2vm_approval - what a fault needs of a mapping, which may go any time
+ * @iova: page number of the first iova
+ * @last: of the last
+ * @gfn: the owner's, at @iova
+ * @flags: KVM_VM2VM_MAP_*
+ */
+struct vm2vm_approval {
+	unsigned long iova;
+	unsigned long last;
+	gfn_t gfn;
 	u32 flags;
 };
 
@@ -147,9 +169,18 @@ int vm2vm_create_domain(struct kvm *kvm,
 			const struct kvm_vm2vm_create_domain *args);
 struct vm2vm_domain *vm2vm_domain_get(int fd);
 void vm2vm_domain_put(struct vm2vm_domain *d);
+struct kvm *vm2vm_domain_owner(struct vm2vm_domain *d);
 void vm2vm_domain_end(struct vm2vm_domain *d);
 
+/* vm2vm_dirty.c */
+int vm2vm_log_prepare(struct vm2vm_domain *d, unsigned long iova);
+int vm2vm_get_dirty(struct vm2vm_domain *d,
+		    const struct kvm_vm2vm_get_dirty *args);
+void vm2vm_log_free(struct vm2vm_domain *d);
+
 /* vm2vm_fault.c */
+bool vm2vm_lookup(struct vm2vm_domain *d, unsigned long iova,
+		  struct vm2vm_approval *a);
 bool vm2vm_approved(const struct vm2vm_link *link, unsigned long iova,
 		    bool write);
 int vm2vm_fault_bounded(const struct kvm_memory_slot *slot, gfn_t gfn,
@@ -172,5 +203,12 @@ void vm2vm_revoke_end(struct vm2vm_domain *d);
 void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		     unsigned long last);
 void vm2vm_zap_link(struct vm2vm_link *link);
+void vm2vm_zap_slot(struct vm2vm_domain *d, const struct kvm_memory_slot *slot);
+bool vm2vm_clip(const struct vm2vm_link *link, unsigned long first,
+		unsigned long last, struct kvm_gfn_range *range);
+
+#define vm2vm_for_each_domain(d, kvm)					\
+	list_for_each_entry_srcu(d, &(kvm)->vm2vm.domains, owner_node,	\
+				 srcu_read_lock_held(&vm2vm_srcu))
 
 #endif /* __KVM_VM2VM_INTERNAL_H__ */

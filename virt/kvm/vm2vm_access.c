@@ -70,7 +70,7 @@ static void vm2vm_do_access(struct page *page, struct vm2vm_access *a)
 }
 
 /* Do it if the translation still holds, which is known under mmu_lock only. */
-static bool vm2vm_access_locked(const struct kvm_memory_slot *slot,
+static bool vm2vm_access_locked(const struct kvm_memory_slot *slot, gfn_t gfn,
 				const struct kvm_vm2vm_fault *f,
 				struct page *page, struct vm2vm_access *a)
 {
@@ -79,8 +79,12 @@ static bool vm2vm_access_locked(const struct kvm_memory_slot *slot,
 
 	KVM_MMU_LOCK(kvm);
 	stale = kvm_vm2vm_fault_stale(slot, f);
-	if (!stale)
+	if (!stale) {
+		/* A harvest waits for mmu_lock, so it has the write, too. */
+		if (!a->in)
+			kvm_vm2vm_mark_dirty(slot, gfn);
 		vm2vm_do_access(page, a);
+	}
 	KVM_MMU_UNLOCK(kvm);
 	return !stale;
 }
@@ -100,7 +104,7 @@ static int vm2vm_access(const struct kvm_memory_slot *slot, gfn_t gfn,
 		if (vm2vm_fault_bounded(slot, gfn, !a->in, &f, &p))
 			break;
 
-		done = vm2vm_access_locked(slot, &f, p.page, a);
+		done = vm2vm_access_locked(slot, gfn, &f, p.page, a);
 		if (done && !a->in)
 			set_page_dirty_lock(p.page);
 		put_page(p.page);

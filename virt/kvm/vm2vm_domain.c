@@ -15,6 +15,7 @@ static void vm2vm_domain_free(struct kref *kref)
 {
 	struct vm2vm_domain *d = container_of(kref, struct vm2vm_domain, refs);
 
+	vm2vm_log_free(d);
 	mmdrop(d->mm);
 	mutex_destroy(&d->lock);
 	kfree(d);
@@ -134,8 +135,8 @@ static int vm2vm_insert(struct vm2vm_domain *d, struct vm2vm_mapping *m)
 	return 0;
 }
 
-/* The owner of @d, if the caller may change @d. */
-static struct kvm *vm2vm_domain_owner(struct vm2vm_domain *d)
+/* The owner of @d, whose lock is held, if the caller may change @d. */
+struct kvm *vm2vm_domain_owner(struct vm2vm_domain *d)
 {
 	struct kvm *owner;
 
@@ -393,6 +394,7 @@ static long vm2vm_domain_ioctl(struct file *file, unsigned int ioctl,
 	struct vm2vm_domain *d = file->private_data;
 	void __user *argp = (void __user *)arg;
 	union {
+		struct kvm_vm2vm_get_dirty get_dirty;
 		struct kvm_vm2vm_query query;
 		struct kvm_vm2vm_refuse refuse;
 	} args;
@@ -416,6 +418,10 @@ static long vm2vm_domain_ioctl(struct file *file, unsigned int ioctl,
 		if (!r && copy_to_user(argp, &args.query, sizeof(args.query)))
 			r = -EFAULT;
 		return r;
+	case KVM_VM2VM_GET_DIRTY:
+		if (copy_from_user(&args.get_dirty, argp, sizeof(args.get_dirty)))
+			return -EFAULT;
+		return vm2vm_get_dirty(d, &args.get_dirty);
 	case KVM_VM2VM_REFUSE:
 		/* As for UNMAP: the result must not get lost. */
 		if (copy_from_user(&args.refuse, argp, sizeof(args.refuse)) ||
@@ -494,6 +500,7 @@ static struct vm2vm_domain *vm2vm_domain_alloc(u32 flags)
 	mt_set_external_lock(&d->iovas, &d->lock);
 	d->gfns = RB_ROOT_CACHED;
 	rwlock_init(&d->gfn_lock);
+	xa_init_flags(&d->log, XA_FLAGS_ACCOUNT);
 	spin_lock_init(&d->miss_lock);
 	INIT_LIST_HEAD(&d->misses);
 	init_waitqueue_head(&d->readers);
@@ -534,7 +541,10 @@ static int vm2vm_domain_attach(struct vm2vm_domain *d, struct kvm *kvm)
 		r = -EOPNOTSUPP;
 		goto out;
 	}
-	if (atomic_read(&kvm->nr_memslots_dirty_logging)) {
+	d->logging = (d->flags & KVM_VM2VM_DOMAIN_LOG) ||
+		     atomic_read(&kvm->nr_memslots_dirty_logging);
+	if (atomic_read(&kvm->nr_memslots_dirty_logging) &&
+	    !kvm_use_dirty_bitmap(kvm)) {
 		r = -EBUSY;
 		goto out;
 	}
@@ -564,7 +574,8 @@ int vm2vm_create_domain(struct kvm *kvm,
 	int fd, r;
 
 	if ((args->flags & ~(KVM_VM2VM_DOMAIN_ALL_MEMORY |
-			     KVM_VM2VM_DOMAIN_MISSES)) ||
+			     KVM_VM2VM_DOMAIN_MISSES |
+			     KVM_VM2VM_DOMAIN_LOG)) ||
 	    args->pad ||
 	    memchr_inv(args->reserved, 0, sizeof(args->reserved)))
 		return -EINVAL;

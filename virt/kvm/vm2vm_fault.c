@@ -21,16 +21,9 @@
 /* How often to try what must end soon; between two there is a tick at most. */
 #define VM2VM_BOUNDED_TRIES	20
 
-/* What a fault needs of a mapping; the mapping itself may go at any time. */
-struct vm2vm_approval {
-	unsigned long iova;
-	unsigned long last;
-	gfn_t gfn;
-	u32 flags;
-};
-
-static bool vm2vm_lookup(struct vm2vm_domain *d, unsigned long iova,
-			 struct vm2vm_approval *a)
+/* Set @a to the approval at @iova, if there is one. */
+bool vm2vm_lookup(struct vm2vm_domain *d, unsigned long iova,
+		  struct vm2vm_approval *a)
 {
 	struct vm2vm_mapping *m;
 
@@ -151,6 +144,7 @@ static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 	if (!vm2vm_slot_usable(slot) || !vm2vm_slot_sharable(slot))
 		return -ENOENT;
 
+	p->logged = kvm_slot_dirty_track_enabled(slot);
 	p->writable = vm2vm_permits_write(link, &a, slot);
 	if (write && !p->writable)
 		return -ENOENT;
@@ -163,6 +157,21 @@ static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 	order = kvm_arch_vm2vm_host_order(owner, slot, f->gfn);
 	p->order = vm2vm_cap_order(link, &a, gfn, f->gfn, order);
 	return 0;
+}
+
+/* All pages of the domain are logged.  Drops the reference to @p->page on failure. */
+static int vm2vm_log_page(struct vm2vm_link *link, gfn_t gfn, bool write,
+			  struct kvm_vm2vm_page *p)
+{
+	int r = 0;
+
+	p->logged = true;
+	if (write)
+		r = vm2vm_log_prepare(link->domain,
+				      link->iova + (gfn - link->base_gfn));
+	if (r)
+		put_page(p->page);
+	return r;
 }
 
 /*
@@ -191,6 +200,8 @@ static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
 		owner_idx = srcu_read_lock(&owner->srcu);
 		r = vm2vm_translate(link, owner, gfn, write, f, p, hva);
 		srcu_read_unlock(&owner->srcu, owner_idx);
+		if (!r && (d->flags & KVM_VM2VM_DOMAIN_LOG))
+			r = vm2vm_log_page(link, gfn, write, p);
 		/*
 		 * If this is the last user, the owner's exit is not for us to
 		 * wait for.

@@ -74,8 +74,8 @@ struct vm2vm_cursor {
 };
 
 /* Set @range to what @link shows of the iovas @first to @last, if anything. */
-static bool vm2vm_clip(const struct vm2vm_link *link, unsigned long first,
-		       unsigned long last, struct kvm_gfn_range *range)
+bool vm2vm_clip(const struct vm2vm_link *link, unsigned long first,
+		unsigned long last, struct kvm_gfn_range *range)
 {
 	first = max(first, link->iova);
 	last = min(last, link->iova + link->npages - 1);
@@ -247,10 +247,6 @@ static bool vm2vm_do_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 	}
 }
 
-#define vm2vm_for_each_domain(d, kvm)					\
-	list_for_each_entry_srcu(d, &(kvm)->vm2vm.domains, owner_node,	\
-				 srcu_read_lock_held(&vm2vm_srcu))
-
 /*
  * Do @op to the owner's host addresses @start to @end, exclusively, in every
  * domain.
@@ -321,6 +317,15 @@ bool kvm_vm2vm_test_young(struct kvm *kvm, unsigned long hva)
 	       vm2vm_do_range(kvm, hva, hva + 1, VM2VM_TEST_YOUNG, false);
 }
 
+/* Zap all of the owner's @slot in every link of @d, and what is being mapped. */
+void vm2vm_zap_slot(struct vm2vm_domain *d, const struct kvm_memory_slot *slot)
+{
+	vm2vm_revoke_begin(d);
+	vm2vm_do_gfns(d, slot->base_gfn, slot->base_gfn + slot->npages - 1,
+		      VM2VM_ZAP, true);
+	vm2vm_revoke_end(d);
+}
+
 /*
  * The owner deletes or moves @slot, which faults can no longer see: it is marked
  * invalid and the owner's SRCU is synchronized.  The caller holds the owner's
@@ -342,11 +347,7 @@ void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 	atomic64_inc(&kvm->stat.vm2vm_revokes);
 
 	idx = srcu_read_lock(&vm2vm_srcu);
-	vm2vm_for_each_domain(d, kvm) {
-		vm2vm_revoke_begin(d);
-		vm2vm_do_gfns(d, slot->base_gfn,
-			      slot->base_gfn + slot->npages - 1, VM2VM_ZAP, true);
-		vm2vm_revoke_end(d);
-	}
+	vm2vm_for_each_domain(d, kvm)
+		vm2vm_zap_slot(d, slot);
 	srcu_read_unlock(&vm2vm_srcu, idx);
 }

@@ -80,6 +80,11 @@
 #define KVM_VM2VM_DOMAIN_ALL_MEMORY	_BITUL(0)
 /* Links may wait for approval, see KVM_VM2VM_LINK_WAIT. */
 #define KVM_VM2VM_DOMAIN_MISSES		_BITUL(1)
+/*
+ * The domain has a log of its own of the pages that backends write to, see
+ * KVM_VM2VM_GET_DIRTY.  So they are mapped 4 KiB at a time.
+ */
+#define KVM_VM2VM_DOMAIN_LOG		_BITUL(2)
 
 /**
  * struct kvm_vm2vm_create_domain - argument of KVM_VM2VM_CREATE_DOMAIN
@@ -97,9 +102,12 @@
  * that of the owner VM, or when the owner's process ends; links to it then show
  * holes.  Descriptors of the owner's vCPUs keep the VM, but not its domains.
  *
- * While a VM has a domain, its memslots cannot log dirty pages.
+ * What backends write is in the dirty logs of the owner's memslots, those that
+ * KVM_GET_DIRTY_LOG reads, like what the owner's own vCPUs write.  A VM with dirty
+ * rings needs KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP, and has it there; without that,
+ * it cannot have both a domain and a memslot that logs.
  *
- * Errors: EBUSY (a memslot of the VM logs dirty pages), EFAULT, EINVAL, EIO,
+ * Errors: EBUSY (a memslot logs, in dirty rings only), EFAULT, EINVAL, EIO,
  * EMFILE, ENFILE, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with private memory).
  */
 struct kvm_vm2vm_create_domain {
@@ -257,6 +265,31 @@ struct kvm_vm2vm_refuse {
 	__u32 refused;
 };
 
+/**
+ * struct kvm_vm2vm_get_dirty - argument of KVM_VM2VM_GET_DIRTY
+ * @iova: first bus address, a multiple of 64 pages
+ * @size: bytes, not 0; a multiple of 64 pages, too
+ * @bitmap: user address of an array of 64 bit words, one bit for each page
+ * @flags: must be 0
+ * @pad: must be 0
+ *
+ * KVM_VM2VM_GET_DIRTY, on the file descriptor of a domain with
+ * KVM_VM2VM_DOMAIN_LOG, tells which pages of the range backends have written to
+ * through this domain since the last such call, approved or not by now.  It is
+ * independent of the logs of the owner's memslots.  The first page's bit is the
+ * lowest of the first word.
+ *
+ * Errors: EFAULT (what was not delivered is still in the log), EINTR (likewise),
+ * EINVAL, ENODEV, ENOMEM, EPERM.
+ */
+struct kvm_vm2vm_get_dirty {
+	__u64 iova;
+	__u64 size;
+	__u64 bitmap;
+	__u32 flags;
+	__u32 pad;
+};
+
 /* The link gives no write access, whatever the mappings permit. */
 #define KVM_VM2VM_LINK_READONLY		_BITUL(0)
 /*
@@ -337,5 +370,6 @@ struct kvm_vm2vm_unlink {
 #define KVM_VM2VM_UNMAP_BATCH	_IOWR(KVMIO, 0xf6, struct kvm_vm2vm_batch)
 #define KVM_VM2VM_QUERY		_IOWR(KVMIO, 0xf7, struct kvm_vm2vm_query)
 #define KVM_VM2VM_REFUSE	_IOWR(KVMIO, 0xf8, struct kvm_vm2vm_refuse)
+#define KVM_VM2VM_GET_DIRTY	_IOW(KVMIO, 0xf9, struct kvm_vm2vm_get_dirty)
 
 #endif /* _UAPI_LINUX_KVM_VM2VM_H */

@@ -6,6 +6,7 @@
 
 #include "mmu.h"
 #include "spte.h"
+#include "tdp_mmu.h"
 #include "vm2vm.h"
 
 /*
@@ -94,6 +95,10 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 
 	fault->pfn = page_to_pfn(page.page);
 	fault->map_writable = page.writable;
+	if (page.logged) {
+		fault->map_writable = page.writable && fault->write;
+		page.order = 0;
+	}
 	fault->max_level = min(fault->max_level,
 			       vm2vm_order_to_level(page.order));
 	return RET_PF_CONTINUE;
@@ -105,9 +110,18 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
  * VM has devices that do not snoop: the owner has the page mapped so.  NPT has no
  * means for that; there a guest that asks for an uncached mapping gets one, which
  * is coherent.
+ *
+ * This is also where all translations for writing come from, other than by
+ * kvm_mmu_alias_fix_spte(): if it is to be @writable, log it.  The caller holds
+ * mmu_lock until it is installed, so a harvest of the log that comes after this
+ * takes the write access away again.
  */
-u64 kvm_mmu_alias_spte(u64 spte)
+u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, u64 spte,
+		       bool writable)
 {
+	if (writable)
+		kvm_vm2vm_mark_dirty(slot, gfn);
+
 	spte &= ~shadow_x_mask;
 	spte |= shadow_nx_mask;
 
@@ -117,4 +131,73 @@ u64 kvm_mmu_alias_spte(u64 spte)
 			VMX_EPT_IPAT_BIT;
 	}
 	return spte;
+}
+
+struct vm2vm_fix {
+	u64 *sptep;
+	u64 old_spte;
+	u64 new_spte;
+	bool fixed;
+};
+
+static bool vm2vm_fix_spte(void *arg)
+{
+	struct vm2vm_fix *fix = arg;
+	u64 old_spte = fix->old_spte;
+
+	fix->fixed = try_cmpxchg64(fix->sptep, &old_spte, fix->new_spte);
+	return fix->fixed && is_writable_pte(fix->new_spte) &&
+	       !is_writable_pte(fix->old_spte);
+}
+
+/*
+ * What fast_pf_fix_direct_spte() does, without mmu_lock: give @sptep, which a
+ * harvest has write-protected, its write access back.  Where to log that has to be
+ * known before, as the approval may go as soon as the translation is installed;
+ * but only then it is logged, as a harvest in between would not find a translation
+ * to protect.
+ */
+bool kvm_mmu_alias_fix_spte(struct kvm_page_fault *fault, u64 *sptep,
+			    u64 old_spte, u64 new_spte)
+{
+	struct vm2vm_fix fix = {
+		.sptep = sptep, .old_spte = old_spte, .new_spte = new_spte,
+	};
+
+	return kvm_vm2vm_log(fault->slot, fault->gfn, vm2vm_fix_spte, &fix) &&
+	       fix.fixed;
+}
+
+/*
+ * Take write access from @start to @end, exclusively, of an alias memslot, and
+ * leave it to the next write to be fixed: by the dirty bit, and by PML, it would
+ * not be known early enough which page of the owner was written to.
+ */
+void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
+				  gfn_t start, gfn_t end)
+{
+	unsigned long mask;
+	unsigned int n;
+
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	for (; start < end; start += n) {
+		if (tdp_mmu_enabled && !kvm_memslots_have_rmaps(kvm)) {
+			n = min_t(gfn_t, end - start, BITS_PER_LONG);
+			mask = ~0UL >> (BITS_PER_LONG - n);
+			kvm_tdp_mmu_clear_dirty_pt_masked(kvm, slot, start, mask, true);
+		} else {
+			n = 1;
+			kvm_mmu_slot_gfn_write_protect(kvm, slot, start, PG_LEVEL_4K);
+		}
+	}
+}
+
+/*
+ * All that is written outside of a vCPU is a backend's, which has a vCPU, but of
+ * another VM, and does not go through mark_page_dirty_in_slot().
+ */
+bool kvm_arch_allow_write_without_running_vcpu(struct kvm *kvm)
+{
+	return false;
 }

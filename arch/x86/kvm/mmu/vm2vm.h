@@ -8,7 +8,10 @@
 #ifdef CONFIG_KVM_VM2VM
 
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
-u64 kvm_mmu_alias_spte(u64 spte);
+u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, u64 spte,
+		       bool writable);
+bool kvm_mmu_alias_fix_spte(struct kvm_page_fault *fault, u64 *sptep,
+			    u64 old_spte, u64 new_spte);
 
 /* Called with the backend's mmu_lock held, before the SPTE is installed. */
 static inline bool kvm_mmu_alias_fault_stale(const struct kvm_page_fault *fault)
@@ -25,9 +28,17 @@ static inline int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu,
 	return -EIO;
 }
 
-static inline u64 kvm_mmu_alias_spte(u64 spte)
+static inline u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot,
+				     gfn_t gfn, u64 spte, bool writable)
 {
 	return spte;
+}
+
+static inline bool kvm_mmu_alias_fix_spte(struct kvm_page_fault *fault,
+					  u64 *sptep, u64 old_spte,
+					  u64 new_spte)
+{
+	return false;
 }
 
 static inline bool kvm_mmu_alias_fault_stale(const struct kvm_page_fault *fault)

@@ -12,7 +12,7 @@
  *	WIN	8 pages, the window, onto iova M1 of the other's domain
  *
  * and in the owner's domain iova M1 (8 pages) and M2 (2 pages) are mapped.  That
- * domain has KVM_VM2VM_DOMAIN_MISSES, the backend's has no flags.
+ * domain has KVM_VM2VM_DOMAIN_MISSES and _LOG, the backend's has no flags.
  */
 #ifndef SELFTEST_KVM_VM2VM_ABI_H
 #define SELFTEST_KVM_VM2VM_ABI_H
@@ -105,6 +105,7 @@ union args {
 	struct kvm_vm2vm_batch batch;
 	struct kvm_vm2vm_query query;
 	struct kvm_vm2vm_refuse refuse;
+	struct kvm_vm2vm_get_dirty get_dirty;
 };
 
 struct row {
@@ -115,6 +116,7 @@ struct row {
 
 static struct kvm_vm2vm_map map_entry = { FREE, MEM, PG, VM2VM_RW };
 static struct kvm_vm2vm_unmap unmap_entry = { FREE, PG };
+static uint64_t dirty_word;
 
 /* A valid argument of each call; MAP undoes UNMAP and LINK undoes UNLINK. */
 static const struct call {
@@ -127,7 +129,7 @@ static const struct call {
 	size_t end;		/* and ends, if not with the argument */
 } calls[] = {
 	{ "create", KVM_VM2VM_CREATE_DOMAIN, false, { .create = {} },
-	  offsetof(struct kvm_vm2vm_create_domain, flags), 3 },
+	  offsetof(struct kvm_vm2vm_create_domain, flags), 7 },
 	{ "map", KVM_VM2VM_MAP, true, { .map = { FREE, MEM, PG, VM2VM_RW } },
 	  offsetof(struct kvm_vm2vm_map, flags), VM2VM_RW },
 	{ "unmap", KVM_VM2VM_UNMAP, true, { .unmap = { FREE, PG } },
@@ -144,6 +146,9 @@ static const struct call {
 	  offsetof(struct kvm_vm2vm_query, flags) },
 	{ "refuse", KVM_VM2VM_REFUSE, true, { .refuse = { M1, PG } },
 	  offsetof(struct kvm_vm2vm_refuse, flags), 0, offsetof(struct kvm_vm2vm_refuse, refused) },
+	{ "get_dirty", KVM_VM2VM_GET_DIRTY, true,
+	  { .get_dirty = { M1, 64 * PG, (uintptr_t)&dirty_word } },
+	  offsetof(struct kvm_vm2vm_get_dirty, flags) },
 };
 
 static unsigned int nr_cases, *total_cases;
@@ -386,7 +391,8 @@ FIXTURE_SETUP(abi)
 	ASSERT_GE(e->path, 0);
 	ASSERT_EQ(NR_SLOTS, vm_check_cap(e->owner, KVM_CAP_NR_MEMSLOTS));
 
-	e->domain = vm2vm_create_domain_flags(e->owner, KVM_VM2VM_DOMAIN_MISSES);
+	e->domain = vm2vm_create_domain_flags(e->owner, KVM_VM2VM_DOMAIN_MISSES |
+					      KVM_VM2VM_DOMAIN_LOG);
 	e->peer = vm2vm_create_domain(e->backend);
 	vm2vm_map(e->domain, M1, MEM, 8 * PG, VM2VM_RW);
 	vm2vm_map(e->domain, M2, MEM, 2 * PG, RD);

@@ -157,8 +157,8 @@ TEST_F(abi, wrong_descriptor)
 TEST_F(abi, create)
 {
 	static const struct row rows[] = {
-		{ "flag bit 2", EINVAL, { .create = { .flags = 4 } } },
-		{ "flag bits 3 to 30", EINVAL, { .create = { .flags = 0x7ffffff8 } } },
+		{ "flag bit 3", EINVAL, { .create = { .flags = 8 } } },
+		{ "flag bits 4 to 30", EINVAL, { .create = { .flags = 0x7ffffff0 } } },
 		{ "all flags", EINVAL, { .create = { .flags = -1 } } },
 		{ "flag bit 31", EINVAL, { .create = { .flags = 1u << 31 } } },
 		{ "pad", EINVAL, { .create = { .pad = -1 } } },
@@ -673,14 +673,16 @@ TEST_F(abi, dirty_log)
 	struct kvm_vm *vm = make_vm(e->mem);
 	int d, copy;
 
+	/* In bitmaps, whenever it is. */
 	take_state(e, &e->before);
-	fails(e, "start to log", EBUSY, set_log(e, e->owner, log));
-	fails(e, "read-only", EBUSY, set_region(e->owner, SLOT_RO, log | KVM_MEM_READONLY, RO,
-						4 * PG, e->mem + 24 * PG));
-	fails(e, "new memslot", EBUSY,
-	      set_region(e->owner, SLOT_NEW, log, NEW, PG, e->mem + 60 * PG));
+	works(e, "start to log", 0, set_log(e, e->owner, log));
+	works(e, "create while it does", 1, (d = __vm2vm_create_domain(e->owner)) >= 0);
+	works(e, "close it", 0, close(d));
+	works(e, "log no more", 0, set_log(e, e->owner, 0));
 
-	/* Another VM has no domain. */
+	/* In rings only. */
+	vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING, 65536);
+	take_state(e, &e->before);
 	works(e, "link", 0, __vm2vm_link(vm, e->domain, SLOT_WIN, WIN, M1, PG, 0));
 	works(e, "a backend may log", 0, set_log(e, vm, log));
 	works(e, "link while it does", 0, __vm2vm_link(vm, e->domain, SLOT_NEW, NEW, M1, PG, 0));
@@ -691,6 +693,10 @@ TEST_F(abi, dirty_log)
 	d = __vm2vm_create_domain(vm);
 	works(e, "create then", 1, d >= 0);
 	fails(e, "log again", EBUSY, set_log(e, vm, log));
+	fails(e, "read-only", EBUSY, set_region(vm, SLOT_RO, log | KVM_MEM_READONLY, RO,
+						4 * PG, e->mem + 24 * PG));
+	fails(e, "new memslot", EBUSY,
+	      set_region(vm, SLOT_MANY, log, NEW + 64 * PG, PG, e->mem + 60 * PG));
 	copy = dup(d);
 	works(e, "close one of two", 0, close(d));
 	fails(e, "log yet", EBUSY, set_log(e, vm, log));
@@ -706,7 +712,7 @@ TEST_F(abi, dirty_log)
 TEST_F(abi, private_memory)
 {
 	struct env *e = &self->env;
-	struct kvm_vm2vm_create_domain bad = { .flags = 4 };
+	struct kvm_vm2vm_create_domain bad = { .flags = 8 };
 	struct kvm_vm *vm;
 
 	if (!(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM)))

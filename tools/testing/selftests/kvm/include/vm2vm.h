@@ -101,6 +101,17 @@ static inline int __vm2vm_refuse(int domain, uint64_t iova, uint64_t size,
 	return r;
 }
 
+/* What was written by iova: a bit for each page of the range goes to @bitmap. */
+static inline int __vm2vm_get_dirty(int domain, uint64_t iova, uint64_t size,
+				    uint64_t *bitmap)
+{
+	struct kvm_vm2vm_get_dirty args = {
+		.iova = iova, .size = size, .bitmap = (uintptr_t)bitmap,
+	};
+
+	return vm2vm_ioctl(domain, KVM_VM2VM_GET_DIRTY, &args);
+}
+
 static inline int __vm2vm_link(struct kvm_vm *vm, int domain, uint32_t slot,
 			       uint64_t gpa, uint64_t iova, uint64_t size,
 			       uint32_t flags)

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * vm2vm_dirty_test: writes that KVM does for a backend's guest; the dirty ring.
+ */
+#ifndef SELFTEST_KVM_VM2VM_DIRTY_EMULATED_H
+#define SELFTEST_KVM_VM2VM_DIRTY_EMULATED_H
+
+#include "vm2vm_dirty_owner.h"
+
+static void write_emulated(struct dirty_owner *o, struct dirty_vm *b, unsigned int page)
+{
+	b->dev_val = dirty_next_value();
+	dirty_access(b, ACCESS_MOVSQ_ONE, DIRTY_WINDOW(0) + page * 4096, DEV_GPA, 0, 0);
+	TEST_ASSERT(*owner_word(o, page, 0) == b->dev_val,
+		    "the emulated write to page %u has not arrived", page);
+	o->want[page] = true;
+}
+
+static void read_emulated(struct dirty_owner *o, struct dirty_vm *b, unsigned int page)
+{
+	dirty_access(b, ACCESS_MOVSQ_ONE, DEV_GPA, DIRTY_WINDOW(0) + page * 4096, 0, 0);
+	TEST_ASSERT(*owner_word(o, page, 0) == b->dev_val, "page %u is read as 0x%lx", page,
+		    b->dev_val);
+}
+
+/* Moves from and to a device, which KVM always emulates. */
+TEST_F_TIMEOUT(dirty_log, emulated_moves, 120)
+{
+	struct dirty_owner *o = &self->o;
+	struct dirty_vm *b = &self->b[0];
+	unsigned int i, page;
+
+	domain_map(o->domain, 0, PAGES, VM2VM_RW);
+	backend_link(b, 0, o, o->domain, 0);
+	write_emulated(o, b, 1);
+	memset(o->want, 0, sizeof(o->want));
+	owner_log_on(o);
+	for (i = 0; i < 3; i++) {
+		page = 1 + 32 * i;
+		write_emulated(o, b, page);
+		EXPECT_HARVEST(o, "KVM's write");
+		write_emulated(o, b, page);
+		EXPECT_HARVEST(o, "KVM's write after a harvest");
+		dirty_write(o, b, 0, page);
+		EXPECT_HARVEST(o, "the guest's own write after that");
+		write_emulated(o, b, page);
+		EXPECT_HARVEST(o, "KVM's write after the guest's own");
+		dirty_write(o, b, 0, page);
+		write_emulated(o, b, page);
+		EXPECT_HARVEST(o, "both");
+		EXPECT_HARVEST(o, "nothing since");
+
+		read_emulated(o, b, page + 1);
+		read_emulated(o, b, page);
+		EXPECT_HARVEST(o, "KVM's reads");
+		dirty_read(o, b, 0, page + 2, 1);
+		write_emulated(o, b, page + 2);
+		EXPECT_HARVEST(o, "KVM's write after the guest's own read");
+
+		/* Over the border between the memslots. */
+		dirty_access(b, ACCESS_MOVSQ_ONE, DIRTY_WINDOW(0) + SPLIT * 4096 - 3, DEV_GPA, 0,
+			     0);
+		owner_want(o, SPLIT - 1, 2);
+		EXPECT_HARVEST(o, "KVM's write to two pages");
+		dirty_access(b, ACCESS_MOVSQ, DIRTY_WINDOW(0) + 50 * 4096 - 64, DEV_GPA, 1040, 0);
+		owner_want(o, 49, 4);
+		EXPECT_HARVEST(o, "KVM's writes to four pages");
+		EXPECT_HARVEST(o, "nothing since these");
+		owner_log_off(o);
+		owner_log_on(o);
+	}
+
+	write_emulated(o, b, 70);
+	domain_unmap(o->domain, 0, PAGES);
+	EXPECT_HARVEST(o, "KVM's write, then UNMAP");
+	EXPECT_EQ(0, b->mmio);
+	dirty_access(b, ACCESS_MOVSQ_ONE, DIRTY_WINDOW(0) + 70 * 4096, DEV_GPA, 0, 0);
+	EXPECT_EQ(8, b->mmio);
+	EXPECT_HARVEST(o, "KVM's write to a hole");
+}
+
+/* Who may only read makes nothing dirty by KVM either. */
+TEST_F_TIMEOUT(dirty_log, emulated_readonly, 120)
+{
+	struct dirty_owner *o = &self->o;
+	struct dirty_vm *b = &self->b[0];
+	unsigned int i;
+
+	domain_map(o->domain, 0, SPLIT, KVM_VM2VM_MAP_READ);
+	domain_map(o->domain, SPLIT, PAGES - SPLIT, VM2VM_RW);
+	backend_link(b, 0, o, o->domain, 0);
+	backend_link(b, 1, o, o->domain, KVM_VM2VM_LINK_READONLY);
+	owner_log_on(o);
+	for (i = 0; i < 3; i++) {
+		b->mmio = 0;
+		read_emulated(o, b, 5);
+		dirty_access(b, ACCESS_MOVSQ_ONE, DIRTY_WINDOW(0) + 5 * 4096, DEV_GPA, 0, 0);
+		dirty_access(b, ACCESS_MOVSQ_ONE, DIRTY_WINDOW(1) + 50 * 4096, DEV_GPA, 0, 0);
+		EXPECT_EQ(16, b->mmio);
+		EXPECT_HARVEST(o, "KVM's writes that are not permitted");
+		write_emulated(o, b, 50);
+		EXPECT_HARVEST(o, "KVM's write that is");
+	}
+}
+
+static const struct forced {
+	const char *name;
+	enum access_op op;
+	unsigned int pages;	/* that are written to */
+	int offset;
+	unsigned int count;
+} forced[] = {
+	{ "store", ACCESS_STORE, 1, 0, 0 },
+	{ "store to two pages", ACCESS_STORE, 2, 4096 - 5, 0 },
+	{ "xchg", ACCESS_XCHG, 1, 8, 0 },
+	{ "cmpxchg", ACCESS_CMPXCHG, 1, 16, 0 },
+	{ "cmpxchg in two pages", ACCESS_CMPXCHG, 2, 4096 - 4, 0 },
+	{ "lock inc", ACCESS_INC, 1, 24, 0 },
+	{ "push", ACCESS_PUSH, 1, 4096, 0 },
+	{ "rep stos", ACCESS_STOS, 2, 2048, 300 },
+	{ "rep movs", ACCESS_MOVS, 1, 512, 100 },
+};
+
+static void do_forced(struct dirty_owner *o, struct dirty_vm *b, const struct forced *f,
+		      unsigned int page)
+{
+	unsigned int down = f->op == ACCESS_PUSH ? 8 : 0;
+	uint64_t *word = (uint64_t *)(o->mem + page * 4096 + f->offset - down);
+	uint64_t old = *word, val = dirty_next_value();
+
+	if (f->op == ACCESS_INC)
+		val = old + 1;
+	b->ctl->access.old = old;
+	*owner_word(o, page + 2, 0) = val;
+	dirty_access(b, f->op, DIRTY_WINDOW(0) + page * 4096 + f->offset,
+		     DIRTY_WINDOW(0) + (page + 2) * 4096, f->count, val);
+	TEST_ASSERT(*word == val, "the emulated %s has not arrived", f->name);
+	owner_want(o, page, f->pages);
+}
+
+/* Whatever the guest does may be emulated. */
+TEST_F_TIMEOUT(dirty_log, emulated_by_force, 120)
+{
+	struct dirty_owner *o = &self->o;
+	struct dirty_vm *b = &self->b[0];
+	const struct forced *f;
+	unsigned int i;
+
+	if (!kvm_is_forced_emulation_enabled())
+		SKIP(return, "kvm.force_emulation_prefix is off");
+	domain_map(o->domain, 0, PAGES, VM2VM_RW);
+	backend_link(b, 0, o, o->domain, 0);
+	owner_log_on(o);
+	for (f = forced; f < forced + ARRAY_SIZE(forced); f++) {
+		i = (f - forced) * 4 + 3;
+		do_forced(o, b, f, i);
+		EXPECT_HARVEST(o, f->name);
+		EXPECT_HARVEST(o, "nothing since");
+		do_forced(o, b, f, i);
+		EXPECT_HARVEST(o, f->name);
+		dirty_write(o, b, 0, i);
+		EXPECT_HARVEST(o, "the guest's own write after that");
+		do_forced(o, b, f, i);
+		EXPECT_HARVEST(o, f->name);
+		EXPECT_HARVEST(o, "nothing since");
+	}
+	for (i = 60; i < 62; i++) {
+		dirty_access(b, ACCESS_LOAD, 0, DIRTY_WINDOW(0) + i * 4096, 0, 0);
+		dirty_access(b, ACCESS_POP, 0, DIRTY_WINDOW(0) + i * 4096, 0, 0);
+		dirty_access(b, ACCESS_CMPS, DIRTY_WINDOW(0) + i * 4096 + 8,
+			     DIRTY_WINDOW(0) + i * 4096, 0, 0);
+		EXPECT_HARVEST(o, "KVM's reads");
+	}
+	EXPECT_EQ(0, b->mmio);
+}
+
+FIXTURE(ring)
+{
+	struct dirty_owner o;
+	struct dirty_vm b;
+};
+
+FIXTURE_SETUP(ring)
+{
+	dirty_template_init();
+	dirty_vm_create(&self->b, 1);
+}
+
+FIXTURE_TEARDOWN(ring)
+{
+	dirty_vm_destroy(&self->b);
+	owner_destroy(&self->o);
+}
+
+/* The ring is the owner's own vCPU's, the bitmap is for all others. */
+TEST_F_TIMEOUT(ring, and_bitmap, 120)
+{
+	struct dirty_owner *o = &self->o;
+	uint64_t log[DIRTY_MAX / 64];
+	unsigned int i;
+
+	owner_create(o, STYLE_RING, 0, PAGES, SPLIT);
+	domain_map(o->domain, 0, PAGES, VM2VM_RW);
+	backend_link(&self->b, 0, o, o->domain, 0);
+	owner_log_on(o);
+	for (i = 0; i < 3; i++) {
+		dirty_write(o, &self->b, 0, 6);
+		dirty_write_own(o, 7);
+		dirty_write_own(o, 8);
+		dirty_write(o, &self->b, 0, 8);
+		memset(o->want, 0, sizeof(o->want));
+
+		owner_collect_ring(o);
+		EXPECT_FALSE(o->ring[6]);
+		EXPECT_TRUE(o->ring[7]);
+		EXPECT_TRUE(o->ring[8]);
+		EXPECT_EQ(0, __owner_get_log(o, 0, log));
+		EXPECT_EQ(BIT(6) | BIT(8), log[0]);
+		memset(o->ring, 0, sizeof(o->ring));
+
+		EXPECT_EQ(0, __owner_get_log(o, 0, log));
+		EXPECT_EQ(0, log[0]);
+		EXPECT_HARVEST(o, "nothing since");
+	}
+}
+
+/* A ring has no place for what others write. */
+TEST_F_TIMEOUT(ring, without_bitmap, 120)
+{
+	struct kvm_vm2vm_create_domain all = { .flags = KVM_VM2VM_DOMAIN_ALL_MEMORY };
+	struct dirty_owner *o = &self->o;
+	struct dirty_vm *b = &self->b;
+	unsigned int slot;
+
+	owner_begin(o, STYLE_GET, 0);
+	dirty_enable_ring(o->v.vm);
+	owner_complete(o, owner_memory(PAGES), PAGES, SPLIT, false);
+	domain_map(o->domain, 0, PAGES, VM2VM_RW);
+	backend_link(b, 0, o, o->domain, 0);
+	dirty_write(o, b, 0, 5);
+
+	/* It has a domain: logging cannot begin, neither here nor in a new memslot. */
+	for (slot = 0; slot < 2; slot++)
+		EXPECT_EQ(-EBUSY, __owner_set_slot(o, slot, true, true));
+	owner_set_slot(o, 1, false, false);
+	EXPECT_EQ(-EBUSY, __owner_set_slot(o, 1, true, true));
+	owner_set_slot(o, 1, true, false);
+	dirty_write(o, b, 0, 5);
+	dirty_write(o, b, 0, 50);
+	dirty_write_own(o, 50);
+	EXPECT_EQ(0, b->mmio);
+
+	/* It logs: there cannot be a domain. */
+	node_close(&o->domain);
+	for (slot = 0; slot < 2; slot++) {
+		EXPECT_EQ(0, __owner_set_slot(o, slot, true, true));
+		EXPECT_EQ(-EBUSY, __node_create_domain(o->v.vm));
+		EXPECT_EQ(-EBUSY, node_ioctl(o->v.vm, KVM_VM2VM_CREATE_DOMAIN, &all));
+		EXPECT_EQ(0, __owner_set_slot(o, slot, true, false));
+	}
+	o->domain = owner_more_domain(o);
+	domain_map(o->domain, 0, PAGES, VM2VM_RW);
+	backend_link(b, 1, o, o->domain, 0);
+	dirty_write(o, b, 1, 5);
+	for (slot = 0; slot < 2; slot++)
+		EXPECT_EQ(-EBUSY, __owner_set_slot(o, slot, true, true));
+}
+
+#endif /* SELFTEST_KVM_VM2VM_DIRTY_EMULATED_H */

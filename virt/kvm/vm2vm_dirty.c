@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vm2vm: the backends' writes, in the owner's dirty log.
+ *
+ * A VM that shares memory must still migrate.  Whatever a backend writes is in the
+ * log that the owner's VMM reads anyhow, that of the owner's memslots.
+ *
+ * It works as for the owner's own vCPUs, by write protection.  A page that is
+ * logged is mapped for writing in a backend only by a write fault, 4 KiB at a
+ * time, which sets the page's bit.  Whoever clears bits takes the write access to
+ * these pages away again, in every backend, before it tells user space:
+ *
+ *  - A write before that went through a translation whose bit was set, when the
+ *    translation was made or, if it had been harvested since, by this harvest.
+ *    User space copies the page after the harvest, and has the write.
+ *  - A write after that faults, and sets the bit for the next harvest.
+ *
+ * A fault sets the bit and installs the translation under the backend's mmu_lock.
+ * So does a harvest, which has dropped the owner's mmu_lock by then: no two
+ * mmu_locks are ever held together.
+ *
+ * That logging begins is a revocation of the whole memslot: translations that were
+ * made without it, or are being made, go.  So is its end, as translations may then
+ * be large again.
+ */
+#include <linux/kvm_host.h>
+#include <uapi/linux/kvm_vm2vm.h>
+
+#include "kvm_mm.h"
+#include "vm2vm.h"
+
+/* Of a domain's own log, the pages in one array of bits: 64 bytes for 2 MiB. */
+#define VM2VM_LOG_PAGES		512UL
+#define VM2VM_LOG_LONGS		(VM2VM_LOG_PAGES / BITS_PER_LONG)
+
+/* What GET_DIRTY does at once: 128 MiB, and a page of bits. */
+#define VM2VM_HARVEST_PAGES	(PAGE_SIZE * BITS_PER_BYTE)
+
+/* See to it that a write to @iova can be logged where nothing can be allocated. */
+int vm2vm_log_prepare(struct vm2vm_domain *d, unsigned long iova)
+{
+	unsigned long index = iova / VM2VM_LOG_PAGES, *bits;
+	void *old;
+
+	if (xa_load(&d->log, index))
+		return 0;
+
+	bits = kcalloc(VM2VM_LOG_LONGS, sizeof(*bits), GFP_KERNEL_ACCOUNT);
+	if (!bits)
+		return -ENOMEM;
+	old = xa_cmpxchg(&d->log, index, NULL, bits, GFP_KERNEL_ACCOUNT);
+	if (old)
+		kfree(bits);
+	return xa_err(old);
+}
+
+void vm2vm_log_free(struct vm2vm_domain *d)
+{
+	unsigned long index, *bits;
+
+	xa_for_each(&d->log, index, bits)
+		kfree(bits);
+	xa_destroy(&d->log);
+}
+
+/* Where in the domain's own log @iova is; NULL if nothing was prepared. */
+static unsigned long *vm2vm_log_word(struct vm2vm_domain *d, unsigned long iova)
+{
+	unsigned long *bits = xa_load(&d->log, iova / VM2VM_LOG_PAGES);
+
+	return bits ? bits + iova % VM2VM_LOG_PAGES / BITS_PER_LONG : NULL;
+}
+
+/**
+ * kvm_vm2vm_log - log a write to a page of a window
+ * @slot: alias memslot of @gfn; its VM's SRCU, or mmu_lock, is held
+ * @gfn: the backend's gfn
+ * @write: makes the write possible, and says whether it did; called when it is known
+ *	   where to log it, and before that is done.  NULL: it has been made possible,
+ *	   or will be with mmu_lock held
+ * @arg: for @write
+ *
+ * Does not sleep.
+ *
+ * Return: whether there is an approval, and a log that can be written to.
+ */
+bool kvm_vm2vm_log(const struct kvm_memory_slot *slot, gfn_t gfn,
+		   bool (*write)(void *arg), void *arg)
+{
+	const struct vm2vm_link *link = slot->vm2vm.link;
+	unsigned long iova = link->iova + (gfn - link->base_gfn);
+	struct vm2vm_domain *d = link->domain;
+	struct kvm_memory_slot *owner_slot;
+	unsigned long *own = NULL;
+	struct vm2vm_approval a;
+	struct kvm *owner;
+	int idx, owner_idx;
+	bool found;
+
+	if (d->flags & KVM_VM2VM_DOMAIN_LOG) {
+		own = vm2vm_log_word(d, iova);
+		if (!own)
+			return false;
+	}
+
+	idx = srcu_read_lock(&vm2vm_srcu);
+	owner = srcu_dereference(d->owner, &vm2vm_srcu);
+	found = owner && vm2vm_lookup(d, iova, &a);
+	if (found) {
+		owner_idx = srcu_read_lock(&owner->srcu);
+		gfn = a.gfn + (iova - a.iova);
+		owner_slot = gfn_to_memslot(owner, gfn);
+		if (!write || write(arg)) {
+			if (owner_slot && owner_slot->dirty_bitmap)
+				set_bit_le(gfn - owner_slot->base_gfn,
+					   owner_slot->dirty_bitmap);
+			if (own)
+				set_bit(iova % BITS_PER_LONG, own);
+		}
+		srcu_read_unlock(&owner->srcu, owner_idx);
+	}
+	srcu_read_unlock(&vm2vm_srcu, idx);
+	return found;
+}
+
+/**
+ * kvm_vm2vm_mark_dirty - log a write to a page of a window, if there is a log
+ * @slot: alias memslot of @gfn
+ * @gfn: the backend's gfn
+ *
+ * Called with the backend's mmu_lock held, after kvm_vm2vm_fault_stale() and before
+ * the write is possible.  So there is an approval, which goes only after everything
+ * is zapped.
+ */
+void kvm_vm2vm_mark_dirty(const struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	lockdep_assert_held(&slot->vm2vm.link->kvm->mmu_lock);
+
+	if (READ_ONCE(slot->vm2vm.link->domain->logging))
+		kvm_vm2vm_log(slot, gfn, NULL, NULL);
+}
+
+/*
+ * The owner's @slot begins or ends to log.  It is what the owner's faults see by
+ * now; but translations that know of the memslot before are still made, until they
+ * are told that they are stale.
+ */
+void kvm_vm2vm_log_changed(struct kvm *kvm, const struct kvm_memory_slot *slot)
+{
+	bool logging = atomic_read(&kvm->nr_memslots_dirty_logging);
+	struct vm2vm_domain *d;
+	int idx;
+
+	lockdep_assert_held(&kvm->slots_lock);
+
+	idx = srcu_read_lock(&vm2vm_srcu);
+	vm2vm_for_each_domain(d, kvm) {
+		/* What is installed without it is zapped below. */
+		WRITE_ONCE(d->logging, logging || (d->flags & KVM_VM2VM_DOMAIN_LOG));
+		vm2vm_zap_slot(d, slot);
+	}
+	srcu_read_unlock(&vm2vm_srcu, idx);
+}
+
+/* Take write access from @range, which is then empty. */
+static bool vm2vm_protect(struct kvm_gfn_range *range, struct kvm *kvm)
+{
+	if (range->start == range->end)
+		return false;
+	kvm_arch_vm2vm_write_protect(kvm, range->slot, range->start, range->end);
+	range->start = range->end;
+	return true;
+}
+
+/* Take write access from the iovas @first to @last; see vm2vm_protect_gfns(). */
+static bool vm2vm_protect_iovas(struct vm2vm_link *link, unsigned long first,
+				unsigned long last,
+				struct kvm_gfn_range *pending)
+{
+	struct kvm_gfn_range range;
+	bool found = false;
+
+	if (!vm2vm_clip(link, first, last, &range))
+		return false;
+	if (range.start != pending->end) {
+		found = vm2vm_protect(pending, link->kvm);
+		pending->start = range.start;
+	}
+	pending->end = range.end;
+	return found;
+}
+
+/*
+ * Take write access from what @link shows of the owner's gfns @start to @last; what
+ * is one range in the backend is done at once, and the last one, @pending, left to
+ * the caller.  Returns whether any was done.
+ */
+static bool vm2vm_protect_gfns(struct vm2vm_link *link, unsigned long start,
+			       unsigned long last,
+			       struct kvm_gfn_range *pending)
+{
+	struct interval_tree_node *node;
+	struct vm2vm_mapping *m;
+	unsigned long lo, hi;
+	bool found = false;
+
+	for (node = interval_tree_iter_first(&link->domain->gfns, start, last);
+	     node; node = interval_tree_iter_next(node, start, last)) {
+		m = container_of(node, struct vm2vm_mapping, gfns);
+		lo = max(node->start, start) - node->start;
+		hi = min(node->last, last) - node->start;
+		if (m->flags & KVM_VM2VM_MAP_WRITE)
+			found |= vm2vm_protect_iovas(link, m->iova + lo,
+						     m->iova + hi, pending);
+	}
+	return found;
+}
+
+/*
+ * Take write access from what @link shows of the pages in @bitmap, the first of
+ * which is the owner's gfn @start, or an iova as @protect has it; with one hold of
+ * the backend's mmu_lock and one flush.
+ */
+static void vm2vm_protect_link(struct vm2vm_link *link, unsigned long start,
+			       unsigned long npages, const unsigned long *bitmap,
+			       bool (*protect)(struct vm2vm_link *link,
+					       unsigned long first,
+					       unsigned long last,
+					       struct kvm_gfn_range *pending))
+{
+	struct kvm_gfn_range pending = {};
+	struct kvm *kvm = link->kvm;
+	unsigned long first, end;
+	bool found = false;
+	int idx;
+
+	if (link->flags & KVM_VM2VM_LINK_READONLY)
+		return;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	pending.slot = gfn_to_memslot(kvm, link->base_gfn);
+	if (!pending.slot || pending.slot->vm2vm.link != link)
+		goto out;
+
+	read_lock(&link->domain->gfn_lock);
+	KVM_MMU_LOCK(kvm);
+	for_each_set_bitrange(first, end, bitmap, npages)
+		found |= protect(link, start + first, start + end - 1, &pending);
+	found |= vm2vm_protect(&pending, kvm);
+	if (found)
+		kvm_flush_remote_tlbs(kvm);
+	KVM_MMU_UNLOCK(kvm);
+	read_unlock(&link->domain->gfn_lock);
+out:
+	srcu_read_unlock(&kvm->srcu, idx);
+}
+
+/**
+ * kvm_vm2vm_harvested - bits of the owner's log were cleared
+ * @kvm: the owner; its slots_lock is held
+ * @slot: the memslot
+ * @first: where @bitmap starts, in the memslot
+ * @npages: bits
+ * @bitmap: what was cleared, or more
+ *
+ * Called before user space is told, and without the owner's mmu_lock.
+ */
+void kvm_vm2vm_harvested(struct kvm *kvm, const struct kvm_memory_slot *slot,
+			 gfn_t first, unsigned long npages,
+			 const unsigned long *bitmap)
+{
+	struct vm2vm_domain *d;
+	struct vm2vm_link *link;
+	int idx;
+
+	lockdep_assert_held(&kvm->slots_lock);
+
+	if (list_empty(&kvm->vm2vm.domains))
+		return;
+
+	idx = srcu_read_lock(&vm2vm_srcu);
+	vm2vm_for_each_domain(d, kvm) {
+		list_for_each_entry_srcu(link, &d->links, node,
+					 srcu_read_lock_held(&vm2vm_srcu))
+			vm2vm_protect_link(link, slot->base_gfn + first, npages,
+					   bitmap, vm2vm_protect_gfns);
+	}
+	srcu_read_unlock(&vm2vm_srcu, idx);
+}
+
+/* Get and clear, or put back, what is logged of @npages from @iova on. */
+static bool vm2vm_log_take(struct vm2vm_domain *d, unsigned long iova,
+			   unsigned long npages, unsigned long *bitmap)
+{
+	unsigned long i, *word;
+	bool any = false;
+
+	for (i = 0; i < npages / BITS_PER_LONG; i++) {
+		word = vm2vm_log_word(d, iova + i * BITS_PER_LONG);
+		bitmap[i] = word && *word ? xchg(word, 0) : 0;
+		any |= bitmap[i];
+	}
+	return any;
+}
+
+static void vm2vm_log_put_back(struct vm2vm_domain *d, unsigned long iova,
+			       unsigned long npages, const unsigned long *bitmap)
+{
+	unsigned long i;
+
+	for (i = 0; i < npages / BITS_PER_LONG; i++) {
+		if (bitmap[i])
+			atomic_long_or(bitmap[i], (atomic_long_t *)
+				       vm2vm_log_word(d, iova + i * BITS_PER_LONG));
+	}
+}
+
+/* A part of KVM_VM2VM_GET_DIRTY: @npages from @iova on, for the user's @bitmap. */
+static int vm2vm_harvest(struct vm2vm_domain *d, unsigned long iova,
+			 unsigned long npages, unsigned long *buffer,
+			 u64 __user *bitmap)
+{
+	struct vm2vm_link *link;
+	int idx;
+
+	if (vm2vm_log_take(d, iova, npages, buffer)) {
+		idx = srcu_read_lock(&vm2vm_srcu);
+		list_for_each_entry_srcu(link, &d->links, node,
+					 srcu_read_lock_held(&vm2vm_srcu))
+			vm2vm_protect_link(link, iova, npages, buffer,
+					   vm2vm_protect_iovas);
+		srcu_read_unlock(&vm2vm_srcu, idx);
+	}
+	if (!copy_to_user(bitmap, buffer, npages / BITS_PER_BYTE))
+		return 0;
+	vm2vm_log_put_back(d, iova, npages, buffer);
+	return -EFAULT;
+}
+
+int vm2vm_get_dirty(struct vm2vm_domain *d,
+		    const struct kvm_vm2vm_get_dirty *args)
+{
+	unsigned long iova = args->iova >> PAGE_SHIFT, n;
+	unsigned long left = args->size >> PAGE_SHIFT;
+	u64 __user *bitmap = u64_to_user_ptr(args->bitmap);
+	unsigned long *buffer;
+	int r;
+
+	if (args->flags || args->pad ||
+	    !vm2vm_range_valid(args->iova, args->size) ||
+	    iova % BITS_PER_LONG || left % BITS_PER_LONG ||
+	    !(d->flags & KVM_VM2VM_DOMAIN_LOG))
+		return -EINVAL;
+
+	mutex_lock(&d->lock);
+	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
+	mutex_unlock(&d->lock);
+	if (r)
+		return r;
+
+	buffer = (void *)__get_free_page(GFP_KERNEL_ACCOUNT);
+	if (!buffer)
+		return -ENOMEM;
+
+	for (; left && !r; left -= n, iova += n, bitmap += n / BITS_PER_LONG) {
+		n = min(left, VM2VM_HARVEST_PAGES);
+		if (signal_pending(current))
+			r = -EINTR;
+		else
+			r = vm2vm_harvest(d, iova, n, buffer, bitmap);
+		cond_resched();
+	}
+	free_page((unsigned long)buffer);
+	return r;
+}
