@@ -3,7 +3,7 @@
 # "bench: NAME VALUE", and as TAP whether those that have a limit keep it.
 #
 # COUNT=1 makes one tick of the time stamp counter one instruction, of the guest
-# or of the host. Ratios are of figures from one run; only idle_ratio compares
+# or of the host. Ratios are of figures from one run; only the idle ratios compare
 # two: KVM with the series and without, by the same program on the same kernel.
 . "$(dirname "$0")/lib.sh"
 bench=$SELFTESTS/vm2vm_bench
@@ -35,8 +35,11 @@ for f in plain_fault plain_fault_write plain_fault_2m; do
 	echo "bench: without_series_$f $(value "$plain" "$f")"
 	idle=$(calc "$ratio > $idle ? $ratio : $idle")
 done
+harvest=$(calc "$(value "$ours" plain_harvest) / $(value "$plain" plain_harvest)")
+echo "bench: without_series_plain_harvest $(value "$plain" plain_harvest)"
 grep '^bench: ' "$ours" | tee "$LOGS/bench.figures"
 echo "bench: idle_ratio $idle" | tee -a "$LOGS/bench.figures"
+echo "bench: harvest_idle_ratio $harvest" | tee -a "$LOGS/bench.figures"
 
 n=0 bad=0 table=$LOGS/bench.md
 # row NAME LIMIT WHAT: a line of README.md's table
@@ -64,6 +67,11 @@ limit revoke_ratio 0.1 1.5 "UNMAP of 4096 touched pages / what KVM pays to unmap
 row revoke_ratio_64 "" "the same, 64 pages"
 row revoke_ratio_1 "" "the same, one page: a system call / an MMU notifier's"
 row revoke_ratio_split "" "the same, 4096 pages that are one mapping each, by one call"
+limit harvest_ratio 0.1 1.2 "KVM_GET_DIRTY_LOG of 4096 pages that a backend wrote / that the VM's own vCPU wrote"
+row harvest_ratio_split "" "the same, each page by a mapping of its own"
+limit harvest_idle_ratio 0.9 1.01 "the same in a VM without vm2vm / on KVM without the series"
+limit wp_fault_ratio 0.5 1.3 "a write to a page that a harvest protected, in a window / in a VM's own memory"
+row wp_fault_ratio_split "" "the same, each page by a mapping of its own"
 limit link_ratio 0.1 2 "making a link of 512 GiB / of 2 MiB, beyond what a memslot of that size costs"
 limit link_bytes_512g -16384 16384 "memory of a link of 512 GiB beyond a memslot's"
 row memslot_bytes_512g "" "memory of a memslot of 512 GiB"

@@ -9,12 +9,12 @@
  * With --plain only the figures of a VM that has nothing to do with vm2vm, for
  * comparing a kernel that has vm2vm with one that has not.
  */
+#include "vm2vm_bench_dirty.h"
 #include "vm2vm_bench_vm.h"
 
 #define FAULT_PAGES	BENCH_MAX
 #define FAULT_PAGES_2M	64ul
 
-#define ROUNDS		5
 #define LINK_ROUNDS	100
 #define LINK_SMALL	PG_SIZE_2M
 #define LINK_BIG	(512ul << 30)
@@ -28,12 +28,6 @@
 #define LOOKUP_PAGES	4096ul	/* of the owner: each is approved many times */
 
 #define ACCESSES	1000000ul
-
-static void figure(const char *name, double value)
-{
-	printf("bench: %s %.*f\n", name, value == (long)value ? 0 : 3, value);
-	fflush(stdout);
-}
 
 /* KVM's own fault, in a VM of which vm2vm knows nothing. */
 static void plain_faults(const char *name, size_t page_size, u64 count, bool write)
@@ -57,6 +51,7 @@ static void plain(void)
 	plain_faults("plain_fault", PG_SIZE_4K, FAULT_PAGES, false);
 	plain_faults("plain_fault_write", PG_SIZE_4K, FAULT_PAGES, true);
 	plain_faults("plain_fault_2m", PG_SIZE_2M, FAULT_PAGES_2M, false);
+	plain_log();
 }
 
 /*
@@ -388,6 +383,7 @@ int main(int argc, char **argv)
 	revokes("_64", 64, 64);
 	revokes("_1", 1, 1);
 	revokes("_split", 4096, 1);
+	logs();
 	links();
 	accesses();
 	lookups();

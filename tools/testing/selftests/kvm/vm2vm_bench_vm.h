@@ -20,8 +20,15 @@
 #define BENCH_OWN_SLOT	101
 
 #define BENCH_MAX	4096	/* touches of one walk */
+#define ROUNDS		5	/* of what gives one figure each time */
 #define BENCH_MANY	64	/* so many say something about the clock */
 #define BENCH_TABLES	8	/* of the guest, at most, that a walk needs */
+
+static inline void figure(const char *name, double value)
+{
+	printf("bench: %s %.*f\n", name, value == (long)value ? 0 : 3, value);
+	fflush(stdout);
+}
 
 /* A way through memory: @run pages @stride bytes apart, and again @jump further. */
 struct bench_walk {
