@@ -94,6 +94,9 @@ TEST_F_TIMEOUT(dirty_log, read, 120)
 	backend_link(b, 0, o, o->domain, 0);
 	owner_log_on(o);
 
+	/* Half of the pages are the owner's already, and could be written to. */
+	for (i = 0; i < PAGES; i += 2)
+		*owner_word(o, i, 0) = i + 1;
 	dirty_read(o, b, 0, 0, PAGES);
 	EXPECT_HARVEST(o, "pages that were read first");
 	dirty_write(o, b, 0, 5);
@@ -110,6 +113,7 @@ TEST_F_TIMEOUT(dirty_log, read, 120)
 	/* What the owner's host takes from it comes back by reading. */
 	*owner_word(o, 7, 0) = 0;
 	EXPECT_EQ(0, madvise(o->mem + 7 * 4096, 4096, MADV_DONTNEED));
+	*owner_word(o, 7, 0) = 1;
 	dirty_read(o, b, 0, 7, 1);
 	EXPECT_HARVEST(o, "read after it was replaced");
 	dirty_write(o, b, 0, 7);
