@@ -6,7 +6,7 @@
 #   TESTS  what to run          VM2VM_TRIALS  how often they do what they repeat
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
-TESTS=${TESTS:-vm2vm_revoke_test vm2vm_race_test vm2vm_test}
+TESTS=${TESTS:-vm2vm_revoke_test vm2vm_race_test vm2vm_test vm2vm_dirty_test}
 console=$LOGS/console-kcsan.log
 
 # One access in so many is watched, by default one in 4000

@@ -159,7 +159,7 @@ static void *mutual_thread(void *arg)
 
 	/* The guests need the CPU as well. */
 	dirty_low_priority();
-	for (i = 0; i < m->rounds || m->reports < m->rounds / 10; i++) {
+	for (i = 0; i < m->rounds || !m->reports; i++) {
 		mutual_harvest(m, i);
 		TEST_ASSERT(i % 64 || now_us() < end,
 			    "VM %lu: in %u harvests the peer has written %u pages",
