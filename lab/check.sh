@@ -17,6 +17,8 @@ steps() {
 	echo "lint | host | lab/lint.sh"
 	echo "lab | host | lab/selfcheck.sh"
 	for p in $programs; do echo "base $p | base | $SELFTESTS/$p"; done
+	# The same with an owner that logs
+	echo "base logged matrix | base | VM2VM_LOG=1 $SELFTESTS/vm2vm_matrix_test"
 	# Bochs is slow, so the core only
 	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test; do
 		echo "intel $p | intel base | VM2VM_TRIALS=${INTEL_TRIALS:-20} $SELFTESTS/$p"

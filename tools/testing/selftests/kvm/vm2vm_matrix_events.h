@@ -125,8 +125,16 @@ static void restore_domain(struct cell *c)
 	link_window(c);
 }
 
+/* With VM2VM_LOG in the environment the owner's memslots log dirty pages. */
+static uint32_t log_flag(void)
+{
+	return getenv("VM2VM_LOG") ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+}
+
 static void set_slot(struct cell *c, uint32_t flags, uint64_t gpa, uint64_t size)
 {
+	if (size)
+		flags |= log_flag();
 	vm_set_user_memory_region(c->owner, 0, flags, gpa, size, c->r.mem);
 }
 
@@ -388,7 +396,8 @@ static void owner_process(struct cell *c)
 	if (c->r.fd < 0)
 		pin_page(c->old.pipe[1], page_of(c));
 	vm = vm_create_barebones();
-	vm_set_user_memory_region(vm, 0, 0, PEER_OWNER_GPA, MATRIX_SIZE, c->r.mem);
+	vm_set_user_memory_region(vm, 0, log_flag(), PEER_OWNER_GPA, MATRIX_SIZE,
+				  c->r.mem);
 	c->domain = vm2vm_create_domain(vm);
 	map_all(c);
 	c->shared->page = (uintptr_t)page_of(c);
