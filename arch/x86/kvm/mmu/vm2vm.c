@@ -151,21 +151,34 @@ static bool vm2vm_fix_spte(void *arg)
 }
 
 /*
- * What fast_pf_fix_direct_spte() does, without mmu_lock: give @sptep, which a
- * harvest has write-protected, its write access back.  Where to log that has to be
- * known before, as the approval may go as soon as the translation is installed;
- * but only then it is logged, as a harvest in between would not find a translation
- * to protect.
+ * What fast_pf_fix_direct_spte() does: give @sptep, which a harvest has
+ * write-protected, its write access back.  Where to log that has to be known before,
+ * as the approval may go as soon as the translation is installed; but only then it
+ * is logged, as a harvest in between would not find a translation to protect.
+ *
+ * By what is installed another vCPU may write at once.  So whoever takes it away has
+ * to wait until it is logged, too.  In the shadow MMU the flush does, which needs an
+ * answer from this CPU: its interrupts are off.  In the TDP MMU mmu_lock has to.
  */
-bool kvm_mmu_alias_fix_spte(struct kvm_page_fault *fault, u64 *sptep,
-			    u64 old_spte, u64 new_spte)
+bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
+			    u64 *sptep, u64 old_spte, u64 new_spte)
 {
 	struct vm2vm_fix fix = {
 		.sptep = sptep, .old_spte = old_spte, .new_spte = new_spte,
 	};
+	bool found;
 
-	return kvm_vm2vm_log(fault->slot, fault->gfn, vm2vm_fix_spte, &fix) &&
-	       fix.fixed;
+	if (is_tdp_mmu_page(sptep_to_sp(sptep))) {
+		read_lock(&vcpu->kvm->mmu_lock);
+		found = kvm_vm2vm_log(fault->slot, fault->gfn, vm2vm_fix_spte,
+				      &fix);
+		read_unlock(&vcpu->kvm->mmu_lock);
+	} else {
+		found = kvm_vm2vm_log(fault->slot, fault->gfn, vm2vm_fix_spte,
+				      &fix);
+	}
+
+	return found && fix.fixed;
 }
 
 /*

@@ -10,8 +10,8 @@
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
 u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, u64 spte,
 		       bool writable);
-bool kvm_mmu_alias_fix_spte(struct kvm_page_fault *fault, u64 *sptep,
-			    u64 old_spte, u64 new_spte);
+bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
+			    u64 *sptep, u64 old_spte, u64 new_spte);
 
 /* Called with the backend's mmu_lock held, before the SPTE is installed. */
 static inline bool kvm_mmu_alias_fault_stale(const struct kvm_page_fault *fault)
@@ -34,7 +34,8 @@ static inline u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot,
 	return spte;
 }
 
-static inline bool kvm_mmu_alias_fix_spte(struct kvm_page_fault *fault,
+static inline bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu,
+					  struct kvm_page_fault *fault,
 					  u64 *sptep, u64 old_spte,
 					  u64 new_spte)
 {

@@ -110,7 +110,8 @@ static inline void dirty_template_init(void)
 
 	TEST_ASSERT(!sigaction(SIGUSR1, &sa, NULL), "sigaction: %s", strerror(errno));
 	vm = vm_create_with_one_vcpu(&vcpu, dirty_guest);
-	virt_map(vm, DIRTY_CTL, DIRTY_CTL, DIRTY_CTL_SIZE / 4096);
+	virt_map(vm, DIRTY_CTL, DIRTY_CTL, 2 * DIRTY_CTL_SIZE / 4096);
+	vcpu_args_set(vcpu, 1, DIRTY_CTL);
 	virt_map(vm, DIRTY_OWN, DIRTY_OWN, DIRTY_MAX);
 	virt_map(vm, DEV_GPA, DEV_GPA, DEV_SIZE / 4096);
 	virt_map(vm, DIRTY_WINDOW(0), DIRTY_WINDOW(0), DIRTY_WINDOWS * DIRTY_MAX);
@@ -153,14 +154,36 @@ static inline void dirty_enable_ring(int vm)
 	dirty_enable_cap(vm, cap, DIRTY_RING * sizeof(struct kvm_dirty_gfn));
 }
 
+static inline void dirty_init_ctl(struct dirty_vm *v, unsigned int id)
+{
+	v->ctl = node_mmap(DIRTY_CTL_SIZE, MAP_SHARED | MAP_ANONYMOUS, -1);
+	v->ctl->id = id;
+	v->ctl->seed = (id + 1) * 0x9e3779b97f4a7c15ull;
+}
+
 /* The VM without anything in it; its kind of log has to be set before the rest. */
 static inline void dirty_vm_begin(struct dirty_vm *v, unsigned int id)
 {
 	memset(v, 0, sizeof(*v));
 	v->vm = NODE_IOCTL(node_template.kvm, KVM_CREATE_VM, NULL);
-	v->ctl = node_mmap(DIRTY_CTL_SIZE, MAP_SHARED | MAP_ANONYMOUS, -1);
-	v->ctl->id = id;
-	v->ctl->seed = (id + 1) * 0x9e3779b97f4a7c15ull;
+	dirty_init_ctl(v, id);
+}
+
+/* Its first or second vCPU, which has a control structure and a stack of its own. */
+static inline void dirty_add_vcpu(struct dirty_vm *v, unsigned long n)
+{
+	struct node_template *t = &node_template;
+	struct kvm_regs regs = t->regs;
+
+	node_set_memory(v->vm, n ? 50 : 1, DIRTY_CTL + n * DIRTY_CTL_SIZE, DIRTY_CTL_SIZE,
+			v->ctl);
+	regs.rdi += n * DIRTY_CTL_SIZE;
+	regs.rsp -= n * 2 * 4096;
+	v->vcpu = NODE_IOCTL(v->vm, KVM_CREATE_VCPU, (void *)n);
+	v->run = node_mmap(t->run_size, MAP_SHARED, v->vcpu);
+	NODE_IOCTL(v->vcpu, KVM_SET_CPUID2, t->cpuid);
+	NODE_IOCTL(v->vcpu, KVM_SET_SREGS, &t->sregs);
+	NODE_IOCTL(v->vcpu, KVM_SET_REGS, &regs);
 }
 
 static inline void dirty_vm_complete(struct dirty_vm *v, bool ring)
@@ -170,23 +193,27 @@ static inline void dirty_vm_complete(struct dirty_vm *v, bool ring)
 	v->ram = node_mmap(t->size, MAP_PRIVATE, t->memfd);
 	TEST_ASSERT(!madvise(v->ram, t->size, MADV_DONTFORK), "MADV_DONTFORK");
 	node_set_memory(v->vm, 0, 0, t->size, v->ram);
-	node_set_memory(v->vm, 1, DIRTY_CTL, DIRTY_CTL_SIZE, v->ctl);
-	v->vcpu = NODE_IOCTL(v->vm, KVM_CREATE_VCPU, NULL);
-	v->run = node_mmap(t->run_size, MAP_SHARED, v->vcpu);
+	dirty_add_vcpu(v, 0);
 	if (ring) {
 		v->ring = mmap(NULL, DIRTY_RING * sizeof(*v->ring), PROT_READ | PROT_WRITE,
 			       MAP_SHARED, v->vcpu, KVM_DIRTY_LOG_PAGE_OFFSET * 4096);
 		TEST_ASSERT(v->ring != MAP_FAILED, "mmap of the ring: %s", strerror(errno));
 	}
-	NODE_IOCTL(v->vcpu, KVM_SET_CPUID2, t->cpuid);
-	NODE_IOCTL(v->vcpu, KVM_SET_SREGS, &t->sregs);
-	NODE_IOCTL(v->vcpu, KVM_SET_REGS, &t->regs);
 }
 
 static inline void dirty_vm_create(struct dirty_vm *v, unsigned int id)
 {
 	dirty_vm_begin(v, id);
 	dirty_vm_complete(v, false);
+}
+
+/* A second vCPU of @v, with a number of its own; it ends before @v does. */
+static inline void dirty_second_vcpu(struct dirty_vm *second, struct dirty_vm *v, unsigned int id)
+{
+	memset(second, 0, sizeof(*second));
+	second->vm = v->vm;
+	dirty_init_ctl(second, id);
+	dirty_add_vcpu(second, 1);
 }
 
 /* A hole of a window, or the device. */
@@ -345,16 +372,22 @@ static inline uint64_t dirty_stat(int fd, const char *name)
 	return val;
 }
 
-static inline void dirty_vm_destroy(struct dirty_vm *v)
+static inline void dirty_vcpu_destroy(struct dirty_vm *v)
 {
 	dirty_stop(v);
-	node_close(&v->vm);
 	if (v->ring)
 		munmap(v->ring, DIRTY_RING * sizeof(*v->ring));
 	munmap(v->run, node_template.run_size);
 	node_close(&v->vcpu);
-	munmap(v->ram, node_template.size);
 	munmap(v->ctl, DIRTY_CTL_SIZE);
+}
+
+static inline void dirty_vm_destroy(struct dirty_vm *v)
+{
+	dirty_stop(v);
+	node_close(&v->vm);
+	dirty_vcpu_destroy(v);
+	munmap(v->ram, node_template.size);
 }
 
 #endif /* SELFTEST_KVM_VM2VM_DIRTY_H */

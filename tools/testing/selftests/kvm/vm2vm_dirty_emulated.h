@@ -5,6 +5,8 @@
 #ifndef SELFTEST_KVM_VM2VM_DIRTY_EMULATED_H
 #define SELFTEST_KVM_VM2VM_DIRTY_EMULATED_H
 
+#include <asm/kvm_para.h>
+
 #include "vm2vm_dirty_owner.h"
 
 static void write_emulated(struct dirty_owner *o, struct dirty_vm *b, unsigned int page)
@@ -172,6 +174,61 @@ TEST_F_TIMEOUT(dirty_log, emulated_by_force, 120)
 		EXPECT_HARVEST(o, "KVM's reads");
 	}
 	EXPECT_EQ(0, b->mmio);
+}
+
+/* Have KVM write to guest memory, as if the guest had asked for it. */
+static bool set_msr(struct dirty_vm *v, uint32_t msr, uint64_t val)
+{
+	struct {
+		struct kvm_msrs header;
+		struct kvm_msr_entry entry;
+	} args = { .header.nmsrs = 1, .entry = { .index = msr, .data = val } };
+
+	return NODE_IOCTL(v->vcpu, KVM_SET_MSRS, &args) == 1;
+}
+
+/* Whether it writes to the page or not: what it writes is reported. */
+static void write_by_msr(struct dirty_owner *o, struct dirty_vm *b, uint32_t msr, unsigned int page,
+			 unsigned int on)
+{
+	uint64_t addr = DIRTY_WINDOW(0) + page * 4096 + 64;
+	uint8_t before[4096];
+
+	memcpy(before, owner_word(o, page, 0), 4096);
+	if (set_msr(b, msr, addr | on))
+		dirty_do(b, DIRTY_READ, DIRTY_WINDOW(0), 0, 0);
+	o->want[page] |= !!memcmp(before, owner_word(o, page, 0), 4096);
+}
+
+/* The clocks and the steal time, which KVM writes by itself. */
+TEST_F_TIMEOUT(dirty_log, written_by_kvm, 120)
+{
+	struct dirty_owner *o = &self->o;
+	struct dirty_vm *b = &self->b[0];
+	unsigned int i;
+
+	domain_map(o->domain, 0, PAGES - 1, VM2VM_RW);
+	domain_map(o->domain, PAGES - 1, 1, KVM_VM2VM_MAP_READ);
+	backend_link(b, 0, o, o->domain, 0);
+	owner_log_on(o);
+	for (i = 0; i < 3; i++) {
+		memset(owner_word(o, 60, 8), 0xee, 32);
+		write_by_msr(o, b, MSR_KVM_WALL_CLOCK_NEW, 60, 0);
+		EXPECT_TRUE(o->want[60]);
+		EXPECT_HARVEST(o, "the wall clock");
+		EXPECT_HARVEST(o, "nothing since the wall clock");
+		dirty_write(o, b, 0, 60);
+		EXPECT_HARVEST(o, "the guest's own write");
+		write_by_msr(o, b, MSR_KVM_SYSTEM_TIME_NEW, 61, 1);
+		EXPECT_HARVEST(o, "the clock");
+		set_msr(b, MSR_KVM_SYSTEM_TIME_NEW, 0);
+		write_by_msr(o, b, MSR_KVM_STEAL_TIME, 62, 1);
+		EXPECT_HARVEST(o, "the steal time");
+		set_msr(b, MSR_KVM_STEAL_TIME, 0);
+		write_by_msr(o, b, MSR_KVM_WALL_CLOCK_NEW, PAGES - 1, 0);
+		EXPECT_FALSE(o->want[PAGES - 1]);
+		EXPECT_HARVEST(o, "the wall clock in a page that may be read only");
+	}
 }
 
 FIXTURE(ring)

@@ -10,7 +10,7 @@
 #include "vm2vm_shapes_node.h"
 
 #define DIRTY_MAX	1024		/* pages of an owner, and of a window */
-#define DIRTY_CTL	0x80000000ul	/* gpa and gva of struct dirty_ctl */
+#define DIRTY_CTL	0x80000000ul	/* gpa and gva of struct dirty_ctl, one a vCPU */
 #define DIRTY_OWN	0x90000000ul	/* gpa and gva of what the owner shares */
 #define DIRTY_WINDOWS	4
 #define DIRTY_WINDOW(w)	(0x100000000ul + (w) * DIRTY_MAX * 4096ul)	/* likewise */
@@ -148,10 +148,8 @@ static inline void dirty_guest_write(struct dirty_ctl *c)
 		WRITE_ONCE(*(uint64_t *)(c->addr[0] + i * 4096), c->val);
 }
 
-static void dirty_guest(void)
+static void dirty_guest(struct dirty_ctl *c)
 {
-	struct dirty_ctl *c = (struct dirty_ctl *)DIRTY_CTL;
-
 	peer_guest_interruptible();
 	for (;;) {
 		switch (READ_ONCE(c->op)) {

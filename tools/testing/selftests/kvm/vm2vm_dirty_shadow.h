@@ -411,4 +411,48 @@ TEST_F_TIMEOUT(dirty_log, shadow, 900)
 	free(s);
 }
 
+/*
+ * Two vCPUs of one backend write by the same translation, which one of them may have
+ * given its write access back but not yet logged.  Once nobody can write any more,
+ * all that was written is in the log.
+ */
+TEST_F_TIMEOUT(dirty_log, revoked_while_two_write, 600)
+{
+	unsigned int trials = 10 * node_trials(100), i, w, reported = 0;
+	struct dirty_vm second, *b[2] = { &self->b[0], &second };
+	struct dirty_owner *o = &self->o;
+	uint64_t base[2], now[2];
+
+	dirty_second_vcpu(&second, b[0], 5);
+	backend_link(b[0], 0, o, o->domain, 0);
+	owner_log_on(o);
+	dirty_low_priority();
+	domain_map(o->domain, 50, 1, VM2VM_RW);
+	for (w = 0; w < 2; w++)
+		dirty_go(b[w], DIRTY_PASSES, DIRTY_WINDOW(0) + 50 * 4096, 1);
+	for (i = 0; i < trials; i++) {
+		dirty_wait_passes(b[i % 2], 2 + i / 2 % 4);
+		/* The write access goes, and comes back with the next write. */
+		owner_harvest(o);
+		for (w = 0; w < 2; w++)
+			base[w] = READ_ONCE(*owner_word(o, 50, DIRTY_WORD(b[w]->ctl->id)));
+		dirty_nap(i % 8 * 10);
+		domain_unmap(o->domain, 50, 1);
+		for (w = 0; w < 2; w++)
+			now[w] = READ_ONCE(*owner_word(o, 50, DIRTY_WORD(b[w]->ctl->id)));
+		owner_harvest(o);
+		for (w = 0; w < 2; w++)
+			TEST_ASSERT(o->dirty[50] || now[w] == base[w],
+				    "trial %u: not reported, and vCPU %u wrote %lu after %lu", i,
+				    w, now[w], base[w]);
+		reported += o->dirty[50];
+		domain_map(o->domain, 50, 1, VM2VM_RW);
+	}
+	TH_LOG("%u of %u times written after the harvest", reported, trials);
+	EXPECT_LT(0, reported);
+	for (w = 0; w < 2; w++)
+		dirty_ask_stop(b[w]);
+	dirty_vcpu_destroy(&second);
+}
+
 #endif /* SELFTEST_KVM_VM2VM_DIRTY_SHADOW_H */
