@@ -1,7 +1,7 @@
 # vm2vm: one KVM guest reaches another guest's approved pages.
 #
 #   make                          Linux 6.12 with our files, built, and our selftests
-#   make run CMD='...'            run a command in the lab; LAB=amd|intel KERNEL=base|debug|debian
+#   make run CMD='...'            run a command in the lab; LAB=amd|intel KERNEL=base|debug|light|debian
 #                                 (make exits with 2 if it fails, lab/run.sh as it does)
 #   make shell                    a root shell in the lab; Ctrl-a x quits (intel: exit)
 #   make demo                     the demonstration
@@ -25,7 +25,7 @@ DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
 export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT
 
-.PHONY: all tree base debug debian selftests run shell demo check bench dkms stock mutants kcsan nconfig-check hooks-check lint clean
+.PHONY: all tree base debug light debian selftests run shell demo check bench dkms stock mutants kcsan nconfig-check hooks-check lint clean
 .NOTPARALLEL:
 
 all: base selftests
@@ -37,6 +37,8 @@ base: tree
 	@lab/kernel.sh base
 debug: tree
 	@lab/kernel.sh debug
+light: tree
+	@lab/kernel.sh light
 debian: tree
 	@lab/debian.sh >&2
 selftests: tree
@@ -44,16 +46,16 @@ selftests: tree
 
 # $(value) and the quotes: CMD reaches the shell in the lab as it was written
 quoted = '$(subst ','\'',$(value CMD))'
-kernel = $(if $(filter debug debian,$(KERNEL)),$(KERNEL),base)
+kernel = $(if $(filter debug light debian,$(KERNEL)),$(KERNEL),base)
 run: $(kernel) selftests
-	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd|intel] [KERNEL=base|debug|debian]" >&2; exit 2; }
+	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd|intel] [KERNEL=base|debug|light|debian]" >&2; exit 2; }
 	@CMD=$(quoted) lab/run.sh
 shell: $(kernel) selftests
 	@CMD= lab/run.sh
 demo: base selftests
 	@KERNEL=base CMD='$(BUILD)/selftests/vm2vm_demo $(DEMO_ARGS)' lab/run.sh
 
-check: base debug selftests
+check: base debug light selftests
 	@lab/check.sh
 bench: base selftests
 	@lab/bench.sh

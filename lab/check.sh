@@ -9,7 +9,7 @@ cd "$ROOT"
 
 programs=$(cd "$SELFTESTS" && find . -name 'vm2vm_*test' | sed 's|^\./||' | sort)
 
-# name | where it runs (host, or a kernel: base, debug, debian; in the Intel lab: intel base) | command
+# name | where it runs (host, or a kernel: base, debug, debian; in the Intel lab: intel base, intel light) | command
 steps() {
 	local p
 	echo "hooks | host | lab/hooks.py"
@@ -22,6 +22,7 @@ steps() {
 	# Bochs is slow, so the core only
 	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test; do
 		echo "intel $p | intel base | VM2VM_TRIALS=${INTEL_TRIALS:-20} $SELFTESTS/$p"
+		echo "intel light $p | intel light | VM2VM_TRIALS=${LIGHT_TRIALS:-5} $SELFTESTS/$p"
 	done
 	# The same windows by every MMU, and by KVM's emulator
 	echo "mmu | host | lab/mmu.sh"

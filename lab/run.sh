@@ -3,8 +3,9 @@
 #
 #   CMD      for sh -c, as root, in the checkout; empty: a shell on the console
 #   LAB      amd (QEMU emulates SVM with nested paging), or intel (Bochs, VMX with EPT)
-#   KERNEL   base, debug, debian (Debian's own, from lab/debian.sh), or kcsan (what it
-#            reports is for lab/kcsan.sh to judge)
+#   KERNEL   base, debug, light (what of debug Bochs is quick enough for), debian
+#            (Debian's own, from lab/debian.sh), or kcsan (what it reports is for
+#            lab/kcsan.sh to judge)
 #   MODULES  a build directory whose KVM modules to load instead of KERNEL's own
 #   PARAMS   parameters of these modules: 'kvm.tdp_mmu=0 kvm-amd.npt=0'
 #   TIMEOUT  seconds until it counts as hung          SMP, MEM  the machine
@@ -20,8 +21,8 @@ amd | intel) ;;
 *) echo "run.sh: no LAB named '$LAB': there are amd and intel" >&2; exit 2 ;;
 esac
 case $KERNEL in
-base | debug | debian | kcsan) ;;
-*) echo "run.sh: no KERNEL named '$KERNEL': there are base, debug, debian and kcsan" >&2; exit 2 ;;
+base | debug | light | debian | kcsan) ;;
+*) echo "run.sh: no KERNEL named '$KERNEL': there are base, debug, light, debian and kcsan" >&2; exit 2 ;;
 esac
 image=$BUILD/$KERNEL/arch/x86/boot/bzImage
 MODULES=${MODULES:-$BUILD/$KERNEL}
@@ -50,10 +51,14 @@ console=${LOG:-$LOGS/console-$KERNEL.log}
 # lpj: on a busy machine the kernel fails to measure it. Warnings have level 4.
 append="console=ttyS0,115200 loglevel=6 lpj=10000000 nokaslr panic=-1 oops=panic"
 [ "$KERNEL" = kcsan ] || append="$append panic_on_warn=1"
-if [ "$KERNEL" = debug ]; then
-	append="$append sysctl.kernel.hung_task_panic=1 softlockup_panic=1 page_owner=on"
-	append="$append watchdog_thresh=60 workqueue.watchdog_thresh=120"
-fi
+case $KERNEL in
+debug | light)
+	append="$append sysctl.kernel.hung_task_panic=1 softlockup_panic=1"
+	append="$append watchdog_thresh=60 workqueue.watchdog_thresh=120" ;;
+esac
+[ "$KERNEL" != debug ] || append="$append page_owner=on"
+# Without KASAN, what is freed is poisoned, and its surroundings are checked
+[ "$KERNEL" != light ] || append="$append slab_debug=FZP,kvm*,kmalloc*"
 if [ "$KERNEL" = debian ]; then
 	# It warns of the bugs of the CPU that is emulated
 	append="$append mitigations=off cryptomgr.notests"
