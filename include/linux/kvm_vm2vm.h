@@ -12,8 +12,11 @@
 #include <linux/list.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/xarray.h>
 
 struct kvm;
+struct kvm_io_device;
+struct kvm_kernel_irqfd;
 struct kvm_memory_slot;
 struct kvm_userspace_memory_region2;
 struct kvm_vcpu;
@@ -32,6 +35,9 @@ struct vm2vm_link;
  * @used: whether the VM ever had a domain or a link; set under kvm->slots_lock
  * @forbidden: it must never have, see kvm_vm2vm_forbid(); set under
  *	       kvm->slots_lock
+ * @nr_doorbells: written under kvm->slots_lock
+ * @ports: port -> its doorbells, for who has no time to search a bus
+ * @gpas: the same by gpa, for those that any write rings
  */
 struct kvm_vm2vm {
 	spinlock_t lock;	/* see above */
@@ -40,6 +46,19 @@ struct kvm_vm2vm {
 	struct vm2vm_link *updating;
 	bool used;
 	bool forbidden;
+	unsigned int nr_doorbells;
+	struct xarray ports;
+	struct xarray gpas;
+};
+
+/**
+ * struct kvm_vm2vm_irqfd - embedded in struct kvm_kernel_irqfd
+ * @node: in the table of irqfds
+ * @routed: a doorbell's writes may have come here
+ */
+struct kvm_vm2vm_irqfd {
+	struct hlist_node node;
+	bool routed;
 };
 
 /**
@@ -133,6 +152,19 @@ int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 			 const void *data, int offset, int len);
 
+void kvm_vm2vm_irqfd_add(struct kvm_kernel_irqfd *irqfd);
+void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd);
+void kvm_vm2vm_irqfd_sync(struct kvm_kernel_irqfd *irqfd);
+bool kvm_vm2vm_ring_atomic(struct kvm_vcpu *vcpu, int bus, gpa_t addr, int len,
+			   const void *val);
+bool kvm_vm2vm_doorbell_collides(struct kvm *kvm, int bus, gpa_t addr, int len,
+				 bool wildcard, u64 datamatch);
+
+/* Of eventfd.c */
+bool kvm_is_ioeventfd(const struct kvm_io_device *dev);
+bool kvm_ioeventfd_collides(struct kvm *kvm, int bus, gpa_t addr, int len,
+			    bool wildcard, u64 datamatch);
+
 int kvm_vm2vm_cmpxchg(struct kvm_vcpu *vcpu, gpa_t gpa, const void *old,
 		      const void *new, int len);
 bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn);
@@ -154,6 +186,7 @@ void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
 struct kvm_vm2vm { };
 struct kvm_vm2vm_slot { };
 struct kvm_vm2vm_fault { };
+struct kvm_vm2vm_irqfd { };
 
 #define KVM_MEMSLOT_ALIAS	0
 
@@ -229,6 +262,17 @@ static inline int kvm_vm2vm_cmpxchg(struct kvm_vcpu *vcpu, gpa_t gpa,
 }
 
 static inline bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	return false;
+}
+
+static inline void kvm_vm2vm_irqfd_add(struct kvm_kernel_irqfd *irqfd) { }
+static inline void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd) { }
+static inline void kvm_vm2vm_irqfd_sync(struct kvm_kernel_irqfd *irqfd) { }
+
+static inline bool kvm_vm2vm_doorbell_collides(struct kvm *kvm, int bus,
+					       gpa_t addr, int len,
+					       bool wildcard, u64 datamatch)
 {
 	return false;
 }

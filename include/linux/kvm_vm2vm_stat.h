@@ -27,19 +27,27 @@
 
 /*
  * Of a backend's vCPU: accesses to windows that gave a page, that found a hole,
- * that went to the VMM, and that waited for the owner's answer.
+ * that went to the VMM, and that waited for the owner's answer.  Of a vCPU that
+ * rings: rings that injected the interrupt, that left it to a work item, and that
+ * signalled the eventfd.
  */
 #define KVM_VM2VM_VCPU_STAT						\
 	u64 vm2vm_faults;						\
 	u64 vm2vm_holes;						\
 	u64 vm2vm_exits;						\
-	u64 vm2vm_waits
+	u64 vm2vm_waits;							\
+	u64 vm2vm_rings_direct;						\
+	u64 vm2vm_rings_deferred;					\
+	u64 vm2vm_rings_signalled
 
 #define KVM_VM2VM_VCPU_STATS()						\
 	STATS_DESC_COUNTER(VCPU, vm2vm_faults),				\
 	STATS_DESC_COUNTER(VCPU, vm2vm_holes),				\
 	STATS_DESC_COUNTER(VCPU, vm2vm_exits),				\
-	STATS_DESC_COUNTER(VCPU, vm2vm_waits),
+	STATS_DESC_COUNTER(VCPU, vm2vm_waits),				\
+	STATS_DESC_COUNTER(VCPU, vm2vm_rings_direct),			\
+	STATS_DESC_COUNTER(VCPU, vm2vm_rings_deferred),			\
+	STATS_DESC_COUNTER(VCPU, vm2vm_rings_signalled),
 
 #else
 

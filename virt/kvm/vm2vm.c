@@ -6,7 +6,8 @@
  * and the life of links; vm2vm_domain.c has domains and their mappings,
  * vm2vm_fault.c the translation of a window's gfn, vm2vm_miss.c what waits for
  * approval, vm2vm_access.c KVM's own accesses to a window, vm2vm_revoke.c the way
- * back.  Documentation/virt/kvm/vm2vm.rst tells what all of it is for and what it
+ * back, vm2vm_dirty.c the logs, vm2vm_doorbell.c and vm2vm_irq.c doorbells.
+ * Documentation/virt/kvm/vm2vm.rst tells what all of it is for and what it
  * guarantees.
  */
 #include <uapi/linux/kvm_vm2vm.h>
@@ -188,6 +189,7 @@ long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 		struct kvm_vm2vm_create_domain create;
 		struct kvm_vm2vm_link link;
 		struct kvm_vm2vm_unlink unlink;
+		struct kvm_vm2vm_doorbell doorbell;
 	} args;
 
 	switch (ioctl) {
@@ -203,6 +205,10 @@ long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 		if (copy_from_user(&args.unlink, argp, sizeof(args.unlink)))
 			return -EFAULT;
 		return vm2vm_unlink(kvm, &args.unlink);
+	case KVM_VM2VM_DOORBELL:
+		if (copy_from_user(&args.doorbell, argp, sizeof(args.doorbell)))
+			return -EFAULT;
+		return vm2vm_doorbell(kvm, &args.doorbell);
 	default:
 		return -ENOTTY;
 	}
@@ -210,7 +216,8 @@ long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 
 int kvm_vm2vm_check_extension(long ext)
 {
-	return ext == KVM_CAP_VM2VM ? KVM_VM2VM_FEATURE_LINK : 0;
+	return ext == KVM_CAP_VM2VM ? KVM_VM2VM_FEATURE_LINK |
+				      KVM_VM2VM_FEATURE_DOORBELL : 0;
 }
 
 /*
@@ -284,6 +291,8 @@ void kvm_vm2vm_init_vm(struct kvm *kvm)
 {
 	spin_lock_init(&kvm->vm2vm.lock);
 	INIT_LIST_HEAD(&kvm->vm2vm.domains);
+	xa_init(&kvm->vm2vm.ports);
+	xa_init(&kvm->vm2vm.gpas);
 }
 
 static struct vm2vm_domain *vm2vm_first_domain(struct kvm *kvm)
@@ -327,6 +336,10 @@ void kvm_vm2vm_destroy_vm(struct kvm *kvm)
 {
 	struct kvm_memory_slot *slot;
 	int bkt;
+
+	/* The doorbells go with the buses. */
+	xa_destroy(&kvm->vm2vm.ports);
+	xa_destroy(&kvm->vm2vm.gpas);
 
 	if (!kvm->vm2vm.used)
 		return;

@@ -13,6 +13,7 @@
 #include <linux/xarray.h>
 
 struct kvm_vm2vm_create_domain;
+struct kvm_vm2vm_doorbell;
 struct kvm_vm2vm_get_dirty;
 
 /**
@@ -177,6 +178,9 @@ int vm2vm_log_prepare(struct vm2vm_domain *d, unsigned long iova);
 int vm2vm_get_dirty(struct vm2vm_domain *d,
 		    const struct kvm_vm2vm_get_dirty *args);
 void vm2vm_log_free(struct vm2vm_domain *d);
+
+/* vm2vm_doorbell.c */
+int vm2vm_doorbell(struct kvm *kvm, const struct kvm_vm2vm_doorbell *args);
 
 /* vm2vm_fault.c */
 bool vm2vm_lookup(struct vm2vm_domain *d, unsigned long iova,

@@ -13,6 +13,7 @@
 #include <linux/tracepoint.h>
 
 #include "vm2vm.h"
+#include "vm2vm_irq.h"
 
 TRACE_EVENT(kvm_vm2vm_map,
 	TP_PROTO(const struct kvm *owner, const struct kvm_vm2vm_map *map),
@@ -187,6 +188,62 @@ TRACE_EVENT(kvm_vm2vm_revoke,
 	TP_printk("owner %d %s pages 0x%llx to 0x%llx", __entry->owner,
 		  __entry->by_gfn ? "gfn" : "iova", __entry->first,
 		  __entry->last)
+);
+
+/* A doorbell was made, or removed. */
+TRACE_EVENT(kvm_vm2vm_doorbell,
+	TP_PROTO(const struct kvm *kvm, const struct kvm_vm2vm_doorbell *doorbell),
+	TP_ARGS(kvm, doorbell),
+
+	TP_STRUCT__entry(
+		__field(pid_t,	pid)
+		__field(u64,	addr)
+		__field(u64,	datamatch)
+		__field(u32,	len)
+		__field(u32,	nr_fds)
+		__field(u32,	flags)
+	),
+
+	TP_fast_assign(
+		__entry->pid		= kvm->userspace_pid;
+		__entry->addr		= doorbell->addr;
+		__entry->datamatch	= doorbell->datamatch;
+		__entry->len		= doorbell->len;
+		__entry->nr_fds		= doorbell->nr_fds;
+		__entry->flags		= doorbell->flags;
+	),
+
+	TP_printk("vm %d addr 0x%llx len %u datamatch 0x%llx fds %u flags 0x%x",
+		  __entry->pid, __entry->addr, __entry->len,
+		  __entry->datamatch, __entry->nr_fds, __entry->flags)
+);
+
+/* A write rang; or could not with interrupts off, and will again. */
+TRACE_EVENT(kvm_vm2vm_ring,
+	TP_PROTO(const struct kvm_vcpu *vcpu, u64 addr, u32 how, bool atomic),
+	TP_ARGS(vcpu, addr, how, atomic),
+
+	TP_STRUCT__entry(
+		__field(u32,	vcpu_id)
+		__field(u64,	addr)
+		__field(u32,	how)
+		__field(bool,	atomic)
+	),
+
+	TP_fast_assign(
+		__entry->vcpu_id	= vcpu->vcpu_id;
+		__entry->addr		= addr;
+		__entry->how		= how;
+		__entry->atomic		= atomic;
+	),
+
+	TP_printk("vcpu %u addr 0x%llx %s%s", __entry->vcpu_id, __entry->addr,
+		  __print_symbolic(__entry->how,
+				   { VM2VM_RING_NOT, "not" },
+				   { VM2VM_RING_DIRECT, "direct" },
+				   { VM2VM_RING_DEFERRED, "deferred" },
+				   { VM2VM_RING_SIGNALLED, "signalled" }),
+		  __entry->atomic ? " atomic" : "")
 );
 
 #endif /* __KVM_VM2VM_TRACE_H__ */

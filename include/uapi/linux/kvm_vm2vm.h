@@ -28,7 +28,7 @@
  *
  *  EACCES	write access to memory that the owner has read-only
  *  EAGAIN	nothing to read, and the descriptor is O_NONBLOCK
- *  EBADF	domain_fd is not an open file descriptor
+ *  EBADF	domain_fd, or an eventfd, is not an open file descriptor
  *  EBUSY	the owner's memory is in a state that forbids the call: a domain
  *		while a memslot logs dirty pages, or the reverse
  *  EEXIST	overlap: of an iova range with a mapping, of a window with a
@@ -65,13 +65,20 @@
  */
 #define KVM_CAP_VM2VM			0x564d32
 
-/* Domains, MAP/UNMAP, LINK/UNLINK and everything else in this file. */
+/* Domains, MAP/UNMAP, LINK/UNLINK and everything else that has no bit of its own. */
 #define KVM_VM2VM_FEATURE_LINK		_BITUL(0)
+/* KVM_VM2VM_DOORBELL. */
+#define KVM_VM2VM_FEATURE_DOORBELL	_BITUL(1)
 
-/* Limits: domains per owner, mappings per domain, links per domain. */
+/*
+ * Limits: domains per owner, mappings per domain, links per domain; doorbells per
+ * VM (counted twice with length 0 in MMIO space), file descriptors per doorbell.
+ */
 #define KVM_VM2VM_MAX_DOMAINS		1024
 #define KVM_VM2VM_MAX_MAPPINGS		(1U << 24)
 #define KVM_VM2VM_MAX_LINKS		1024
+#define KVM_VM2VM_MAX_DOORBELLS		16384
+#define KVM_VM2VM_MAX_ROUTES		1024
 
 /*
  * The domain maps all memory that the owner ever has, for reading and writing, at
@@ -358,10 +365,69 @@ struct kvm_vm2vm_unlink {
 	__u32 flags;
 };
 
+/* Only the value @datamatch rings. */
+#define KVM_VM2VM_DOORBELL_DATAMATCH	_BITUL(0)
+/* The address is a port, not in guest-physical memory. */
+#define KVM_VM2VM_DOORBELL_PIO		_BITUL(1)
+/* Remove the doorbell that was made by the same arguments without this flag. */
+#define KVM_VM2VM_DOORBELL_DEASSIGN	_BITUL(2)
+/* The value that is written is an index into an array of file descriptors. */
+#define KVM_VM2VM_DOORBELL_ARRAY	_BITUL(3)
+
+/**
+ * struct kvm_vm2vm_doorbell - argument of KVM_VM2VM_DOORBELL
+ * @addr: guest-physical address, of any alignment, or port; source: the device
+ *	  that the VMM shows to its guest
+ * @datamatch: with KVM_VM2VM_DOORBELL_DATAMATCH, the value, of @len bytes; else
+ *	       must be 0
+ * @fds: with KVM_VM2VM_DOORBELL_ARRAY, user address of an array of __s32 file
+ *	 descriptors; else must be 0
+ * @fd: an eventfd, which the peer gives to KVM_IRQFD; with
+ *	KVM_VM2VM_DOORBELL_ARRAY must be 0
+ * @nr_fds: with KVM_VM2VM_DOORBELL_ARRAY, length of @fds, 1 to
+ *	    KVM_VM2VM_MAX_ROUTES; else must be 0
+ * @len: bytes that the guest writes at once: 1, 2, 4, in MMIO space 8; or 0, then any
+ *	 write at @addr rings.  Not 0 with KVM_VM2VM_DOORBELL_DATAMATCH or _ARRAY
+ * @flags: KVM_VM2VM_DOORBELL_*
+ * @reserved: must be 0
+ *
+ * KVM_VM2VM_DOORBELL, on the file descriptor of the VM that rings: a matching write
+ * of its guest injects the interrupt of the irqfd behind the eventfd, before the
+ * writing vCPU goes on, whichever VM that irqfd is of.  If there is none it signals
+ * the eventfd, as an ioeventfd (KVM_IOEVENTFD) does.  The two may be made and removed
+ * in any order and at any time; a ring is never lost, and does one of the two.
+ * If several irqfds are behind the eventfd, the one that was made last has it, as
+ * with an ioeventfd.
+ *
+ * A write whose value is beyond an array matches nothing, and goes to the VMM.
+ *
+ * Doorbells and ioeventfds of a VM must not overlap: EEXIST, by either call, if there
+ * is a write that would match both; where an array has a length it has all values of
+ * that, those beyond it, too.  Nor must a doorbell be where KVM has a device
+ * (of the PIC, for instance) or a coalesced zone.  A VMM that makes these later had
+ * better not make them overlap; which one has such a write then is not defined.
+ *
+ * Once a doorbell is removed no write rings it any more.
+ *
+ * Errors: EBADF, EEXIST, EFAULT (also for @fds), EINVAL (also: not an eventfd), EIO,
+ * ENOENT (no such doorbell to remove), ENOMEM, ENOSPC.
+ */
+struct kvm_vm2vm_doorbell {
+	__u64 addr;
+	__u64 datamatch;
+	__u64 fds;
+	__s32 fd;
+	__u32 nr_fds;
+	__u32 len;
+	__u32 flags;
+	__u64 reserved[2];
+};
+
 /* On a VM's file descriptor. */
 #define KVM_VM2VM_CREATE_DOMAIN	_IOW(KVMIO, 0xf0, struct kvm_vm2vm_create_domain)
 #define KVM_VM2VM_LINK		_IOW(KVMIO, 0xf1, struct kvm_vm2vm_link)
 #define KVM_VM2VM_UNLINK	_IOW(KVMIO, 0xf2, struct kvm_vm2vm_unlink)
+#define KVM_VM2VM_DOORBELL	_IOW(KVMIO, 0xfa, struct kvm_vm2vm_doorbell)
 
 /* On a domain's file descriptor. */
 #define KVM_VM2VM_MAP		_IOW(KVMIO, 0xf3, struct kvm_vm2vm_map)

@@ -10,6 +10,7 @@
  * comparing a kernel that has vm2vm with one that has not.
  */
 #include "vm2vm_bench_dirty.h"
+#include "vm2vm_bench_doorbell.h"
 #include "vm2vm_bench_vm.h"
 
 #define FAULT_PAGES	BENCH_MAX
@@ -372,7 +373,11 @@ int main(int argc, char **argv)
 		plain();
 		return 0;
 	}
-	TEST_ASSERT(argc == 1, "usage: %s [--plain]", argv[0]);
+	if (argc == 2 && !strcmp(argv[1], "--doorbells")) {
+		bench_doorbells();
+		return 0;
+	}
+	TEST_ASSERT(argc == 1, "usage: %s [--plain|--doorbells]", argv[0]);
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM2VM) & KVM_VM2VM_FEATURE_LINK);
 
 	bench_enter_cgroup();
@@ -388,5 +393,6 @@ int main(int argc, char **argv)
 	accesses();
 	lookups();
 	bench_leave_cgroup();
+	bench_doorbells();
 	return 0;
 }

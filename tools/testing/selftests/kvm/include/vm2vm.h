@@ -131,6 +131,28 @@ static inline int __vm2vm_unlink(struct kvm_vm *vm, uint32_t slot)
 	return vm2vm_ioctl(vm->fd, KVM_VM2VM_UNLINK, &args);
 }
 
+static inline int __vm2vm_doorbell(struct kvm_vm *vm, uint64_t addr, uint32_t len,
+				   uint64_t datamatch, int fd, uint32_t flags)
+{
+	struct kvm_vm2vm_doorbell args = {
+		.addr = addr, .len = len, .datamatch = datamatch, .fd = fd,
+		.flags = flags,
+	};
+
+	return vm2vm_ioctl(vm->fd, KVM_VM2VM_DOORBELL, &args);
+}
+
+static inline int __vm2vm_doorbell_array(struct kvm_vm *vm, uint64_t addr, uint32_t len,
+					 const int32_t *fds, uint32_t nr, uint32_t flags)
+{
+	struct kvm_vm2vm_doorbell args = {
+		.addr = addr, .len = len, .fds = (uintptr_t)fds, .nr_fds = nr,
+		.flags = flags | KVM_VM2VM_DOORBELL_ARRAY,
+	};
+
+	return vm2vm_ioctl(vm->fd, KVM_VM2VM_DOORBELL, &args);
+}
+
 static inline int vm2vm_create_domain_flags(struct kvm_vm *vm, uint32_t flags)
 {
 	int fd = __vm2vm_create_domain_flags(vm, flags);

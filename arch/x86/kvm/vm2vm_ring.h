@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* vm2vm on x86: doorbells, served with interrupts off. */
+#ifndef __KVM_X86_VM2VM_RING_H
+#define __KVM_X86_VM2VM_RING_H
+
+#include <linux/kvm_host.h>
+
+#ifdef CONFIG_KVM_VM2VM
+
+/* Whether a write may ring at all.  If a doorbell is just being made it need not. */
+static inline bool kvm_vm2vm_rings(struct kvm_vcpu *vcpu)
+{
+	return READ_ONCE(vcpu->kvm->vm2vm.nr_doorbells);
+}
+
+fastpath_t kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, enum kvm_bus bus, gpa_t addr,
+				 int len);
+
+/* Of svm/vm2vm.c and vmx/vm2vm.c: for whatever exit this was. */
+fastpath_t svm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu);
+fastpath_t vmx_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu);
+
+#else
+
+static inline bool kvm_vm2vm_rings(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
+
+static inline fastpath_t svm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
+{
+	return EXIT_FASTPATH_NONE;
+}
+
+static inline fastpath_t vmx_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
+{
+	return EXIT_FASTPATH_NONE;
+}
+
+#endif
+
+#endif /* __KVM_X86_VM2VM_RING_H */

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* vm2vm on VMX: which exits can ring a doorbell with interrupts off. */
+#include <asm/vmx.h>
+
+#include "vmx.h"
+#include "vm2vm_ring.h"
+
+/* OUT: the exit qualification has the port and the size. */
+static fastpath_t vmx_vm2vm_ring_port(struct kvm_vcpu *vcpu)
+{
+	unsigned long qual = vmx_get_exit_qual(vcpu);
+	fastpath_t r;
+
+	/* IN, and strings, which are in memory */
+	if (qual & 24)
+		return EXIT_FASTPATH_NONE;
+
+	r = kvm_vm2vm_ring_irqoff(vcpu, KVM_PIO_BUS, qual >> 16, (qual & 7) + 1);
+	if (r != EXIT_FASTPATH_NONE)
+		++vcpu->stat.io_exits;
+	return r;
+}
+
+/*
+ * A write to memory, known by its address only, as in handle_ept_misconfig().  Not
+ * if the CPU was delivering an event meanwhile, nor where the length of the
+ * instruction is not to be relied on, see skip_emulated_instruction().
+ */
+static fastpath_t vmx_vm2vm_ring_mmio(struct kvm_vcpu *vcpu)
+{
+	if (static_cpu_has(X86_FEATURE_HYPERVISOR) ||
+	    to_vmx(vcpu)->exit_reason.enclave_mode ||
+	    (to_vmx(vcpu)->idt_vectoring_info & VECTORING_INFO_VALID_MASK))
+		return EXIT_FASTPATH_NONE;
+
+	return kvm_vm2vm_ring_irqoff(vcpu, KVM_FAST_MMIO_BUS,
+				     vmcs_read64(GUEST_PHYSICAL_ADDRESS), 0);
+}
+
+fastpath_t vmx_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
+{
+	if (is_guest_mode(vcpu))
+		return EXIT_FASTPATH_NONE;
+
+	switch (to_vmx(vcpu)->exit_reason.basic) {
+	case EXIT_REASON_IO_INSTRUCTION:
+		return vmx_vm2vm_ring_port(vcpu);
+	case EXIT_REASON_EPT_MISCONFIG:
+		return vmx_vm2vm_ring_mmio(vcpu);
+	default:
+		return EXIT_FASTPATH_NONE;
+	}
+}

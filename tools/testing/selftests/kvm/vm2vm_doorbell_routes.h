@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* vm2vm_doorbell_test: what is behind an eventfd, as it comes, changes and goes. */
+#ifndef SELFTEST_KVM_VM2VM_DOORBELL_ROUTES_H
+#define SELFTEST_KVM_VM2VM_DOORBELL_ROUTES_H
+
+static const struct bell_at route_ats[] = {
+	{ true, BELL_PORT, 2 },
+	{ false, BELL_MMIO, 4 },
+};
+
+/* No irqfd yet, one, none any more: what was rung meanwhile is not lost. */
+TEST_F(bell, no_irqfd)
+{
+	struct bell_vm *a = &self->a, *b = &self->b;
+	unsigned int i, len;
+
+	for (i = 0; i < 2 * ARRAY_SIZE(route_ats); i++) {
+		struct bell_at at = route_ats[i / 2];
+		uint64_t direct = peer_vcpu_stat(a->vcpu, "vm2vm_rings_direct");
+		uint64_t signalled = peer_vcpu_stat(a->vcpu, "vm2vm_rings_signalled");
+
+		len = i % 2 ? at.len : 0;
+		bell_doorbell(a, at, len, self->fd);
+		bell_ring(a, at, 0, 0, 3);
+		EXPECT_RANG(b, 0, 0, a, 0);
+		EXPECT_EQ(3, bell_pending(self->fd));
+		bell_ring(a, at, 0, 0, 2);
+		EXPECT_EQ(signalled + 5, peer_vcpu_stat(a->vcpu, "vm2vm_rings_signalled"));
+
+		/* What is pending is an interrupt, though by a work item. */
+		bell_irqfd(b, self->fd, BELL_GSI);
+		for (len = 0; len < 1000 && !b->ctl->total; len++) {
+			bell_take(b);
+			usleep(1000);
+		}
+		EXPECT_RANG(b, 0, 1, a, 0);
+		bell_ring(a, at, 0, 0, 1);
+		EXPECT_RANG(b, 0, 1, a, 0);
+		EXPECT_EQ(direct + 1, peer_vcpu_stat(a->vcpu, "vm2vm_rings_direct"));
+
+		bell_irqfd_deassign(b, self->fd, BELL_GSI);
+		bell_ring(a, at, 0, 0, 1);
+		EXPECT_RANG(b, 0, 0, a, 0);
+		EXPECT_EQ(1, bell_pending(self->fd));
+		EXPECT_EQ(signalled + 6, peer_vcpu_stat(a->vcpu, "vm2vm_rings_signalled"));
+		bell_doorbell_deassign(a, at, i % 2 ? at.len : 0, self->fd);
+		b->ctl->total = 0;
+	}
+}
+
+/* The irqfd is there first; the eventfd is closed by all who had it. */
+TEST_F(bell, closed)
+{
+	const struct bell_at at = route_ats[0];
+	struct bell_vm *a = &self->a, *b = &self->b;
+	int fd = bell_eventfd();
+
+	bell_irqfd(b, fd, BELL_GSI);
+	bell_doorbell(a, at, 2, fd);
+	bell_ring(a, at, 0, 0, 1);
+	EXPECT_RANG(b, 0, 1, a, 0);
+	/* The irqfd goes with its file, the doorbell has nothing to ring. */
+	close(fd);
+	bell_ring(a, at, 0, 0, 1);
+	EXPECT_RANG(b, 0, 0, a, 0);
+	EXPECT_EQ(1, peer_vcpu_stat(a->vcpu, "vm2vm_rings_signalled"));
+}
+
+/* Two irqfds have the same eventfd: the later one, until it goes. */
+TEST_F(bell, two_irqfds)
+{
+	struct bell_vm *a = &self->a, *b = &self->b, other;
+	const struct bell_at at = route_ats[0];
+	unsigned int i;
+
+	bell_vm_init(&other, true);
+	bell_map_ctl(&other, 101, BELL_PEER, a->ctl);
+	bell_take(&other);
+	bell_doorbell(a, at, 2, self->fd);
+	for (i = 0; i < 2; i++) {
+		bell_irqfd(b, self->fd, BELL_GSI);
+		bell_irqfd(&other, self->fd, BELL_GSI);
+		bell_ring(a, at, 0, 0, 1);
+		EXPECT_RANG(b, 0, 0, a, 0);
+		EXPECT_RANG(&other, 0, 1, a, 0);
+		if (i)
+			bell_irqfd_deassign(&other, self->fd, BELL_GSI);
+		else
+			bell_irqfd_deassign(b, self->fd, BELL_GSI);
+		bell_ring(a, at, 0, 0, 1);
+		EXPECT_RANG(b, 0, i, a, 0);
+		EXPECT_RANG(&other, 0, !i, a, 0);
+		if (i)
+			bell_irqfd_deassign(b, self->fd, BELL_GSI);
+		else
+			bell_irqfd_deassign(&other, self->fd, BELL_GSI);
+		bell_ring(a, at, 0, 0, 1);
+		EXPECT_RANG(b, 0, 0, a, 0);
+		EXPECT_RANG(&other, 0, 0, a, 0);
+		EXPECT_EQ(1, bell_pending(self->fd));
+	}
+	EXPECT_EQ(4, peer_vcpu_stat(a->vcpu, "vm2vm_rings_direct"));
+	bell_vm_free(&other);
+}
+
+/* A GSI's route changes, is not one, and is cleared. */
+TEST_F(bell, routing)
+{
+	struct bell_vm *a = &self->a, *b = &self->b;
+	struct kvm_irq_routing none = {};
+	unsigned int i;
+
+	bell_irqfd(b, self->fd, BELL_GSI);
+	for (i = 0; i < ARRAY_SIZE(route_ats); i++) {
+		bell_doorbell(a, route_ats[i], 0, self->fd);
+		bell_msi(b, BELL_GSI, 1);
+		bell_set_routing(b);
+		bell_ring(a, route_ats[i], 0, 0, 1);
+		EXPECT_RANG(b, 1, 1, a, 0);
+		bell_msi(b, BELL_GSI, 2);
+		bell_set_routing(b);
+		bell_ring(a, route_ats[i], 0, 0, 1);
+		EXPECT_RANG(b, 2, 1, a, 0);
+		vm_ioctl(b->vm, KVM_SET_GSI_ROUTING, &none);
+		bell_ring(a, route_ats[i], 0, 0, 1);
+		EXPECT_RANG(b, 2, 0, a, 0);
+		EXPECT_EQ(2 * (i + 1), b->ctl->total);
+	}
+	/* As an ioeventfd's, a ring that goes nowhere is gone. */
+	EXPECT_EQ(0, bell_pending(self->fd));
+}
+
+/*
+ * The route changes while the guest rings: once the call has returned, nothing comes
+ * by the old one, but what was pending then.
+ */
+TEST_F_TIMEOUT(bell, routing_while_ringing, 300)
+{
+	struct bell_vm *a = &self->a, *b = &self->b;
+	unsigned int trials = bell_trials(1000), i, v;
+	uint64_t before;
+
+	bell_irqfd(b, self->fd, BELL_GSI);
+	bell_doorbell(a, route_ats[0], 0, self->fd);
+	bell_tell(a, BELL_RING, route_ats[0], 0, 0, -1ull);
+	bell_msi(b, BELL_GSI, 0);
+	bell_set_routing(b);
+	bell_start(a);
+	for (i = 0; i < trials; i++) {
+		v = i % 2;
+		bell_msi(b, BELL_GSI, !v);
+		bell_set_routing(b);
+		bell_take(b);
+		before = b->ctl->hits[v];
+		while (b->ctl->hits[!v] < i / 2 + 1)
+			bell_take(b);
+		bell_take(b);
+		ASSERT_EQ(before, b->ctl->hits[v]) {
+			TH_LOG("trial %u: an interrupt by the old route", i);
+		}
+	}
+	WRITE_ONCE(a->ctl->count, 0);
+	bell_join(a);
+	EXPECT_LT(trials, b->ctl->total);
+}
+
+/* Set up a pin of the I/O APIC: the vector that counts as @n, by level or edge. */
+static void set_pin(struct bell_vm *v, unsigned int pin, unsigned int n, bool level, bool masked)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	vm_ioctl(v->vm, KVM_GET_IRQCHIP, &chip);
+	chip.chip.ioapic.redirtbl[pin].bits = BELL_VECTOR + n;
+	chip.chip.ioapic.redirtbl[pin].fields.trig_mode = level;
+	chip.chip.ioapic.redirtbl[pin].fields.mask = masked;
+	vm_ioctl(v->vm, KVM_SET_IRQCHIP, &chip);
+}
+
+static void add_pin(struct bell_vm *v, unsigned int gsi, unsigned int chip, unsigned int pin)
+{
+	struct kvm_irq_routing_entry *e = &v->routing->entries[v->routing->nr++];
+
+	e->gsi = gsi;
+	e->type = KVM_IRQ_ROUTING_IRQCHIP;
+	e->u.irqchip.irqchip = chip;
+	e->u.irqchip.pin = pin;
+}
+
+/* Pins: edge, one that is the PIC's too, masked, and level with a resamplefd. */
+TEST_F(bell, pins)
+{
+	struct bell_vm *a = &self->a, *b = &self->b;
+	int resample = bell_eventfd();
+	unsigned int i;
+
+	add_pin(b, 20, KVM_IRQCHIP_IOAPIC, 20);
+	add_pin(b, 5, KVM_IRQCHIP_IOAPIC, 5);
+	add_pin(b, 5, KVM_IRQCHIP_PIC_MASTER, 5);
+	bell_set_routing(b);
+	set_pin(b, 20, 3, false, false);
+	set_pin(b, 5, 4, false, false);
+	for (i = 0; i < ARRAY_SIZE(route_ats); i++) {
+		bell_doorbell(a, route_ats[i], 0, self->fd);
+
+		bell_irqfd(b, self->fd, 20);
+		bell_ring(a, route_ats[i], 0, 0, 1);
+		EXPECT_RANG(b, 3, 1, a, 0);
+		/* An edge at a masked pin is lost, and nothing is late. */
+		set_pin(b, 20, 3, false, true);
+		bell_ring(a, route_ats[i], 0, 0, 1);
+		EXPECT_RANG(b, 3, 0, a, 0);
+		set_pin(b, 20, 3, false, false);
+		bell_irqfd_deassign(b, self->fd, 20);
+
+		bell_irqfd(b, self->fd, 5);
+		bell_ring(a, route_ats[i], 0, 0, 1);
+		EXPECT_RANG(b, 4, 1, a, 0);
+		bell_irqfd_deassign(b, self->fd, 5);
+
+		/* By level: low again with the EOI, of which the VMM is told. */
+		set_pin(b, 20, 5, true, false);
+		ASSERT_EQ(0, __bell_irqfd(b, self->fd, 20, KVM_IRQFD_FLAG_RESAMPLE, resample));
+		bell_ring(a, route_ats[i], 0, 0, 1);
+		EXPECT_EQ(0, bell_pending(resample));
+		EXPECT_RANG(b, 5, 1, a, 0);
+		EXPECT_EQ(1, bell_pending(resample));
+		bell_ring(a, route_ats[i], 0, 0, 3);
+		EXPECT_RANG(b, 5, 1, a, 0);
+		EXPECT_EQ(1, bell_pending(resample));
+		bell_take(b);
+		EXPECT_RANG(b, 5, 0, a, 0);
+		bell_irqfd_deassign(b, self->fd, 20);
+		set_pin(b, 20, 3, false, false);
+	}
+	EXPECT_EQ(0, peer_vcpu_stat(a->vcpu, "vm2vm_rings_signalled"));
+	EXPECT_EQ(0, bell_pending(self->fd));
+	close(resample);
+}
+
+/* A peer that has not run yet, whose APIC the VMM has set up; and one without vCPU. */
+TEST_F(bell, not_yet_run)
+{
+	const struct bell_at at = route_ats[0];
+	struct bell_vm *a = &self->a, fresh;
+	struct kvm_irq_routing *r = kvm_gsi_routing_create();
+	struct kvm_lapic_state lapic;
+	struct kvm_vm *empty = vm_create_barebones();
+	int fd = bell_eventfd();
+	struct kvm_irqfd irqfd = { .fd = fd, .gsi = BELL_GSI };
+
+	bell_vm_init(&fresh, true);
+	bell_map_ctl(&fresh, 101, BELL_PEER, a->ctl);
+	vcpu_ioctl(fresh.vcpu, KVM_GET_LAPIC, &lapic);
+	lapic.regs[APIC_SPIV + 1] |= APIC_SPIV_APIC_ENABLED >> 8;
+	vcpu_ioctl(fresh.vcpu, KVM_SET_LAPIC, &lapic);
+	bell_irqfd(&fresh, self->fd, BELL_GSI);
+	bell_doorbell(a, at, 2, self->fd);
+	bell_ring(a, at, 0, 0, 2);
+	EXPECT_RANG(&fresh, 0, 1, a, 0);
+	bell_vm_free(&fresh);
+	bell_ring(a, at, 0, 0, 1);
+	EXPECT_EQ(1, bell_pending(self->fd));
+	bell_doorbell_deassign(a, at, 2, self->fd);
+
+	vm_create_irqchip(empty);
+	memcpy(r, self->b.routing, sizeof(*r) + self->b.routing->nr * sizeof(r->entries[0]));
+	vm_ioctl(empty, KVM_SET_GSI_ROUTING, r);
+	vm_ioctl(empty, KVM_IRQFD, &irqfd);
+	bell_doorbell(a, at, 2, fd);
+	bell_ring(a, at, 0, 0, 2);
+	EXPECT_EQ(0, bell_pending(fd));
+	kvm_vm_free(empty);
+	bell_ring(a, at, 0, 0, 2);
+	EXPECT_EQ(2, bell_pending(fd));
+	free(r);
+	close(fd);
+}
+
+#endif /* SELFTEST_KVM_VM2VM_DOORBELL_ROUTES_H */
