@@ -11,22 +11,26 @@ programs=$(cd "$SELFTESTS" && find . -name 'vm2vm_*test' | sed 's|^\./||' | sort
 
 # name | where it runs (host, or a kernel: base, debug, debian; in the Intel lab: intel base, intel light) | command
 steps() {
-	local p
+	local p few_doorbells="-T abi_limit -T abi_max_array -T many -T storm"
 	echo "hooks | host | lab/hooks.py"
 	echo "nconfig | host | lab/nconfig.sh"
 	echo "lint | host | lab/lint.sh"
 	echo "lab | host | lab/selfcheck.sh"
 	for p in $programs; do
 		# A million rings take minutes
-		[ "$p" != vm2vm_doorbell_test ] || echo "base $p | base | VM2VM_TRIALS=${RINGS:-200} $SELFTESTS/$p"
-		[ "$p" = vm2vm_doorbell_test ] || echo "base $p | base | $SELFTESTS/$p"
+		case $p in
+		vm2vm_doorbell_test) echo "base $p | base | VM2VM_TRIALS=${RINGS:-200} $SELFTESTS/$p" ;;
+		*) echo "base $p | base | $SELFTESTS/$p" ;;
+		esac
 	done
 	# The same with an owner that logs
 	echo "base logged matrix | base | VM2VM_LOG=1 $SELFTESTS/vm2vm_matrix_test"
 	# Bochs is slow, so the core only
 	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test; do
 		echo "intel $p | intel base | VM2VM_TRIALS=${INTEL_TRIALS:-20} $SELFTESTS/$p"
-		echo "intel light $p | intel light | VM2VM_TRIALS=${LIGHT_TRIALS:-5} $SELFTESTS/$p"
+	done
+	for p in vm2vm_test vm2vm_revoke_test "vm2vm_doorbell_test $few_doorbells"; do
+		echo "intel light ${p%% *} | intel light | VM2VM_TRIALS=${LIGHT_TRIALS:-5} $SELFTESTS/$p"
 	done
 	# The same windows by every MMU, and by KVM's emulator
 	echo "mmu | host | lab/mmu.sh"
@@ -38,7 +42,12 @@ steps() {
 	echo "intel debian vm2vm_test | intel debian | VM2VM_TRIALS=${DEBIAN_TRIALS:-10} $SELFTESTS/vm2vm_test"
 	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
 	# All its checks make the debug kernel slow: fewer trials of what is repeated
-	for p in $programs; do echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-50} $SELFTESTS/$p"; done
+	for p in $programs; do
+		case $p in
+		vm2vm_doorbell_test) echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-20} $SELFTESTS/$p" ;;
+		*) echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-50} $SELFTESTS/$p" ;;
+		esac
+	done
 	echo "bench | host | lab/bench.sh"
 	echo "base demo | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
 }

@@ -184,6 +184,9 @@ static inline void bench_doorbells(void)
 	bench_pin();
 	for (i = 0; i < 2; i++)
 		bell_vm_init(&vms[i], true);
+	/* A vCPU that halts is not to wait for the next interrupt before it sleeps. */
+	for (i = 0; i < 2; i++)
+		vm_enable_cap(vms[i].vm, KVM_CAP_HALT_POLL, 0);
 	bell_pair(&vms[0], &vms[1]);
 	for (i = 0; i < 2; i++) {
 		vcpu_device_attr_set(vms[i].vcpu, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, &offset);

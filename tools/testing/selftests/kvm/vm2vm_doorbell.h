@@ -344,7 +344,7 @@ static inline struct bell_ctl *bell_new_ctl(void)
 static inline void bell_signal(int sig) { }
 
 /* The VM, with every GSI from BELL_GSI on an MSI of the vector that counts for it. */
-static inline void bell_vm_init(struct bell_vm *v, bool msis)
+static inline void bell_vm_init_ctl(struct bell_vm *v, bool msis, struct bell_ctl *ctl)
 {
 	struct sigaction sa = { .sa_handler = bell_signal };
 	unsigned int i;
@@ -352,7 +352,7 @@ static inline void bell_vm_init(struct bell_vm *v, bool msis)
 	memset(v, 0, sizeof(*v));
 	TEST_ASSERT(!sigaction(SIGUSR1, &sa, NULL), "sigaction: %s", strerror(errno));
 	v->vm = vm_create_with_one_vcpu(&v->vcpu, bell_guest);
-	v->ctl = bell_new_ctl();
+	v->ctl = ctl;
 	bell_map_ctl(v, 100, BELL_CTL, v->ctl);
 	virt_map(v->vm, BELL_CTL, BELL_CTL, 1);
 	virt_map(v->vm, BELL_PEER, BELL_PEER, 1);
@@ -367,6 +367,11 @@ static inline void bell_vm_init(struct bell_vm *v, bool msis)
 	for (i = 0; i < BELL_GSIS; i++)
 		bell_msi(v, BELL_GSI + i, i % BELL_VECTORS);
 	bell_set_routing(v);
+}
+
+static inline void bell_vm_init(struct bell_vm *v, bool msis)
+{
+	bell_vm_init_ctl(v, msis, bell_new_ctl());
 }
 
 /* Let each see the other's struct bell_ctl. */
