@@ -5,7 +5,8 @@
  * A doorbell rings an eventfd, and an irqfd of the peer may be behind that: whoever
  * holds the eventfd may ring, and whoever holds it may listen.  So a route is found
  * by eventfd.  There is a bell for each eventfd that has a doorbell, and a bell knows
- * the irqfd that the eventfd would wake first: the one that was made last.
+ * the irqfd that the eventfd would wake: the one that was made first, and no other, as
+ * they are exclusive.
  *
  * KVM's irqfds tell when they come and go.  A ring takes the way that an irqfd takes
  * when its eventfd is signalled, but for the signal, the wait queue and, as far as
@@ -37,16 +38,17 @@ static DEFINE_HASHTABLE(vm2vm_irqfds, 10);
 /* The irqfd that @eventfd would wake. */
 static struct kvm_kernel_irqfd *vm2vm_find_irqfd(struct eventfd_ctx *eventfd)
 {
-	struct kvm_kernel_irqfd *irqfd;
+	struct kvm_kernel_irqfd *irqfd, *oldest = NULL;
 
 	lockdep_assert_held(&vm2vm_bells_lock);
 
+	/* New ones are added in front. */
 	hash_for_each_possible(vm2vm_irqfds, irqfd, vm2vm.node,
 			       (unsigned long)eventfd) {
 		if (irqfd->eventfd == eventfd)
-			return irqfd;
+			oldest = irqfd;
 	}
-	return NULL;
+	return oldest;
 }
 
 static struct vm2vm_bell *vm2vm_find_bell(struct eventfd_ctx *eventfd)
@@ -141,7 +143,7 @@ void kvm_vm2vm_irqfd_add(struct kvm_kernel_irqfd *irqfd)
 	spin_lock(&vm2vm_bells_lock);
 	hash_add(vm2vm_irqfds, &irqfd->vm2vm.node, (unsigned long)irqfd->eventfd);
 	bell = vm2vm_find_bell(irqfd->eventfd);
-	if (bell)
+	if (bell && !rcu_access_pointer(bell->irqfd))
 		vm2vm_bell_route(bell, irqfd);
 	spin_unlock(&vm2vm_bells_lock);
 }

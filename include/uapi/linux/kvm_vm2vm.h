@@ -396,7 +396,7 @@ struct kvm_vm2vm_unlink {
  * writing vCPU goes on, whichever VM that irqfd is of.  If there is none it signals
  * the eventfd, as an ioeventfd (KVM_IOEVENTFD) does.  The two may be made and removed
  * in any order and at any time; a ring is never lost, and does one of the two.
- * If several irqfds are behind the eventfd, the one that was made last has it, as
+ * If several irqfds are behind the eventfd, the one that was made first has it, as
  * with an ioeventfd.
  *
  * A write whose value is beyond an array matches nothing, and goes to the VMM.
