@@ -378,8 +378,6 @@ static int vm2vm_doorbell_add(struct kvm *kvm, enum kvm_bus bus, gpa_t addr,
 				   !(d->flags & KVM_VM2VM_DOORBELL_DATAMATCH),
 				   d->datamatch))
 		return -EEXIST;
-	if (kvm->vm2vm.nr_doorbells >= KVM_VM2VM_MAX_DOORBELLS)
-		return -ENOSPC;
 
 	a = vm2vm_find_address(kvm, bus, addr);
 	if (!a)
@@ -520,21 +518,23 @@ static int vm2vm_doorbell_assign(struct kvm *kvm,
 
 	lockdep_assert_held(&kvm->slots_lock);
 
-	r = vm2vm_doorbell_add(kvm, bus, args->addr, d);
+	if (kvm->vm2vm.nr_doorbells + 1 + !!fast > KVM_VM2VM_MAX_DOORBELLS)
+		r = -ENOSPC;
+	else
+		r = vm2vm_doorbell_add(kvm, bus, args->addr, d);
 	if (r) {
 		vm2vm_doorbell_free(d);
 		vm2vm_doorbell_free(fast);
 		return r;
 	}
-	if (!fast)
-		return 0;
-	/* As an ioeventfd, it is also where VMX looks before it decodes. */
-	r = vm2vm_doorbell_add(kvm, KVM_FAST_MMIO_BUS, args->addr, fast);
-	if (r) {
-		vm2vm_doorbell_del(kvm, bus, args->addr, d);
+	/*
+	 * As an ioeventfd, it is also where VMX looks before it decodes.  Without that
+	 * it is slower, and complete; to take it back for lack of memory could lose the
+	 * bus, for which kvm_io_bus_unregister_dev() needs some.
+	 */
+	if (fast && vm2vm_doorbell_add(kvm, KVM_FAST_MMIO_BUS, args->addr, fast))
 		vm2vm_doorbell_free(fast);
-	}
-	return r;
+	return 0;
 }
 
 static int vm2vm_doorbell_deassign(struct kvm *kvm,

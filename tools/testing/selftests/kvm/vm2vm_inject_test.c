@@ -17,6 +17,7 @@
 
 #include "kselftest_harness.h"
 #include "vm2vm_inject.h"
+#include "vm2vm_inject_bell.h"
 #include "vm2vm_inject_more.h"
 
 #define HOLE		(~0ull)
@@ -668,6 +669,12 @@ TEST_F_TIMEOUT(inject, miss, 300)
 	read_undo(e);
 	inject(e, &refuse_op);
 	close(miss.domain);
+}
+
+TEST_F_TIMEOUT(inject, doorbell, 300)
+{
+	bell.vm = self->env.p.backend->fd;
+	bell_inject_all(&self->env);
 }
 
 TEST_HARNESS_MAIN
