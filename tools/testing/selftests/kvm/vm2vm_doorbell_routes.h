@@ -294,4 +294,40 @@ TEST_F(bell, not_yet_run)
 	close(fd);
 }
 
+/*
+ * A peer with its I/O APIC in user space, where all routes are MSIs.  It never runs:
+ * its local APIC tells what has come.
+ */
+TEST_F(bell, split_irqchip)
+{
+	struct bell_vm *a = &self->a;
+	struct kvm_vm *vm = vm_create_barebones();
+	struct kvm_lapic_state lapic;
+	struct kvm_irqfd irqfd = { .fd = self->fd, .gsi = BELL_GSI + 1 };
+	struct kvm_vcpu *vcpu;
+	unsigned int i, vector = BELL_VECTOR + 1;
+	uint8_t *irr = (uint8_t *)&lapic.regs[APIC_IRR + vector / 32 * 0x10 + vector % 32 / 8];
+
+	vm_enable_cap(vm, KVM_CAP_SPLIT_IRQCHIP, 24);
+	vcpu = __vm_vcpu_add(vm, 0);
+	vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
+	lapic.regs[APIC_SPIV + 1] |= APIC_SPIV_APIC_ENABLED >> 8;
+	vcpu_ioctl(vcpu, KVM_SET_LAPIC, &lapic);
+	vm_ioctl(vm, KVM_SET_GSI_ROUTING, self->b.routing);
+	vm_ioctl(vm, KVM_IRQFD, &irqfd);
+	for (i = 0; i < ARRAY_SIZE(route_ats); i++) {
+		bell_doorbell(a, route_ats[i], 0, self->fd);
+		vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
+		EXPECT_EQ(0, *irr & 1 << vector % 8);
+		bell_ring(a, route_ats[i], 0, 0, 1);
+		vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
+		EXPECT_EQ(1 << vector % 8, *irr & 1 << vector % 8);
+		*irr = 0;
+		vcpu_ioctl(vcpu, KVM_SET_LAPIC, &lapic);
+	}
+	EXPECT_EQ(2, peer_vcpu_stat(a->vcpu, "vm2vm_rings_direct"));
+	EXPECT_EQ(0, bell_pending(self->fd));
+	kvm_vm_free(vm);
+}
+
 #endif /* SELFTEST_KVM_VM2VM_DOORBELL_ROUTES_H */
