@@ -25,9 +25,12 @@ fastpath_t kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, enum kvm_bus bus, gpa_t 
 	fastpath_t r = EXIT_FASTPATH_NONE;
 
 	kvm_vcpu_srcu_read_lock(vcpu);
-	if (kvm_vm2vm_ring_atomic(vcpu, bus, addr, len, &val))
+	if (kvm_vm2vm_ring_atomic(vcpu, bus, addr, len, &val)) {
+		if (bus == KVM_PIO_BUS)
+			++vcpu->stat.io_exits;
 		r = kvm_skip_emulated_instruction(vcpu) ?
 		    EXIT_FASTPATH_REENTER_GUEST : EXIT_FASTPATH_EXIT_USERSPACE;
+	}
 	kvm_vcpu_srcu_read_unlock(vcpu);
 	return r;
 }

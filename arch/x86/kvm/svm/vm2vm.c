@@ -11,17 +11,13 @@ fastpath_t svm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 	u32 io_info = svm->vmcb->control.exit_info_1;
-	fastpath_t r;
 
 	if (is_guest_mode(vcpu) || sev_es_guest(vcpu->kvm) ||
 	    (io_info & (SVM_IOIO_STR_MASK | SVM_IOIO_TYPE_MASK)))
 		return EXIT_FASTPATH_NONE;
 
 	svm->next_rip = svm->vmcb->control.exit_info_2;
-	r = kvm_vm2vm_ring_irqoff(vcpu, KVM_PIO_BUS, io_info >> 16,
-				  (io_info & SVM_IOIO_SIZE_MASK) >>
-				  SVM_IOIO_SIZE_SHIFT);
-	if (r != EXIT_FASTPATH_NONE)
-		++vcpu->stat.io_exits;
-	return r;
+	return kvm_vm2vm_ring_irqoff(vcpu, KVM_PIO_BUS, io_info >> 16,
+				     (io_info & SVM_IOIO_SIZE_MASK) >>
+				     SVM_IOIO_SIZE_SHIFT);
 }

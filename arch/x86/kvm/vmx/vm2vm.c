@@ -9,16 +9,12 @@
 static fastpath_t vmx_vm2vm_ring_port(struct kvm_vcpu *vcpu)
 {
 	unsigned long qual = vmx_get_exit_qual(vcpu);
-	fastpath_t r;
 
 	/* IN, and strings, which are in memory */
 	if (qual & 24)
 		return EXIT_FASTPATH_NONE;
 
-	r = kvm_vm2vm_ring_irqoff(vcpu, KVM_PIO_BUS, qual >> 16, (qual & 7) + 1);
-	if (r != EXIT_FASTPATH_NONE)
-		++vcpu->stat.io_exits;
-	return r;
+	return kvm_vm2vm_ring_irqoff(vcpu, KVM_PIO_BUS, qual >> 16, (qual & 7) + 1);
 }
 
 /*

@@ -481,7 +481,7 @@ TEST_F_TIMEOUT(bell, abi_max_array, 120)
 	bell_abi_gives(&t, "another is the last", ENOENT, args, F_OFF);
 }
 
-/* A value beyond an array matches nothing there; what cannot be read counts first. */
+/* An array has the values beyond it, too; what cannot be read counts first. */
 TEST_F_TIMEOUT(bell, abi_odd, 120)
 {
 	struct bell_abi t = bell_abi_init(_metadata, self);
