@@ -380,8 +380,7 @@ TEST_F_TIMEOUT(abi, batch_interrupted, 120)
 {
 	const struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = {};
 	struct sigaction sa = { .sa_handler = on_signal };
-	const char *trials = getenv("VM2VM_TRIALS");
-	uint32_t i, left, nr = (trials ? atoi(trials) : 1000) * 10;
+	uint32_t i, left, nr = vm2vm_trials(1000) * 10;
 	struct kvm_vm2vm_map *m = calloc(nr, sizeof(*m));
 	struct kvm_vm2vm_unmap *u = calloc(nr, sizeof(*u));
 	struct env *e = &self->env;

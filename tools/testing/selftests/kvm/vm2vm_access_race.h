@@ -29,13 +29,6 @@ struct race {
 
 static struct race race;
 
-static inline unsigned int race_trials(void)
-{
-	const char *trials = getenv("VM2VM_TRIALS");
-
-	return trials ? atoi(trials) : 1000;
-}
-
 static inline void race_pass_forced(uint64_t *page)
 {
 	uint64_t val;

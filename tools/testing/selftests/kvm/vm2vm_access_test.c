@@ -356,7 +356,7 @@ TEST_F_TIMEOUT(forced, atomic, 300)
 {
 	struct access *a = &self->a;
 	struct adder adder = { .word = word_at(&a->p, 0) };
-	uint64_t n = race_trials() * 10;
+	uint64_t n = vm2vm_trials(1000) * 10;
 	pthread_t thread;
 
 	*adder.word = 0;
@@ -616,7 +616,7 @@ FIXTURE_SETUP(race)
 {
 	if (variant->forced && !kvm_is_forced_emulation_enabled())
 		SKIP(return, "kvm.force_emulation_prefix is off");
-	self->trials = race_trials();
+	self->trials = vm2vm_trials(1000);
 	race_start(&self->w, variant->forced);
 }
 

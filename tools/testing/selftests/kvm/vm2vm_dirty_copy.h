@@ -77,7 +77,7 @@ static void migrate(struct dirty_owner *o, struct dirty_vm *b, void *copy, uint6
  */
 TEST_F_TIMEOUT(dirty_log, migration, 600)
 {
-	unsigned int trials = node_trials(100), trial, i;
+	unsigned int trials = vm2vm_trials(100), trial, i;
 	uint64_t seed = now_us() | 1, writes = 0;
 	struct dirty_owner *o = &self->o;
 	struct dirty_vm *b = self->b;
@@ -179,7 +179,7 @@ static void *mutual_thread(void *arg)
 TEST_F_TIMEOUT(dirty_log, mutual, 300)
 {
 	struct dirty_owner *o[2] = { &self->o, NULL }, other;
-	unsigned int i, trials = node_trials(100);
+	unsigned int i, trials = vm2vm_trials(100);
 	struct mutual m[2];
 	pthread_t thread[2];
 

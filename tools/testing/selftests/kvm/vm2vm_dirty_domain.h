@@ -328,7 +328,7 @@ TEST_F_TIMEOUT(domain, emulated, 120)
 
 TEST_F_TIMEOUT(domain, spinning, 300)
 {
-	unsigned int trials = 20 * node_trials(100), i;
+	unsigned int trials = 20 * vm2vm_trials(100), i;
 	struct dirty_owner *o = &self->o;
 	struct dirty_vm *b = &self->b[0];
 

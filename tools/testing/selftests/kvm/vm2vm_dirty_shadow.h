@@ -373,7 +373,7 @@ static void shadow_end(struct shadow *s)
 
 TEST_F_TIMEOUT(dirty_log, shadow, 900)
 {
-	unsigned int trials = node_trials(100) * (getenv("VM2VM_DIRTY_LONG") ? 10 : 1);
+	unsigned int trials = vm2vm_trials(100) * (getenv("VM2VM_DIRTY_LONG") ? 10 : 1);
 	unsigned int steps = 20 * trials, i, harvests = 0, reported = 0, late = 0;
 	uint64_t writes = 10000ull * trials;
 	struct shadow *s = calloc(1, sizeof(*s));
@@ -418,7 +418,7 @@ TEST_F_TIMEOUT(dirty_log, shadow, 900)
  */
 TEST_F_TIMEOUT(dirty_log, revoked_while_two_write, 600)
 {
-	unsigned int trials = 10 * node_trials(100), i, w, reported = 0;
+	unsigned int trials = 10 * vm2vm_trials(100), i, w, reported = 0;
 	struct dirty_vm second, *b[2] = { &self->b[0], &second };
 	struct dirty_owner *o = &self->o;
 	uint64_t base[2], now[2];

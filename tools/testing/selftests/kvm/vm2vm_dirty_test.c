@@ -587,7 +587,7 @@ static void harvest_spinning(struct dirty_owner *o, struct dirty_vm *b, unsigned
 
 TEST_F_TIMEOUT(dirty_log, spinning, 300)
 {
-	unsigned int trials = node_trials(100), i;
+	unsigned int trials = vm2vm_trials(100), i;
 	struct dirty_owner *o = &self->o;
 	struct dirty_vm *b = self->b;
 

@@ -552,11 +552,4 @@ static inline void bell_doorbell_deassign(struct bell_vm *v, struct bell_at at, 
 	TEST_ASSERT(!r, "KVM_VM2VM_DOORBELL, deassign: %s", strerror(-r));
 }
 
-static inline unsigned int bell_trials(unsigned int standard)
-{
-	const char *trials = getenv("VM2VM_TRIALS");
-
-	return trials ? atoi(trials) : standard;
-}
-
 #endif /* SELFTEST_KVM_VM2VM_DOORBELL_H */

@@ -155,7 +155,7 @@ TEST_F(bell, routing)
 TEST_F_TIMEOUT(bell, routing_while_ringing, 300)
 {
 	struct bell_vm *a = &self->a, *b = &self->b;
-	unsigned int trials = bell_trials(1000), i, v;
+	unsigned int trials = vm2vm_trials(1000), i, v;
 	uint64_t before;
 
 	bell_irqfd(b, self->fd, BELL_GSI);

@@ -164,7 +164,7 @@ static inline void storm_round(struct storm *s)
 
 TEST_F_TIMEOUT(bell, storm, 1800)
 {
-	unsigned int rounds = bell_trials(1000), i;
+	unsigned int rounds = vm2vm_trials(1000), i;
 	struct storm *s = calloc(1, sizeof(*s));
 	uint64_t total;
 
@@ -237,7 +237,7 @@ static inline void storm_victim(int fd, struct bell_at at, bool rings, struct be
  */
 TEST_F_TIMEOUT(bell, killed, 600)
 {
-	unsigned int rounds = bell_trials(1000) / 5 + 2, i, direct = 0;
+	unsigned int rounds = vm2vm_trials(1000) / 5 + 2, i, direct = 0;
 	struct bell_vm *a = &self->a, *b = &self->b;
 	const struct bell_at at = route_ats[0];
 	struct bell_ctl *ctl = bell_new_ctl();

@@ -81,7 +81,7 @@ FIXTURE_TEARDOWN(traffic)
 /* Each ring is heard before the next: as many interrupts as rings. */
 TEST_F_TIMEOUT(traffic, exact, 900)
 {
-	uint64_t n = (uint64_t)bell_trials(1000) * variant->rings / 2;
+	uint64_t n = (uint64_t)vm2vm_trials(1000) * variant->rings / 2;
 	struct bell_vm *a, *b;
 	unsigned int i;
 
@@ -106,7 +106,7 @@ TEST_F_TIMEOUT(traffic, exact, 900)
 /* Both at once. */
 TEST_F_TIMEOUT(traffic, both, 900)
 {
-	uint64_t n = (uint64_t)bell_trials(1000) * variant->rings / 4;
+	uint64_t n = (uint64_t)vm2vm_trials(1000) * variant->rings / 4;
 	struct bell_vm *v;
 	unsigned int i;
 
@@ -137,7 +137,7 @@ TEST_F_TIMEOUT(traffic, both, 900)
  */
 TEST_F_TIMEOUT(traffic, bursts, 900)
 {
-	uint64_t n = (uint64_t)bell_trials(1000) * variant->rings / 40 + 1, total;
+	uint64_t n = (uint64_t)vm2vm_trials(1000) * variant->rings / 40 + 1, total;
 	struct bell_vm *a = &self->vms[0], *b = &self->vms[1];
 
 	bell_listen(b, variant->listen);
@@ -162,7 +162,7 @@ TEST_F_TIMEOUT(traffic, bursts, 900)
  */
 TEST_F_TIMEOUT(traffic, masked, 900)
 {
-	unsigned int i, trials = bell_trials(1000), gsi = variant->pin ? 20 : BELL_GSI;
+	unsigned int i, trials = vm2vm_trials(1000), gsi = variant->pin ? 20 : BELL_GSI;
 	struct bell_vm *a = &self->vms[0], *b = &self->vms[1];
 	uint64_t sent;
 

@@ -357,8 +357,7 @@ static void cell_end(struct cell *c)
 
 static unsigned int trials(const struct event *e)
 {
-	const char *env = getenv("VM2VM_TRIALS");
-	unsigned int n = env ? atoi(env) : 20, cost = e->cost ?: 1;
+	unsigned int n = vm2vm_trials(20), cost = e->cost ?: 1;
 
 	return n > cost ? n / cost : 1;
 }

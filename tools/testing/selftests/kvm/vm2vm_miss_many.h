@@ -329,8 +329,7 @@ static void *stress_events(void *arg)
 
 static void stress_start(void)
 {
-	const char *trials = getenv("VM2VM_TRIALS");
-	unsigned int b, v, n = trials ? atoi(trials) : 1000;
+	unsigned int b, v, n = vm2vm_trials(1000);
 
 	stress.accesses = 20 + n / 10;
 	stress.vcpus = n >= 50 ? MAX_VCPUS : 4;

@@ -405,13 +405,12 @@ FIXTURE_VARIANT_ADD(revoke, l2_npt_4k) { .who = MMU_L2_4K };
 FIXTURE_SETUP(revoke)
 {
 	const char *lacks = mmu_lacks(variant->who);
-	const char *trials = getenv("VM2VM_TRIALS");
 	struct peer *p = &self->m.p;
 	unsigned int i;
 
 	if (lacks)
 		SKIP(return, "%s", lacks);
-	self->trials = trials ? atoi(trials) : 100;
+	self->trials = vm2vm_trials(100);
 	self->memfd = memfd_create("vm2vm", MFD_CLOEXEC);
 	TEST_ASSERT(self->memfd >= 0 && !ftruncate(self->memfd, 2 * 4096), "memfd: %s",
 		    strerror(errno));

@@ -115,7 +115,7 @@ static bool have_rounds(struct race *r, unsigned int rounds)
 
 static void hammer(struct race *r)
 {
-	unsigned int trials = node_trials(1000), i;
+	unsigned int trials = vm2vm_trials(1000), i;
 	uint64_t end = now_us() + TIME_LIMIT;
 
 	node_go(&r->backend);
@@ -259,7 +259,7 @@ FIXTURE_TEARDOWN(death)
 TEST_F_TIMEOUT(death, hammer, 120)
 {
 	uint64_t end = now_us() + TIME_LIMIT;
-	unsigned int trials = node_trials(1000), i;
+	unsigned int trials = vm2vm_trials(1000), i;
 
 	for (i = 0; i < LEAST_ROUNDS || (i < trials && now_us() < end); i++)
 		death_round(&self->d);

@@ -104,11 +104,10 @@ static void *map_page(int memfd, unsigned int page, void *where)
 
 FIXTURE_SETUP(revoke)
 {
-	const char *trials = getenv("VM2VM_TRIALS");
 	struct userspace_mem_region *ram;
 	unsigned int i;
 
-	self->trials = trials ? atoi(trials) : 1000;
+	self->trials = vm2vm_trials(1000);
 	self->domain = -1;
 	self->memfd = memfd_create("vm2vm", MFD_CLOEXEC);
 	TEST_ASSERT(self->memfd >= 0 && !ftruncate(self->memfd, 2 * 4096),

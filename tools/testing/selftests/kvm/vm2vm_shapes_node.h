@@ -635,11 +635,4 @@ static inline int __node_steal_fd(pid_t pid, int fd)
 	return r;
 }
 
-static inline unsigned int node_trials(unsigned int standard)
-{
-	const char *trials = getenv("VM2VM_TRIALS");
-
-	return trials ? max(atoi(trials), 1) : standard;
-}
-
 #endif /* SELFTEST_KVM_VM2VM_SHAPES_NODE_H */

@@ -24,7 +24,7 @@ FIXTURE(shapes)
 
 FIXTURE_SETUP(shapes)
 {
-	self->trials = node_trials(1000);
+	self->trials = vm2vm_trials(1000);
 	node_template_init();
 }
 

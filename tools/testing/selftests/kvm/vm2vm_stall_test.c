@@ -23,9 +23,7 @@ struct scene {
 
 static void scene_start(struct scene *s)
 {
-	const char *trials = getenv("VM2VM_TRIALS");
-
-	s->trials = trials ? atoi(trials) : 20;
+	s->trials = vm2vm_trials(20);
 	s->uffd = -1;
 	actor_start(&s->owner, owner_process);
 	actor_start(&s->a, backend_process);

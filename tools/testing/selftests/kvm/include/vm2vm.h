@@ -15,6 +15,16 @@
 
 #define VM2VM_RW	(KVM_VM2VM_MAP_READ | KVM_VM2VM_MAP_WRITE)
 
+/* How often a test does what it repeats: VM2VM_TRIALS in the environment, or @standard. */
+static inline unsigned int vm2vm_trials(unsigned int standard)
+{
+	const char *trials = getenv("VM2VM_TRIALS");
+
+	if (!trials)
+		return standard;
+	return atoi(trials) > 1 ? atoi(trials) : 1;
+}
+
 static inline int vm2vm_ioctl(int fd, unsigned long nr, void *arg)
 {
 	int r = ioctl(fd, nr, arg);
