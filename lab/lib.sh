@@ -42,7 +42,7 @@ put() {
 # Our files that belong into a Linux tree, tracked or about to be
 our_files() {
 	local f
-	git -C "$ROOT" -c safe.directory="*" ls-files -co --exclude-standard -- virt arch include tools Documentation | sort -u |
+	git -C "$ROOT" -c safe.directory="*" ls-files -co --exclude-standard -- virt arch include tools guest Documentation | sort -u |
 	while read -r f; do
 		if [ -f "$ROOT/$f" ]; then echo "$f"; fi
 	done

@@ -18,6 +18,7 @@ struct kvm;
 struct kvm_io_device;
 struct kvm_kernel_irqfd;
 struct kvm_memory_slot;
+struct kvm_mmu_page;
 struct kvm_userspace_memory_region2;
 struct kvm_vcpu;
 struct page;
@@ -38,6 +39,9 @@ struct vm2vm_link;
  * @nr_doorbells: written under kvm->slots_lock
  * @ports: port -> its doorbells, for who has no time to search a bus
  * @gpas: the same by gpa, for those that any write rings
+ * @views: view -> struct kvm_vm2vm_window; written under kvm->slots_lock, readers hold
+ *	   kvm->srcu
+ * @has_views: the VM ever had a view; set under kvm->slots_lock
  */
 struct kvm_vm2vm {
 	spinlock_t lock;	/* see above */
@@ -49,7 +53,49 @@ struct kvm_vm2vm {
 	unsigned int nr_doorbells;
 	struct xarray ports;
 	struct xarray gpas;
+	struct xarray views;
+	bool has_views;
 };
+
+/**
+ * struct kvm_vm2vm_window - what a view shows beyond the VM's own memory
+ * @start: first gfn
+ * @last: last gfn
+ * @root: of the architecture: the page tables for the window, with a reference; made
+ *	  when they are first needed
+ */
+struct kvm_vm2vm_window {
+	gfn_t start;
+	gfn_t last;
+	struct kvm_mmu_page *root;
+};
+
+/**
+ * struct kvm_vm2vm_view_ops - what the module that has the CPU's views does
+ * @set: let @vcpu, which is loaded, be in @view; 0, or -ENOMEM.  In kvm->srcu
+ */
+struct kvm_vm2vm_view_ops {
+	int (*set)(struct kvm_vcpu *vcpu, unsigned int view);
+};
+
+#ifdef CONFIG_KVM_VM2VM_VIEWS
+/**
+ * struct kvm_vm2vm_vcpu - embedded in struct kvm_vcpu; the vCPU's own
+ * @view: the view that it is in
+ * @view_root: the root of that view's window, with a reference held by who set it;
+ *	       NULL in view 0 and where views cannot be
+ * @view_start: first gfn that is translated by @view_root
+ * @view_last: last gfn
+ */
+struct kvm_vm2vm_vcpu {
+	unsigned int view;
+	struct kvm_mmu_page *view_root;
+	gfn_t view_start;
+	gfn_t view_last;
+};
+#else
+struct kvm_vm2vm_vcpu { };
+#endif
 
 /**
  * struct kvm_vm2vm_irqfd - embedded in struct kvm_kernel_irqfd
@@ -116,6 +162,24 @@ void kvm_vm2vm_end_domains(struct kvm *kvm);
 
 int kvm_vm2vm_check_extension(long ext);
 long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
+#ifdef CONFIG_KVM_VM2VM_VIEWS
+long kvm_vm2vm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
+			  void __user *argp);
+bool kvm_vm2vm_visible(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot);
+void kvm_vm2vm_set_view_ops(const struct kvm_vm2vm_view_ops *ops);
+#else
+static inline long kvm_vm2vm_vcpu_ioctl(struct kvm_vcpu *vcpu,
+					unsigned int ioctl, void __user *argp)
+{
+	return -ENOTTY;
+}
+
+static inline bool kvm_vm2vm_visible(struct kvm_vcpu *vcpu,
+				     const struct kvm_memory_slot *slot)
+{
+	return true;
+}
+#endif
 
 int kvm_vm2vm_check_slot(struct kvm *kvm, const struct kvm_memory_slot *old,
 			 const struct kvm_userspace_memory_region2 *mem);
@@ -181,12 +245,23 @@ int kvm_arch_vm2vm_host_order(struct kvm *kvm,
 void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
 				  gfn_t start, gfn_t end);
 
+/*
+ * Of the architecture, of views: whether the vCPU can see what its view shows now;
+ * to let vCPUs load what kvm->vm2vm.views has, and wait until those in the guest have
+ * left it; to free a window's root, which nothing can find any more.
+ */
+bool kvm_arch_vm2vm_in_view(struct kvm_vcpu *vcpu);
+void kvm_arch_vm2vm_reload_views(struct kvm *kvm);
+void kvm_arch_vm2vm_free_root(struct kvm *kvm, struct kvm_vm2vm_window *window);
+void kvm_arch_vm2vm_put_root(struct kvm *kvm, struct kvm_vm2vm_window *window);
+
 #else /* !CONFIG_KVM_VM2VM */
 
 struct kvm_vm2vm { };
 struct kvm_vm2vm_slot { };
 struct kvm_vm2vm_fault { };
 struct kvm_vm2vm_irqfd { };
+struct kvm_vm2vm_vcpu { };
 
 #define KVM_MEMSLOT_ALIAS	0
 
@@ -201,6 +276,12 @@ static inline int kvm_vm2vm_check_extension(long ext)
 
 static inline long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl,
 				      void __user *argp)
+{
+	return -ENOTTY;
+}
+
+static inline long kvm_vm2vm_vcpu_ioctl(struct kvm_vcpu *vcpu,
+					unsigned int ioctl, void __user *argp)
 {
 	return -ENOTTY;
 }

@@ -6,7 +6,8 @@
  * and the life of links; vm2vm_domain.c has domains and their mappings,
  * vm2vm_fault.c the translation of a window's gfn, vm2vm_miss.c what waits for
  * approval, vm2vm_access.c KVM's own accesses to a window, vm2vm_revoke.c the way
- * back, vm2vm_dirty.c the logs, vm2vm_doorbell.c and vm2vm_irq.c doorbells.
+ * back, vm2vm_dirty.c the logs, vm2vm_view.c which links are transient,
+ * vm2vm_doorbell.c and vm2vm_irq.c doorbells.
  * Documentation/virt/kvm/vm2vm.rst tells what all of it is for and what it
  * guarantees.
  */
@@ -85,17 +86,20 @@ static int vm2vm_link_install(struct vm2vm_link *link, u32 slot)
 		goto out;
 
 	kvm->vm2vm.used = true;
-	if (id_to_memslot(__kvm_memslots(kvm, 0), slot)) {
-		r = -EEXIST;
-	} else {
+	r = id_to_memslot(__kvm_memslots(kvm, 0), slot) ? -EEXIST :
+							  vm2vm_view_reserve(link);
+	if (!r) {
 		kvm->vm2vm.updating = link;
 		r = __kvm_set_memory_region(kvm, &mem);
 		kvm->vm2vm.updating = NULL;
+		if (r)
+			vm2vm_view_cancel(link);
 	}
 	if (r) {
 		vm2vm_link_remove(link);
 		synchronize_srcu_expedited(&vm2vm_srcu);
 	} else {
+		vm2vm_view_add(link);
 		kvm->stat.vm2vm_links++;
 		trace_kvm_vm2vm_link(link, slot);
 	}
@@ -108,8 +112,17 @@ static bool vm2vm_link_flags_valid(u32 flags)
 {
 	const u32 answers = KVM_VM2VM_LINK_EXIT | KVM_VM2VM_LINK_WAIT;
 
-	return !(flags & ~(KVM_VM2VM_LINK_READONLY | answers)) &&
+	return !(flags & ~(KVM_VM2VM_LINK_READONLY | KVM_VM2VM_LINK_TRANSIENT |
+			   answers)) &&
 	       (flags & answers) != answers;
+}
+
+static bool vm2vm_link_view_valid(const struct kvm_vm2vm_link *args)
+{
+	if (!(args->flags & KVM_VM2VM_LINK_TRANSIENT))
+		return !args->view;
+	return args->view && args->view < KVM_VM2VM_NR_VIEWS &&
+	       args->gpa >= KVM_VM2VM_VIEW_SPAN;
 }
 
 static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
@@ -118,13 +131,14 @@ static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
 	struct vm2vm_link *link;
 	int r;
 
-	if (args->pad || !vm2vm_link_flags_valid(args->flags) ||
+	if (!vm2vm_link_flags_valid(args->flags) || !vm2vm_link_view_valid(args) ||
 	    memchr_inv(args->reserved, 0, sizeof(args->reserved)) ||
 	    args->slot >= KVM_USER_MEM_SLOTS ||
 	    !vm2vm_range_valid(args->gpa, args->size) ||
 	    !vm2vm_range_valid(args->iova, args->size))
 		return -EINVAL;
-	if (!kvm_arch_vm2vm_supported(kvm))
+	if (!kvm_arch_vm2vm_supported(kvm) ||
+	    ((args->flags & KVM_VM2VM_LINK_TRANSIENT) && !vm2vm_views_supported()))
 		return -EOPNOTSUPP;
 
 	link = kzalloc(sizeof(*link), GFP_KERNEL_ACCOUNT);
@@ -149,6 +163,7 @@ static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
 	link->npages = args->size >> PAGE_SHIFT;
 	link->iova = args->iova >> PAGE_SHIFT;
 	link->flags = args->flags;
+	link->view = args->view;
 
 	r = vm2vm_link_install(link, args->slot);
 	if (r)
@@ -216,8 +231,10 @@ long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 
 int kvm_vm2vm_check_extension(long ext)
 {
-	return ext == KVM_CAP_VM2VM ? KVM_VM2VM_FEATURE_LINK |
-				      KVM_VM2VM_FEATURE_DOORBELL : 0;
+	if (ext != KVM_CAP_VM2VM)
+		return 0;
+	return KVM_VM2VM_FEATURE_LINK | KVM_VM2VM_FEATURE_DOORBELL |
+	       (vm2vm_views_supported() ? KVM_VM2VM_FEATURE_VIEW : 0);
 }
 
 /*
@@ -235,7 +252,7 @@ int kvm_vm2vm_check_slot(struct kvm *kvm, const struct kvm_memory_slot *old,
 	if (mem->memory_size && (mem->flags & KVM_MEM_LOG_DIRTY_PAGES) &&
 	    !kvm_use_dirty_bitmap(kvm) && !list_empty(&kvm->vm2vm.domains))
 		return -EBUSY;
-	return 0;
+	return vm2vm_view_collides(kvm, mem) ? -EEXIST : 0;
 }
 
 /*
@@ -263,6 +280,7 @@ void kvm_vm2vm_free_slot(struct kvm_memory_slot *slot)
 
 	if (!link)
 		return;
+	vm2vm_view_del(link);
 	vm2vm_link_remove(link);
 	/* Revokers have let go of the link. */
 	synchronize_srcu_expedited(&vm2vm_srcu);
@@ -293,6 +311,7 @@ void kvm_vm2vm_init_vm(struct kvm *kvm)
 	INIT_LIST_HEAD(&kvm->vm2vm.domains);
 	xa_init(&kvm->vm2vm.ports);
 	xa_init(&kvm->vm2vm.gpas);
+	xa_init(&kvm->vm2vm.views);
 }
 
 static struct vm2vm_domain *vm2vm_first_domain(struct kvm *kvm)
@@ -362,8 +381,10 @@ void kvm_vm2vm_destroy_vm(struct kvm *kvm)
 
 	kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, 0)) {
 		if (kvm_slot_is_alias(slot)) {
+			vm2vm_view_destroy(slot->vm2vm.link);
 			vm2vm_link_free(slot->vm2vm.link);
 			slot->vm2vm.link = NULL;
 		}
 	}
+	xa_destroy(&kvm->vm2vm.views);
 }

@@ -105,6 +105,8 @@ struct vm2vm_mapping {
  * @npages: size of the window
  * @iova: page number of the iova at @base_gfn
  * @flags: KVM_VM2VM_LINK_*
+ * @view: of a transient link, the view that shows the window
+ * @window: of a transient link, in kvm_vm2vm.views
  */
 struct vm2vm_link {
 	struct list_head node;
@@ -114,6 +116,8 @@ struct vm2vm_link {
 	unsigned long npages;
 	unsigned long iova;
 	u32 flags;
+	u32 view;
+	struct kvm_vm2vm_window window;
 };
 
 /**
@@ -210,6 +214,35 @@ void vm2vm_zap_link(struct vm2vm_link *link);
 void vm2vm_zap_slot(struct vm2vm_domain *d, const struct kvm_memory_slot *slot);
 bool vm2vm_clip(const struct vm2vm_link *link, unsigned long first,
 		unsigned long last, struct kvm_gfn_range *range);
+
+/* vm2vm_view.c */
+#ifdef CONFIG_KVM_VM2VM_VIEWS
+bool vm2vm_views_supported(void);
+bool vm2vm_view_collides(struct kvm *kvm,
+			 const struct kvm_userspace_memory_region2 *mem);
+int vm2vm_view_reserve(struct vm2vm_link *link);
+void vm2vm_view_cancel(struct vm2vm_link *link);
+void vm2vm_view_add(struct vm2vm_link *link);
+void vm2vm_view_del(struct vm2vm_link *link);
+void vm2vm_view_destroy(struct vm2vm_link *link);
+bool vm2vm_view_shows(const struct vm2vm_link *link);
+#else
+static inline bool vm2vm_views_supported(void) { return false; }
+
+static inline bool
+vm2vm_view_collides(struct kvm *kvm,
+		    const struct kvm_userspace_memory_region2 *mem)
+{
+	return false;
+}
+
+static inline int vm2vm_view_reserve(struct vm2vm_link *link) { return 0; }
+static inline void vm2vm_view_cancel(struct vm2vm_link *link) { }
+static inline void vm2vm_view_add(struct vm2vm_link *link) { }
+static inline void vm2vm_view_del(struct vm2vm_link *link) { }
+static inline void vm2vm_view_destroy(struct vm2vm_link *link) { }
+static inline bool vm2vm_view_shows(const struct vm2vm_link *link) { return true; }
+#endif
 
 #define vm2vm_for_each_domain(d, kvm)					\
 	list_for_each_entry_srcu(d, &(kvm)->vm2vm.domains, owner_node,	\

@@ -97,7 +97,8 @@ static int vm2vm_access(const struct kvm_memory_slot *slot, gfn_t gfn,
 	int tries;
 	bool done;
 
-	if (slot->flags & KVM_MEMSLOT_INVALID)
+	if ((slot->flags & KVM_MEMSLOT_INVALID) ||
+	    !vm2vm_view_shows(slot->vm2vm.link))
 		return -EFAULT;
 
 	for (tries = 0; tries < VM2VM_ACCESS_TRIES; tries++) {

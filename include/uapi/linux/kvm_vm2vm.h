@@ -69,6 +69,11 @@
 #define KVM_VM2VM_FEATURE_LINK		_BITUL(0)
 /* KVM_VM2VM_DOORBELL. */
 #define KVM_VM2VM_FEATURE_DOORBELL	_BITUL(1)
+/*
+ * KVM_VM2VM_LINK_TRANSIENT, KVM_VM2VM_GET_VIEW and KVM_VM2VM_SET_VIEW: the CPU has
+ * EPT, VPID and VMFUNC with EPTP switching, and KVM uses them (kvm_intel.vmfunc_eptp).
+ */
+#define KVM_VM2VM_FEATURE_VIEW		_BITUL(2)
 
 /*
  * Limits: domains per owner, mappings per domain, links per domain; doorbells per
@@ -79,6 +84,11 @@
 #define KVM_VM2VM_MAX_LINKS		1024
 #define KVM_VM2VM_MAX_DOORBELLS		16384
 #define KVM_VM2VM_MAX_ROUTES		1024
+
+/* Views of a VM; the CPU's limit.  0 is the VM as it is without views. */
+#define KVM_VM2VM_NR_VIEWS		512
+/* What a transient window must not share with other memory: bytes, and alignment. */
+#define KVM_VM2VM_VIEW_SPAN		(1ULL << 39)
 
 /*
  * The domain maps all memory that the owner ever has, for reading and writing, at
@@ -314,6 +324,12 @@ struct kvm_vm2vm_get_dirty {
  */
 #define KVM_VM2VM_LINK_EXIT		_BITUL(1)
 #define KVM_VM2VM_LINK_WAIT		_BITUL(2)
+/*
+ * The window is seen by a vCPU while it is in view @view only, see struct
+ * kvm_vm2vm_view.  An access to it from any other view, by a nested guest, in SMM, or
+ * by KVM for no vCPU, is one that is not approved, and none that a MAP could approve.
+ */
+#define KVM_VM2VM_LINK_TRANSIENT	_BITUL(3)
 
 /**
  * struct kvm_vm2vm_link - argument of KVM_VM2VM_LINK
@@ -324,7 +340,8 @@ struct kvm_vm2vm_get_dirty {
  * @iova: first bus address that the window shows
  * @size: bytes, not 0
  * @flags: KVM_VM2VM_LINK_*
- * @pad: must be 0
+ * @view: with KVM_VM2VM_LINK_TRANSIENT, 1 to KVM_VM2VM_NR_VIEWS - 1, the view that
+ *	  shows the window, and no other link of the VM; else must be 0
  * @reserved: must be 0
  *
  * KVM_VM2VM_LINK, on a VM's file descriptor, makes an alias memslot.  An access
@@ -336,9 +353,14 @@ struct kvm_vm2vm_get_dirty {
  * KVM_SET_USER_MEMORY_REGION on an alias memslot gives -EINVAL; use
  * KVM_VM2VM_UNLINK.
  *
- * Errors: EBADF, EEXIST, EFAULT, EINVAL (also: @domain_fd is not a domain, or
- * one of this very VM, or has no KVM_VM2VM_DOMAIN_MISSES to wait for), EIO,
- * ENODEV, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with private memory).
+ * With KVM_VM2VM_LINK_TRANSIENT the window is at or above KVM_VM2VM_VIEW_SPAN, and
+ * nothing but transient windows is in the spans of that size, and alignment, that it
+ * touches: EEXIST, also by KVM_SET_USER_MEMORY_REGION, if there would be.
+ *
+ * Errors: EBADF, EEXIST (also: @view has a link), EFAULT, EINVAL (also: @domain_fd is
+ * not a domain, or one of this very VM, or has no KVM_VM2VM_DOMAIN_MISSES to wait
+ * for), EIO, ENODEV, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with private memory; views
+ * without KVM_VM2VM_FEATURE_VIEW).
  */
 struct kvm_vm2vm_link {
 	__s32 domain_fd;
@@ -347,7 +369,7 @@ struct kvm_vm2vm_link {
 	__u64 iova;
 	__u64 size;
 	__u32 flags;
-	__u32 pad;
+	__u32 view;
 	__u64 reserved[2];
 };
 
@@ -356,13 +378,40 @@ struct kvm_vm2vm_link {
  * @slot: number of an alias memslot, in address space 0
  * @flags: must be 0
  *
- * KVM_VM2VM_UNLINK, on a VM's file descriptor, removes an alias memslot.
+ * KVM_VM2VM_UNLINK, on a VM's file descriptor, removes an alias memslot.  vCPUs that
+ * are in the view of a transient one go on in view 0.
  *
  * Errors: EFAULT, EINVAL (also: not an alias memslot), EIO, ENOENT, ENOMEM.
  */
 struct kvm_vm2vm_unlink {
 	__u32 slot;
 	__u32 flags;
+};
+
+/**
+ * struct kvm_vm2vm_view - argument of KVM_VM2VM_GET_VIEW, KVM_VM2VM_SET_VIEW
+ * @view: the view that the vCPU is in
+ * @flags: must be 0; out: 0
+ * @reserved: must be 0; out: 0
+ *
+ * A guest whose VM has, or had, a transient link changes its view by VMFUNC with EAX
+ * 0 and ECX the view, at any privilege level.  A view that has no link, another
+ * function and a vCPU that cannot have views (in SMM, nested, or with 5-level EPT)
+ * give the guest #UD.  The first time in a view, and the first time after the memory
+ * of the VM has changed, KVM handles it, later the CPU does.  In every view the VM's
+ * own memory and devices are where they always are.
+ *
+ * The view is part of a vCPU's state: KVM_VM2VM_GET_VIEW and KVM_VM2VM_SET_VIEW, on
+ * its file descriptor, save and restore it.  INIT and the loss of the view's link
+ * reset it to 0.
+ *
+ * Errors: EFAULT, EINVAL (SET_VIEW: also @view at or beyond KVM_VM2VM_NR_VIEWS; either:
+ * no KVM_VM2VM_FEATURE_VIEW), ENOENT (SET_VIEW: the view has no link), ENOMEM.
+ */
+struct kvm_vm2vm_view {
+	__u32 view;
+	__u32 flags;
+	__u64 reserved[3];
 };
 
 /* Only the value @datamatch rings. */
@@ -428,6 +477,10 @@ struct kvm_vm2vm_doorbell {
 #define KVM_VM2VM_LINK		_IOW(KVMIO, 0xf1, struct kvm_vm2vm_link)
 #define KVM_VM2VM_UNLINK	_IOW(KVMIO, 0xf2, struct kvm_vm2vm_unlink)
 #define KVM_VM2VM_DOORBELL	_IOW(KVMIO, 0xfa, struct kvm_vm2vm_doorbell)
+
+/* On a vCPU's file descriptor. */
+#define KVM_VM2VM_GET_VIEW	_IOR(KVMIO, 0xfb, struct kvm_vm2vm_view)
+#define KVM_VM2VM_SET_VIEW	_IOW(KVMIO, 0xfc, struct kvm_vm2vm_view)
 
 /* On a domain's file descriptor. */
 #define KVM_VM2VM_MAP		_IOW(KVMIO, 0xf3, struct kvm_vm2vm_map)

@@ -61,7 +61,7 @@ static int vm2vm_hole(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 
 /*
  * kvm_faultin_pfn() for a gfn of an alias memslot.  Instruction fetches are never
- * approved.
+ * approved, and neither is what the vCPU's view does not show.
  */
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
@@ -69,7 +69,7 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	struct kvm_vm2vm_page page;
 	int r;
 
-	if (fault->exec)
+	if (fault->exec || !kvm_vm2vm_visible(vcpu, fault->slot))
 		return vm2vm_hole(vcpu, fault, wants_exit);
 
 	/* A prefetch holds its VM's SRCU in a way that cannot be dropped here. */

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* vm2vm: the page tables of views, for VMX. */
+#ifndef __KVM_X86_MMU_VM2VM_VIEW_H
+#define __KVM_X86_MMU_VM2VM_VIEW_H
+
+#include <linux/kvm_host.h>
+
+/* Views are for vCPUs with so many levels of page tables. */
+#define KVM_VIEW_LEVEL	4
+
+bool kvm_mmu_has_views(void);
+int kvm_mmu_topup_view_root(struct kvm_vcpu *vcpu);
+struct kvm_mmu_page *kvm_mmu_get_view_root(struct kvm_vcpu *vcpu,
+					   struct kvm_vm2vm_window *w);
+void kvm_mmu_put_view_root(struct kvm *kvm, struct kvm_mmu_page *root);
+void kvm_mmu_compose_view(struct kvm_vcpu *vcpu, u64 *pt);
+void kvm_mmu_sync_view(struct kvm_vcpu *vcpu, u64 *pt, gpa_t gpa);
+
+#endif /* __KVM_X86_MMU_VM2VM_VIEW_H */
