@@ -12,7 +12,8 @@
  * The root that translates @gfn for the vCPU as it is now: the window of its view has
  * one of its own.  Once that is invalid, nothing must be added to it.
  */
-static inline struct kvm_mmu_page *kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, gfn_t gfn)
+static inline struct kvm_mmu_page *
+kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
 {
 	struct kvm_mmu_page *root = vcpu->vm2vm.view_root;
 
@@ -20,7 +21,7 @@ static inline struct kvm_mmu_page *kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, gfn_t
 	    gfn <= vcpu->vm2vm.view_last && !is_guest_mode(vcpu) &&
 	    !root->role.invalid)
 		return root;
-	return root_to_sp(vcpu->arch.mmu->root.hpa);
+	return root_to_sp(mmu->root.hpa);
 }
 
 /* Called with mmu_lock held: whether a fault on @slot would miss its view's root. */
@@ -33,9 +34,10 @@ static inline bool kvm_mmu_view_stale(struct kvm_vcpu *vcpu,
 
 #else
 
-static inline struct kvm_mmu_page *kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, gfn_t gfn)
+static inline struct kvm_mmu_page *
+kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
 {
-	return root_to_sp(vcpu->arch.mmu->root.hpa);
+	return root_to_sp(mmu->root.hpa);
 }
 
 static inline bool kvm_mmu_view_stale(struct kvm_vcpu *vcpu,

@@ -348,10 +348,7 @@ static bool __init vmx_view_possible(void)
 	return functions & VMX_VMFUNC_EPTP_SWITCHING;
 }
 
-/**
- * vmx_view_hardware_setup - use VMFUNC if the CPU has it
- * @handlers: of exits; that of VMFUNC is kept for nested guests
- */
+/* Use VMFUNC if the CPU has it.  Its handler so far is kept for nested guests. */
 void __init vmx_view_hardware_setup(int (*handlers[])(struct kvm_vcpu *vcpu))
 {
 	vmfunc_eptp = vmfunc_eptp && vmx_view_possible();

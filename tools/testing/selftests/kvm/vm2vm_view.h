@@ -409,6 +409,18 @@ static inline void view_write(struct view_cpu *cpu, unsigned int view, uint64_t 
 	view_do(cpu, VIEW_WRITE);
 }
 
+/* @count round trips through page @page of the owner, which has to be the window's first. */
+static inline void view_do_trips(struct view_cpu *cpu, unsigned int view, uint64_t *page,
+				 uint64_t count)
+{
+	memset(page + 1, 0, 4096 - 8);
+	cpu->cmd->view = view;
+	cpu->cmd->val = page[0];
+	cpu->cmd->count = count;
+	cpu->cmd->bad = 0;
+	view_do(cpu, VIEW_TRIPS);
+}
+
 /* Exits of the vCPU so far, without those for the host's interrupts. */
 static inline uint64_t view_exits(struct view_cpu *cpu)
 {

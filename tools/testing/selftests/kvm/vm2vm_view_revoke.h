@@ -165,9 +165,8 @@ TEST_F_TIMEOUT(inside, revoke_mmap, 900)
 }
 
 /*
- * The owner gives its page back, and gets a page of zeros when it is touched again.
- * The old page stays in use, by the test: it is the file's, of which it has a hole
- * now.  So it is known by what it had only.
+ * The owner gives its page back, and has one of zeros when it is touched again.  No
+ * mapping of the old page stays for a canary: it is known by what was in it.
  */
 TEST_F_TIMEOUT(inside, revoke_madvise, 900)
 {

@@ -85,16 +85,6 @@ TEST_F(views, turns)
 	}
 }
 
-static void view_trips(struct view_cpu *cpu, unsigned int view, uint64_t *page, uint64_t count)
-{
-	memset(page + 1, 0, 4096 - 8);
-	cpu->cmd->view = view;
-	cpu->cmd->val = page[0];
-	cpu->cmd->count = count;
-	cpu->cmd->bad = 0;
-	view_do(cpu, VIEW_TRIPS);
-}
-
 /* Round trips with copies in and out: once all is touched they do not exit. */
 TEST_F_TIMEOUT(views, trips, 300)
 {
@@ -105,19 +95,19 @@ TEST_F_TIMEOUT(views, trips, 300)
 	view_link(&self->w, 1, 0, 0, 1, 0);
 	/* Nothing is touched yet: it costs exits to get there, which are counted. */
 	exits = view_exits(cpu);
-	view_trips(cpu, 1, page, 200);
+	view_do_trips(cpu, 1, page, 200);
 	idle = view_exits(cpu) - exits;
 	EXPECT_EQ(0, cpu->cmd->bad);
 	EXPECT_EQ(200, page[1]);
 
 	/* What a command costs by itself: its ucall. */
 	exits = view_exits(cpu);
-	view_trips(cpu, 1, page, 0);
+	view_do_trips(cpu, 1, page, 0);
 	EXPECT_GT(idle, view_exits(cpu) - exits);
 	idle = view_exits(cpu) - exits;
 
 	exits = view_exits(cpu);
-	view_trips(cpu, 1, page, trips);
+	view_do_trips(cpu, 1, page, trips);
 	EXPECT_EQ(idle, view_exits(cpu) - exits);
 	EXPECT_EQ(0, cpu->cmd->bad);
 	EXPECT_EQ(trips, page[1]);
@@ -203,6 +193,8 @@ TEST(probe)
 	EXPECT_TRUE(old.sa_handler == SIG_DFL);
 }
 
+#include "vm2vm_view_events.h"
 #include "vm2vm_view_revoke.h"
+#include "vm2vm_view_wrong.h"
 
 TEST_HARNESS_MAIN
