@@ -18,11 +18,11 @@
  * vm2vm_view_enter() - let this CPU see the window of one peer
  * @view: number of the view; 0 is that without any window
  *
- * When to use: around the accesses to one peer's memory.  It costs about what a
- * system call does, and no exit but for the first time on a CPU and the first time
- * after the VMM has changed the VM's memory.  A loop over several peers goes from
- * view to view; it need not be in view 0 in between.  Nobody reaches a peer's memory
- * by a stray pointer while the CPU is in another view.
+ * When to use: around the accesses to one peer's memory.  It is one instruction, and
+ * it exits only the first time on a CPU, and the first time after the VM's memory has
+ * changed.  A loop over several peers goes from view to view; it need not be in view 0
+ * in between.  Nobody reaches a peer's memory by a stray pointer while the CPU is in
+ * another view.
  *
  * What changes: the guest-physical range of this view's window, and no other; no
  * register, no flag, no segment and no page table.  The guest's own memory and its
@@ -32,20 +32,22 @@
  *
  * The wrong view: a window that the current view does not have is a hole.  Depending
  * on the link reads give all-ones and writes are dropped, or the VMM is told.  This
- * is also what is left if the VMM takes a link away, or the peer dies, while a CPU is
- * inside; that CPU is in view 0 then.  Whoever must not take all-ones for data needs
- * a word in the window that is never all-ones, and looks at it last.
+ * is also what is left if the peer revokes or dies while a CPU is inside, or if the
+ * VMM takes the link away, which leaves the CPU in view 0.  Whoever must not take
+ * all-ones for data needs a word in the window that is never all-ones, and looks at it
+ * last.
  *
  * A view that does not exist is an undefined opcode (#UD), and the CPU stays in the
- * view where it is.
+ * view where it is.  A guest whose VMM may take links away at any time, without asking
+ * it before, uses vm2vm_view_try() instead.
  *
  * Preemption: the view is a register of the CPU that the guest's scheduler does not
  * know.  A thread that is preempted inside leaves its CPU in the view, for everybody
  * who comes next there, and goes on in whatever view its next CPU is in.  A kernel
  * disables preemption from before the entry until after the leaving, and does not
  * sleep or fault in between; or it has its scheduler restore the view of a task.  A
- * program needs a CPU of its own, or the means to notice: see vm2vm_view_enter()'s
- * remark on the word that is looked at last.
+ * program needs a CPU of its own, or the means to notice: the word from above that is
+ * looked at last.
  *
  * Interrupts, exceptions and NMIs need nothing: their handlers run inside the view
  * and return into it.  A handler that enters a view must know the one to go back to.
@@ -78,16 +80,18 @@ static inline void vm2vm_view_leave(void)
 }
 
 /*
- * vm2vm_view_probe() - are there views in this VM?
+ * bool vm2vm_view_try(unsigned int view): vm2vm_view_enter(), but false if there is no
+ * such view; the CPU stays where it is then.
  *
- * No CPUID leaf says so, but view 0 does: to enter it changes nothing where views are
- * on, and is an undefined opcode where they are not.  They are on from the VM's first
- * transient link on, for good.  To be called in view 0, or to get there.
+ * bool vm2vm_view_probe(void): are there views in this VM?  No CPUID leaf says so, but
+ * view 0 does: to enter it changes nothing where views are on, and is an undefined
+ * opcode where they are not.  They are on from the VM's first transient link on, for
+ * good.  To be called in view 0, or to get there.
  *
  * In the Linux kernel an exception table entry catches the undefined opcode.
  *
- * In a program it is a SIGILL.  What is here takes the signal's action for a moment, so
- * it is for when no other thread has use for it; such a program defines
+ * In a program it is a SIGILL.  What is here takes the signal's action for a moment,
+ * so it is for when no other thread has use for it; such a program defines
  * VM2VM_VIEW_SIGILL before it includes this header.
  *
  * Anywhere else an undefined-opcode handler has to skip the instruction's three bytes.
@@ -97,16 +101,16 @@ static inline void vm2vm_view_leave(void)
 #include <linux/types.h>
 #include <asm/asm.h>
 
-static inline bool vm2vm_view_probe(void)
+static inline bool vm2vm_view_try(unsigned int view)
 {
-	bool on = false;
+	bool done = false;
 
 	asm volatile("1: " VM2VM_VMFUNC "\n\t"
-		     "movb $1, %[on]\n"
+		     "movb $1, %[done]\n"
 		     "2:\n\t"
 		     _ASM_EXTABLE(1b, 2b)
-		     : [on] "+qm" (on) : "a" (0), "c" (0) : "memory");
-	return on;
+		     : [done] "+qm" (done) : "a" (0), "c" (view) : "memory");
+	return done;
 }
 
 #elif defined(VM2VM_VIEW_SIGILL)
@@ -122,7 +126,7 @@ static inline void vm2vm_view_sigill(int signal)
 	siglongjmp(vm2vm_view_sigill_env, signal);
 }
 
-static inline bool vm2vm_view_probe(void)
+static inline bool vm2vm_view_try(unsigned int view)
 {
 	struct sigaction action = { .sa_handler = vm2vm_view_sigill }, old;
 	int illegal;
@@ -132,11 +136,18 @@ static inline bool vm2vm_view_probe(void)
 		return false;
 	illegal = sigsetjmp(vm2vm_view_sigill_env, 1);
 	if (!illegal)
-		vm2vm_view_enter(0);
+		vm2vm_view_enter(view);
 	sigaction(SIGILL, &old, NULL);
 	return !illegal;
 }
 
+#endif
+
+#if defined(__KERNEL__) || defined(VM2VM_VIEW_SIGILL)
+static inline bool vm2vm_view_probe(void)
+{
+	return vm2vm_view_try(0);
+}
 #endif
 
 #endif /* VM2VM_VIEW_GUEST_H */

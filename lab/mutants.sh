@@ -3,26 +3,31 @@
 # and see the suite notice. Each patch says on top what must notice:
 #
 #	# kills: [PROGRAM] TEST
+#	# where: LAB KERNEL
 #
-# PROGRAM (vm2vm_test if not given) runs TEST only, in the base lab, with KVM's
-# modules built from the changed source. MUTANT=name tries just that one.
+# PROGRAM (vm2vm_test if not given) runs TEST only, there (amd base if not given), with
+# KVM's modules built from the changed source. MUTANT=name tries just that one.
 . "$(dirname "$0")/lib.sh"
 work=$BUILD/mutants
-src=$work/linux out=$work/base
+src=$work/linux
 
-(
+# prepare KERNEL: make $src what is in $LINUX now, and $work/KERNEL ready to build
+prepare() {
 	lock
+	mkdir -p "$work/$1"
 	# A tree of hard links, in which changed files are replaced, never written to
-	rm -rf "$src.new"
-	mkdir -p "$work"
-	if [ "$(cat "$work/key" 2>/dev/null)" != "$(cat "$BUILD/base/config.key")" ]; then
+	if [ "$(cat "$work/key" 2>/dev/null)" != "$(cat "$BUILD/pristine.key")" ]; then
 		say "mutants: preparing"
-		rm -rf "$src" "$out"
+		rm -rf "$src"
 		cp -al "$LINUX" "$src"
-		mkdir -p "$out"
-		cp "$BUILD/base/.config" "$out/"
-		cat "$BUILD/base/config.key" >"$work/key"
+		cat "$BUILD/pristine.key" >"$work/key"
 		: >"$work/files"
+	fi
+	if [ "$(cat "$work/$1/key" 2>/dev/null)" != "$(cat "$BUILD/$1/config.key")" ]; then
+		rm -rf "${work:?}/$1"
+		mkdir "$work/$1"
+		cp "$BUILD/$1/.config" "$work/$1/"
+		cat "$BUILD/$1/config.key" >"$work/$1/key"
 	fi
 	# What has changed since
 	cat "$BUILD/tree.placed" "$work/files" | sort -u | while read -r f; do
@@ -30,12 +35,16 @@ src=$work/linux out=$work/base
 	done
 	cp "$BUILD/tree.placed" "$work/files"
 	# modpost looks up the kernel's own symbols there
-	cmp -s "$BUILD/base/vmlinux.o" "$out/vmlinux.o" || cp "$BUILD/base/vmlinux.o" "$out/"
-)
+	cmp -s "$BUILD/$1/vmlinux.o" "$work/$1/vmlinux.o" || cp "$BUILD/$1/vmlinux.o" "$work/$1/"
+}
 
-modules="arch/x86/kvm/kvm.ko arch/x86/kvm/kvm-amd.ko virt/lib/irqbypass.ko"
-# shellcheck disable=SC2086
-build() { make -s -j"$JOBS" -C "$src" O="$out" $modules >"$1" 2>&1 </dev/null; }
+# build LAB KERNEL LOG
+build() {
+	local vendor=$1
+
+	make -s -j"$JOBS" -C "$src" O="$work/$2" arch/x86/kvm/kvm.ko arch/x86/kvm/kvm-"$vendor".ko \
+		virt/lib/irqbypass.ko >"$3" 2>&1 </dev/null
+}
 
 passed=0 failed=0
 result() {
@@ -61,22 +70,30 @@ files=
 trap restore EXIT
 
 try() {
-	local name=$1 patch=$2 program=vm2vm_test test status=0
+	local name=$1 patch=$2 program=vm2vm_test test lab kernel status=0
+	read -r lab kernel < <(sed -n 's/^# where: *//p' "$patch") || true
+	lab=${lab:-amd} kernel=${kernel:-base}
 	read -r program test < <(sed -n 's/^# kills: *//p' "$patch") || true
 	if [ -z "$test" ]; then test=$program program=vm2vm_test; fi
 	[ -n "$test" ] || { result bad "$name: ERROR: it has no line '# kills: TEST'"; return; }
 	log=$LOGS/mutant-$name.log
+	if [[ " $prepared " != *" $lab-$kernel "* ]]; then
+		(prepare "$kernel")
+		say "mutants: building what they share ($lab, $kernel)"
+		quietly mutants build "$lab" "$kernel" "$LOGS/mutants-$kernel.log"
+		prepared="$prepared $lab-$kernel"
+	fi
 	if ! mutate "$patch"; then
 		restore
 		result bad "$name: ERROR: it does not apply ($log)"
 		return
 	fi
-	if ! build "$log"; then
+	if ! build "$lab" "$kernel" "$log"; then
 		restore
 		result bad "$name: ERROR: it does not build ($log)"
 		return
 	fi
-	MODULES=$out KERNEL=base TIMEOUT=${TIMEOUT:-300} LOG=$LOGS/console-mutant-$name.log \
+	LAB=$lab MODULES=$work/$kernel KERNEL=$kernel TIMEOUT=${TIMEOUT:-300} LOG=$LOGS/console-mutant-$name.log \
 		CMD="$SELFTESTS/$program -t $test" "$ROOT/lab/run.sh" >"$log" 2>&1 || status=$?
 	restore
 	if grep -aq "^not ok .*$test" "$log"; then
@@ -90,8 +107,7 @@ try() {
 	fi
 }
 
-say "mutants: building what they share"
-quietly mutants build "$LOGS/mutants-base.log"
+prepared=
 for patch in "$ROOT"/lab/mutants/*.patch; do
 	[ -f "$patch" ] || continue
 	name=$(basename "$patch" .patch)

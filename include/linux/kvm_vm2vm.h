@@ -8,6 +8,7 @@
 
 #include <linux/bits.h>
 #include <linux/errno.h>
+#include <linux/jump_label.h>
 #include <linux/kvm_types.h>
 #include <linux/list.h>
 #include <linux/spinlock.h>
@@ -23,6 +24,7 @@ struct kvm_userspace_memory_region2;
 struct kvm_vcpu;
 struct page;
 struct vm2vm_link;
+struct vm2vm_proof;
 
 #ifdef CONFIG_KVM_VM2VM
 
@@ -42,6 +44,7 @@ struct vm2vm_link;
  * @views: view -> struct kvm_vm2vm_window; written under kvm->slots_lock, readers hold
  *	   kvm->srcu
  * @has_views: the VM ever had a view; set under kvm->slots_lock
+ * @last_view_id: of the window that was made last; written under kvm->slots_lock
  */
 struct kvm_vm2vm {
 	spinlock_t lock;	/* see above */
@@ -55,16 +58,24 @@ struct kvm_vm2vm {
 	struct xarray gpas;
 	struct xarray views;
 	bool has_views;
+	u64 last_view_id;
+#ifdef CONFIG_KVM_VM2VM_PROVE_VIEWS
+	/* See arch/x86/kvm/mmu/vm2vm_prove.c. */
+	u64 views_invalid;
+	u64 views_released;
+#endif
 };
 
 /**
  * struct kvm_vm2vm_window - what a view shows beyond the VM's own memory
+ * @id: no other window of the VM, before or after, has it; not 0
  * @start: first gfn
  * @last: last gfn
  * @root: of the architecture: the page tables for the window, with a reference; made
  *	  when they are first needed
  */
 struct kvm_vm2vm_window {
+	u64 id;
 	gfn_t start;
 	gfn_t last;
 	struct kvm_mmu_page *root;
@@ -72,16 +83,19 @@ struct kvm_vm2vm_window {
 
 /**
  * struct kvm_vm2vm_view_ops - what the module that has the CPU's views does
- * @set: let @vcpu, which is loaded, be in @view; 0, or -ENOMEM.  In kvm->srcu
+ * @set: let @vcpu, which is loaded, be in @view, which shows @window, or in view 0
+ *	 with NULL; 0, or -ENOMEM.  In kvm->srcu
  */
 struct kvm_vm2vm_view_ops {
-	int (*set)(struct kvm_vcpu *vcpu, unsigned int view);
+	int (*set)(struct kvm_vcpu *vcpu, unsigned int view,
+		   const struct kvm_vm2vm_window *window);
 };
 
 #ifdef CONFIG_KVM_VM2VM_VIEWS
 /**
  * struct kvm_vm2vm_vcpu - embedded in struct kvm_vcpu; the vCPU's own
- * @view: the view that it is in
+ * @view: the view that it is in, if its window is still there
+ * @view_id: that window's, 0 for view 0
  * @view_root: the root of that view's window, with a reference held by who set it;
  *	       NULL in view 0 and where views cannot be
  * @view_start: first gfn that is translated by @view_root
@@ -89,9 +103,16 @@ struct kvm_vm2vm_view_ops {
  */
 struct kvm_vm2vm_vcpu {
 	unsigned int view;
+	u64 view_id;
 	struct kvm_mmu_page *view_root;
 	gfn_t view_start;
 	gfn_t view_last;
+#ifdef CONFIG_KVM_VM2VM_PROVE_VIEWS
+	/* See arch/x86/kvm/mmu/vm2vm_prove.c. */
+	u64 runs;
+	int ran_on;
+	struct vm2vm_proof **proofs;
+#endif
 };
 #else
 struct kvm_vm2vm_vcpu { };
@@ -163,6 +184,9 @@ void kvm_vm2vm_end_domains(struct kvm *kvm);
 int kvm_vm2vm_check_extension(long ext);
 long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 #ifdef CONFIG_KVM_VM2VM_VIEWS
+/* There has been a VM with a view: before that, hooks for views cost nothing. */
+DECLARE_STATIC_KEY_FALSE(kvm_vm2vm_views_used);
+
 long kvm_vm2vm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 			  void __user *argp);
 bool kvm_vm2vm_visible(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot);
@@ -252,8 +276,21 @@ void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
  */
 bool kvm_arch_vm2vm_in_view(struct kvm_vcpu *vcpu);
 void kvm_arch_vm2vm_reload_views(struct kvm *kvm);
-void kvm_arch_vm2vm_free_root(struct kvm *kvm, struct kvm_vm2vm_window *window);
+void kvm_arch_vm2vm_free_root(struct kvm *kvm, struct kvm_vm2vm_window *window,
+			      unsigned int view);
 void kvm_arch_vm2vm_put_root(struct kvm *kvm, struct kvm_vm2vm_window *window);
+
+#ifdef CONFIG_KVM_VM2VM_PROVE_VIEWS
+u64 kvm_arch_vm2vm_prove_zap(void);
+void kvm_arch_vm2vm_prove_zapped(struct kvm *kvm, u64 when);
+#else
+static inline u64 kvm_arch_vm2vm_prove_zap(void)
+{
+	return 0;
+}
+
+static inline void kvm_arch_vm2vm_prove_zapped(struct kvm *kvm, u64 when) { }
+#endif
 
 #else /* !CONFIG_KVM_VM2VM */
 

@@ -151,6 +151,7 @@ static bool vm2vm_do_parts(struct vm2vm_link *link, struct vm2vm_cursor *c,
 	};
 	struct kvm *kvm = link->kvm;
 	bool found = false;
+	u64 zapped;
 	int idx;
 
 	idx = srcu_read_lock(&kvm->srcu);
@@ -165,8 +166,11 @@ static bool vm2vm_do_parts(struct vm2vm_link *link, struct vm2vm_cursor *c,
 	do {
 		found |= vm2vm_do_part(kvm, &range, op);
 	} while (vm2vm_next(c, link, &range));
-	if (found && (op == VM2VM_ZAP || op == VM2VM_AGE_FLUSH))
+	zapped = kvm_arch_vm2vm_prove_zap();
+	if (found && (op == VM2VM_ZAP || op == VM2VM_AGE_FLUSH)) {
 		kvm_flush_remote_tlbs(kvm);
+		kvm_arch_vm2vm_prove_zapped(kvm, zapped);
+	}
 	if (op == VM2VM_ZAP)
 		kvm_mmu_invalidate_end(kvm);
 	KVM_MMU_UNLOCK(kvm);

@@ -13,6 +13,9 @@
 
 #define VM2VM_SPAN_PAGES	(KVM_VM2VM_VIEW_SPAN >> PAGE_SHIFT)
 
+DEFINE_STATIC_KEY_FALSE(kvm_vm2vm_views_used);
+EXPORT_SYMBOL_GPL(kvm_vm2vm_views_used);
+
 /* Of the module for this CPU, while that is there; its VMs keep it there. */
 static const struct kvm_vm2vm_view_ops *vm2vm_view_ops;
 
@@ -25,6 +28,12 @@ EXPORT_SYMBOL_GPL(kvm_vm2vm_set_view_ops);
 bool vm2vm_views_supported(void)
 {
 	return READ_ONCE(vm2vm_view_ops);
+}
+
+/* Before the first transient link, with no locks held. */
+void vm2vm_views_use(void)
+{
+	static_branch_enable(&kvm_vm2vm_views_used);
 }
 
 static bool vm2vm_is_transient(const struct vm2vm_link *link)
@@ -75,6 +84,7 @@ int vm2vm_view_reserve(struct vm2vm_link *link)
 	if (xa_load(&kvm->vm2vm.views, link->view))
 		return -EEXIST;
 
+	link->window.id = ++kvm->vm2vm.last_view_id;
 	link->window.start = link->base_gfn;
 	link->window.last = link->base_gfn + link->npages - 1;
 	return xa_reserve(&kvm->vm2vm.views, link->view, GFP_KERNEL_ACCOUNT);
@@ -118,7 +128,7 @@ void vm2vm_view_del(struct vm2vm_link *link)
 	 * just now, it has the request to reload, and leaves it before it runs.
 	 */
 	synchronize_srcu_expedited(&kvm->srcu);
-	kvm_arch_vm2vm_free_root(kvm, &link->window);
+	kvm_arch_vm2vm_free_root(kvm, &link->window, link->view);
 }
 
 /* The VM goes away, and no vCPU runs: its roots go with it. */
@@ -138,7 +148,8 @@ bool kvm_vm2vm_visible(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot
 	const struct vm2vm_link *link = slot->vm2vm.link;
 
 	return !vm2vm_is_transient(link) ||
-	       (vcpu->vm2vm.view == link->view && kvm_arch_vm2vm_in_view(vcpu));
+	       (vcpu->vm2vm.view_id == link->window.id &&
+		kvm_arch_vm2vm_in_view(vcpu));
 }
 
 /* Whether KVM, which accesses the window on behalf of whoever runs, may see it. */
@@ -149,14 +160,34 @@ bool vm2vm_view_shows(const struct vm2vm_link *link)
 	if (!vm2vm_is_transient(link))
 		return true;
 	vcpu = kvm_get_running_vcpu();
-	return vcpu && vcpu->kvm == link->kvm && vcpu->vm2vm.view == link->view &&
+	return vcpu && vcpu->kvm == link->kvm &&
+	       vcpu->vm2vm.view_id == link->window.id &&
 	       kvm_arch_vm2vm_in_view(vcpu);
+}
+
+/*
+ * The view that the vCPU is in.  If it has not run since it lost its link it does not
+ * know yet, and another link may have the number now.
+ */
+static unsigned int vm2vm_get_view(struct kvm_vcpu *vcpu)
+{
+	struct kvm *kvm = vcpu->kvm;
+	struct kvm_vm2vm_window *w;
+	unsigned int view;
+	int idx;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	w = xa_load(&kvm->vm2vm.views, vcpu->vm2vm.view);
+	view = w && w->id == vcpu->vm2vm.view_id ? vcpu->vm2vm.view : 0;
+	srcu_read_unlock(&kvm->srcu, idx);
+	return view;
 }
 
 static long vm2vm_set_view(struct kvm_vcpu *vcpu,
 			   const struct kvm_vm2vm_view *args)
 {
 	struct kvm *kvm = vcpu->kvm;
+	struct kvm_vm2vm_window *w;
 	long r = -ENOENT;
 	int idx;
 
@@ -166,8 +197,9 @@ static long vm2vm_set_view(struct kvm_vcpu *vcpu,
 
 	vcpu_load(vcpu);
 	idx = srcu_read_lock(&kvm->srcu);
-	if (!args->view || xa_load(&kvm->vm2vm.views, args->view))
-		r = vm2vm_view_ops->set(vcpu, args->view);
+	w = xa_load(&kvm->vm2vm.views, args->view);
+	if (!args->view || w)
+		r = vm2vm_view_ops->set(vcpu, args->view, w);
 	srcu_read_unlock(&kvm->srcu, idx);
 	vcpu_put(vcpu);
 	return r;
@@ -184,7 +216,7 @@ long kvm_vm2vm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 
 	switch (ioctl) {
 	case KVM_VM2VM_GET_VIEW:
-		args.view = vcpu->vm2vm.view;
+		args.view = vm2vm_get_view(vcpu);
 		return copy_to_user(argp, &args, sizeof(args)) ? -EFAULT : 0;
 	case KVM_VM2VM_SET_VIEW:
 		if (copy_from_user(&args, argp, sizeof(args)))

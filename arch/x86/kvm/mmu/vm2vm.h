@@ -15,9 +15,13 @@
 static inline struct kvm_mmu_page *
 kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
 {
-	struct kvm_mmu_page *root = vcpu->vm2vm.view_root;
+	struct kvm_mmu_page *root;
 
-	if (unlikely(root) && gfn >= vcpu->vm2vm.view_start &&
+	if (!static_branch_unlikely(&kvm_vm2vm_views_used))
+		return root_to_sp(mmu->root.hpa);
+
+	root = vcpu->vm2vm.view_root;
+	if (root && gfn >= vcpu->vm2vm.view_start &&
 	    gfn <= vcpu->vm2vm.view_last && !is_guest_mode(vcpu) &&
 	    !root->role.invalid)
 		return root;

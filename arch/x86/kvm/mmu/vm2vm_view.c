@@ -112,12 +112,15 @@ void kvm_arch_vm2vm_put_root(struct kvm *kvm, struct kvm_vm2vm_window *w)
  * No vCPU can get the root any more, or be in a view that has it.  Some may still have
  * their reference, until they run the next time.
  */
-void kvm_arch_vm2vm_free_root(struct kvm *kvm, struct kvm_vm2vm_window *w)
+void kvm_arch_vm2vm_free_root(struct kvm *kvm, struct kvm_vm2vm_window *w,
+			      unsigned int view)
 {
 	lockdep_assert_held(&kvm->slots_lock);
 
 	if (!w->root)
 		return;
+
+	kvm_vm2vm_prove_unlinked(kvm, view);
 
 	write_lock(&kvm->mmu_lock);
 	if (!w->root->role.invalid) {

@@ -48,12 +48,14 @@ static int (*vmx_view_nested_vmfunc)(struct kvm_vcpu *vcpu);
 /**
  * struct vmx_view - a vCPU's view, in vmx_views.views
  * @pt: the top level page table
- * @root: of the view's window, with a reference; NULL if @pt is not composed
+ * @id: the window's
+ * @root: of the window, with a reference; NULL if @pt is not composed
  * @start: first gfn in the entries that the window has of @pt
  * @last: last gfn
  */
 struct vmx_view {
 	u64 *pt;
+	u64 id;
 	struct kvm_mmu_page *root;
 	gfn_t start;
 	gfn_t last;
@@ -64,11 +66,15 @@ static u64 vmx_view_eptp(struct kvm_vcpu *vcpu, const struct vmx_view *view)
 	return construct_eptp(vcpu, __pa(view->pt), KVM_VIEW_LEVEL);
 }
 
-/* The vCPU is in view @i now, which is @view, or NULL. */
-static void vmx_view_set_current(struct kvm_vcpu *vcpu, unsigned int i,
+/*
+ * The vCPU is in view @i now, with a window of this @id.  Where it can see that, @view
+ * is composed, else NULL.
+ */
+static void vmx_view_set_current(struct kvm_vcpu *vcpu, unsigned int i, u64 id,
 				 const struct vmx_view *view)
 {
 	vcpu->vm2vm.view = i;
+	vcpu->vm2vm.view_id = id;
 	vcpu->vm2vm.view_root = view ? view->root : NULL;
 	vcpu->vm2vm.view_start = view ? view->start : 0;
 	vcpu->vm2vm.view_last = view ? view->last : 0;
@@ -78,6 +84,7 @@ static void vmx_view_set_current(struct kvm_vcpu *vcpu, unsigned int i,
 static void vmx_view_drop(struct vcpu_vmx *vmx, unsigned int i, struct vmx_view *view)
 {
 	vmx->views.list[i] = 0;
+	kvm_vm2vm_prove_compose(view->pt, false);
 	if (view->root)
 		kvm_mmu_put_view_root(vmx->vcpu.kvm, view->root);
 	view->root = NULL;
@@ -104,6 +111,7 @@ static struct vmx_view *vmx_view_alloc(struct vcpu_vmx *vmx, unsigned int i)
 		goto free;
 	/* So that an EPTP tells which view it is of. */
 	set_page_private(virt_to_page(view->pt), i);
+	kvm_vm2vm_prove_alloc(&vmx->vcpu, i, view->pt);
 	if (!xa_err(xa_store(&vmx->views.views, i, view, GFP_KERNEL_ACCOUNT)))
 		return view;
 
@@ -143,10 +151,12 @@ static void vmx_view_compose(struct kvm_vcpu *vcpu, unsigned int i,
 	if (view->root)
 		kvm_mmu_put_view_root(vcpu->kvm, view->root);
 	view->root = kvm_mmu_get_view_root(vcpu, w);
+	view->id = w->id;
 	view->start = round_down(w->start, KVM_VM2VM_VIEW_SPAN >> PAGE_SHIFT);
 	view->last = round_up(w->last + 1, KVM_VM2VM_VIEW_SPAN >> PAGE_SHIFT) - 1;
 
-	vmx_view_set_current(vcpu, i, view);
+	vmx_view_set_current(vcpu, i, w->id, view);
+	kvm_vm2vm_prove_compose(view->pt, true);
 	kvm_mmu_compose_view(vcpu, view->pt);
 	/* The page was another's, or had other entries. */
 	ept_sync_context(eptp);
@@ -195,6 +205,9 @@ u64 __vmx_view_load(struct kvm_vcpu *vcpu, u64 eptp)
 	current_view = vcpu->vm2vm.view;
 	if (current_view)
 		w = xa_load(&vcpu->kvm->vm2vm.views, current_view);
+	/* Its link may be gone, and another one have the number. */
+	if (w && w->id != vcpu->vm2vm.view_id)
+		w = NULL;
 
 	xa_for_each(&vmx->views.views, i, view) {
 		if (i == current_view && w)
@@ -206,9 +219,9 @@ u64 __vmx_view_load(struct kvm_vcpu *vcpu, u64 eptp)
 	vmx->views.eptp = eptp;
 
 	if (!w) {
-		vmx_view_set_current(vcpu, 0, NULL);
+		vmx_view_set_current(vcpu, 0, 0, NULL);
 	} else if (!enable) {
-		vmx_view_set_current(vcpu, current_view, NULL);
+		vmx_view_set_current(vcpu, current_view, w->id, NULL);
 	} else {
 		vmx_view_compose(vcpu, current_view,
 				 xa_load(&vmx->views.views, current_view), w);
@@ -221,9 +234,11 @@ u64 __vmx_view_load(struct kvm_vcpu *vcpu, u64 eptp)
 void __vmx_view_exited(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
+	struct vmx_view *view = NULL;
 	unsigned long i = 0;
 	u64 eptp;
 
+	kvm_vm2vm_prove_run(vcpu, NULL);
 	if (!vmx->views.enabled || is_guest_mode(vcpu))
 		return;
 
@@ -232,9 +247,11 @@ void __vmx_view_exited(struct kvm_vcpu *vcpu)
 		return;
 
 	vmx->views.eptp = eptp;
-	if (eptp != vmx->views.list[0])
+	if (eptp != vmx->views.list[0]) {
 		i = page_private(pfn_to_page(PHYS_PFN(eptp)));
-	vmx_view_set_current(vcpu, i, i ? xa_load(&vmx->views.views, i) : NULL);
+		view = xa_load(&vmx->views.views, i);
+	}
+	vmx_view_set_current(vcpu, i, view ? view->id : 0, view);
 }
 
 void __vmx_view_faulted(struct kvm_vcpu *vcpu, gpa_t gpa)
@@ -259,7 +276,7 @@ static void vmx_view_enter(struct kvm_vcpu *vcpu, unsigned int i,
 	if (i)
 		vmx_view_compose(vcpu, i, xa_load(&vmx->views.views, i), w);
 	else
-		vmx_view_set_current(vcpu, 0, NULL);
+		vmx_view_set_current(vcpu, 0, 0, NULL);
 	vmx->views.eptp = vmx->views.list[i];
 	vmcs_write64(EPT_POINTER, vmx->views.eptp);
 }
@@ -292,13 +309,14 @@ static int vmx_view_handle_vmfunc(struct kvm_vcpu *vcpu)
 }
 
 /* KVM_VM2VM_SET_VIEW: the vCPU is in the view when it loads its root. */
-static int vmx_view_set(struct kvm_vcpu *vcpu, unsigned int i)
+static int vmx_view_set(struct kvm_vcpu *vcpu, unsigned int i,
+			const struct kvm_vm2vm_window *w)
 {
 	int r = vmx_view_prepare(vcpu, i);
 
 	if (r)
 		return r;
-	vmx_view_set_current(vcpu, i, NULL);
+	vmx_view_set_current(vcpu, i, w ? w->id : 0, NULL);
 	kvm_make_request(KVM_REQ_LOAD_MMU_PGD, vcpu);
 	return 0;
 }
@@ -307,7 +325,7 @@ static int vmx_view_set(struct kvm_vcpu *vcpu, unsigned int i)
 void vmx_view_reset(struct kvm_vcpu *vcpu)
 {
 	if (vcpu->vm2vm.view) {
-		vmx_view_set_current(vcpu, 0, NULL);
+		vmx_view_set_current(vcpu, 0, 0, NULL);
 		kvm_make_request(KVM_REQ_LOAD_MMU_PGD, vcpu);
 	}
 }
@@ -324,6 +342,7 @@ void vmx_view_free_vcpu(struct kvm_vcpu *vcpu)
 	xa_for_each(&vmx->views.views, i, view)
 		vmx_view_free(vmx, i, view);
 	xa_destroy(&vmx->views.views);
+	kvm_vm2vm_prove_free(vcpu);
 	free_page((unsigned long)vmx->views.list);
 	vmx->views.list = NULL;
 }

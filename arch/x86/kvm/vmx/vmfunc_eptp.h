@@ -3,6 +3,7 @@
 #ifndef __KVM_X86_VMX_VMFUNC_EPTP_H
 #define __KVM_X86_VMX_VMFUNC_EPTP_H
 
+#include "mmu/vm2vm_view.h"
 #include "vmx.h"
 
 #ifdef CONFIG_KVM_VM2VM_VIEWS
@@ -24,15 +25,31 @@ static inline bool vmx_view_enabled(struct vcpu_vmx *vmx)
 /* The vCPU's root is @eptp now: which EPTP to enter the guest with. */
 static inline u64 vmx_view_load(struct kvm_vcpu *vcpu, u64 eptp)
 {
-	if (likely(!vcpu->kvm->vm2vm.has_views))
-		return eptp;
-	return __vmx_view_load(vcpu, eptp);
+	if (static_branch_unlikely(&kvm_vm2vm_views_used) &&
+	    vcpu->kvm->vm2vm.has_views)
+		return __vmx_view_load(vcpu, eptp);
+	return eptp;
 }
 
 /* Whether the guest uses more EPTPs than the one of its root. */
 static inline bool vmx_view_has_list(struct kvm_vcpu *vcpu)
 {
-	return unlikely(to_vmx(vcpu)->views.list);
+	return static_branch_unlikely(&kvm_vm2vm_views_used) &&
+	       to_vmx(vcpu)->views.list;
+}
+
+/* Before every entry; interrupts are off. */
+static inline void vmx_view_entering(struct kvm_vcpu *vcpu)
+{
+	if (vmx_view_has_list(vcpu) && !is_guest_mode(vcpu))
+		kvm_vm2vm_prove_run(vcpu, to_vmx(vcpu)->views.list);
+}
+
+/* The current context is flushed. */
+static inline void vmx_view_flushed(struct kvm_vcpu *vcpu)
+{
+	if (vmx_view_has_list(vcpu))
+		kvm_vm2vm_prove_flushed(vcpu, to_vmx(vcpu)->views.list);
 }
 
 /* After every exit, interrupts are off: the guest may have changed its view. */
@@ -45,7 +62,8 @@ static inline void vmx_view_exited(struct kvm_vcpu *vcpu)
 /* An EPT violation at @gpa is handled, with result @r. */
 static inline int vmx_view_faulted(struct kvm_vcpu *vcpu, gpa_t gpa, int r)
 {
-	if (unlikely(vcpu->vm2vm.view_root))
+	if (static_branch_unlikely(&kvm_vm2vm_views_used) &&
+	    vcpu->vm2vm.view_root)
 		__vmx_view_faulted(vcpu, gpa);
 	return r;
 }
@@ -73,6 +91,8 @@ static inline bool vmx_view_has_list(struct kvm_vcpu *vcpu)
 	return false;
 }
 
+static inline void vmx_view_entering(struct kvm_vcpu *vcpu) { }
+static inline void vmx_view_flushed(struct kvm_vcpu *vcpu) { }
 static inline void vmx_view_exited(struct kvm_vcpu *vcpu) { }
 
 static inline int vmx_view_faulted(struct kvm_vcpu *vcpu, gpa_t gpa, int r)

@@ -31,6 +31,7 @@ enum view_op {
 	VIEW_WRITE,
 	VIEW_TRIPS,		/* @count times into @view, copy, and back */
 	VIEW_CHECK,		/* @count views from @view on, what is in each */
+	VIEW_FILL,		/* in @view @val to each of @count pages at @gva, and back */
 	VIEW_ACCESS,		/* what is in access_cmd */
 };
 
@@ -115,6 +116,16 @@ static inline void view_guest_check(struct view_cmd *c)
 	vm2vm_view_leave();
 }
 
+static inline void view_guest_fill(struct view_cmd *c)
+{
+	uint64_t i;
+
+	vm2vm_view_enter(c->view);
+	for (i = 0; i < c->count; i++)
+		WRITE_ONCE(*(uint64_t *)(c->gva + i * 4096), c->val);
+	vm2vm_view_leave();
+}
+
 static inline uint64_t view_guest_cpl(void)
 {
 	uint16_t cs;
@@ -143,6 +154,9 @@ static inline void view_guest(struct view_cmd *c)
 			break;
 		case VIEW_CHECK:
 			view_guest_check(c);
+			break;
+		case VIEW_FILL:
+			view_guest_fill(c);
 			break;
 		case VIEW_ACCESS:
 			guest_do(&access_cmd);

@@ -69,6 +69,7 @@ TEST_F_TIMEOUT(inside, revoke_unlink, 900)
 		spin_wait(s->spin, 3);
 		ASSERT_EQ(0, s->spin->stale);
 		ASSERT_EQ(VIEW_HOLE, READ_ONCE(s->spin->last));
+		spin_allow(s->spin);
 	}
 }
 
@@ -87,6 +88,33 @@ TEST_F_TIMEOUT(inside, revoke_unlink_quiet, 900)
 		vm2vm_unlink(s->w.vm, VIEW_SLOT(1));
 		spin_end(s, s->page[0], VIEW_HOLE, i);
 		spin_link(s, domain);
+	}
+}
+
+/* Another owner's link has the number at once: the vCPU is not in that one's view. */
+TEST_F_TIMEOUT(inside, relink, 900)
+{
+	struct spinner *s = &self->s;
+	struct view_owner *other = &s->w.owner[1];
+	unsigned int i;
+
+	view_word(other, 0)[SPIN_READ] = SPIN_CANARY;
+	view_word(other, 0)[SPIN_WRITE] = SPIN_CANARY;
+	spin_map(s);
+	spin_link(s, s->w.owner[0].domain);
+	spin_start(s);
+	for (i = 0; i < self->trials; i++) {
+		spin_begin(s, s->page[0]);
+		vm2vm_unlink(s->w.vm, VIEW_SLOT(1));
+		spin_link(s, other->domain);
+		spin_wait(s->spin, 3);
+		TEST_ASSERT(!READ_ONCE(s->spin->canary), "trial %u: the canary was seen", i);
+		TEST_ASSERT(view_word(other, 0)[SPIN_WRITE] == SPIN_CANARY,
+			    "trial %u: the canary was overwritten", i);
+		spin_wait_for(s->spin, VIEW_HOLE);
+		ASSERT_EQ(0, spin_view(s));
+		vm2vm_unlink(s->w.vm, VIEW_SLOT(1));
+		spin_link(s, s->w.owner[0].domain);
 	}
 }
 
@@ -187,6 +215,7 @@ TEST_F_TIMEOUT(inside, revoke_madvise, 900)
 		WRITE_ONCE(mem[SPIN_READ], SPIN_NEW);
 		spin_wait_for(s->spin, SPIN_NEW);
 		TEST_ASSERT(!READ_ONCE(s->spin->stale), "trial %u: the page was seen", i);
+		spin_allow(s->spin);
 		/* Writes follow as well. */
 		spin_wait(s->spin, 2);
 		TEST_ASSERT(READ_ONCE(mem[SPIN_WRITE]), "trial %u: no write arrives", i);

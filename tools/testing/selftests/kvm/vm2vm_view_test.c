@@ -189,6 +189,7 @@ TEST(probe)
 	struct sigaction old;
 
 	EXPECT_FALSE(vm2vm_view_probe());
+	EXPECT_FALSE(vm2vm_view_try(1));
 	EXPECT_EQ(0, sigaction(SIGILL, NULL, &old));
 	EXPECT_TRUE(old.sa_handler == SIG_DFL);
 }
@@ -196,5 +197,8 @@ TEST(probe)
 #include "vm2vm_view_events.h"
 #include "vm2vm_view_revoke.h"
 #include "vm2vm_view_wrong.h"
+#include "vm2vm_view_modes.h"
+#include "vm2vm_view_mem.h"
+#include "vm2vm_view_abi.h"
 
 TEST_HARNESS_MAIN

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * vm2vm_view_test: wrong use of VMFUNC, windows seen from the wrong view, and the
- * odd states of a vCPU: real mode, SMM, nested guests.
+ * vm2vm_view_test: wrong use of VMFUNC, and windows seen from the wrong view.
  */
 #ifndef SELFTEST_KVM_VM2VM_VIEW_WRONG_H
 #define SELFTEST_KVM_VM2VM_VIEW_WRONG_H
@@ -10,7 +9,6 @@
 #include <poll.h>
 
 #include "vm2vm_view_events.h"
-#include "vmx.h"
 
 /* Functions other than 0, beside 1 to 63; those above do not even exit. */
 static const uint64_t wrong_functions[] = {
@@ -217,7 +215,5 @@ TEST_F(views, readonly)
 	cpu->cmd->op = VIEW_ACCESS;
 	EXPECT_EQ(KVM_EXIT_INTERNAL_ERROR, __view_run(cpu));
 }
-
-#include "vm2vm_view_modes.h"
 
 #endif /* SELFTEST_KVM_VM2VM_VIEW_WRONG_H */
