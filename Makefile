@@ -63,7 +63,7 @@ dkms:
 	@lab/dkms.sh
 stock: base selftests
 	@lab/stock.sh
-mutants: base selftests
+mutants: base light selftests
 	@lab/mutants.sh
 kcsan: tree selftests
 	@lab/kernel.sh kcsan

@@ -26,10 +26,10 @@ steps() {
 	# The same with an owner that logs
 	echo "base logged matrix | base | VM2VM_LOG=1 $SELFTESTS/vm2vm_matrix_test"
 	# Bochs is slow, so the core only
-	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test; do
+	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test vm2vm_view_test; do
 		echo "intel $p | intel base | VM2VM_TRIALS=${INTEL_TRIALS:-20} $SELFTESTS/$p"
 	done
-	for p in vm2vm_test vm2vm_revoke_test "vm2vm_doorbell_test $few_doorbells"; do
+	for p in vm2vm_test vm2vm_revoke_test vm2vm_view_test "vm2vm_doorbell_test $few_doorbells"; do
 		echo "intel light ${p%% *} | intel light | VM2VM_TRIALS=${LIGHT_TRIALS:-5} $SELFTESTS/$p"
 	done
 	# The same windows by every MMU, and by KVM's emulator

@@ -23,6 +23,7 @@ modes() {
 		debug-emulated | amd debug | kvm.force_emulation_prefix=1 | 50 | vm2vm_access_test -T gigabyte
 		intel | intel base | | 3 | vm2vm_mmu_test
 		intel-dirty | intel base | kvm-intel.pml=0 | 2 | vm2vm_dirty_test -v get
+		intel-views | intel base | kvm-intel.pml=0 kvm.force_emulation_prefix=1 | 5 | vm2vm_view_test
 		intel-shadow | intel base | kvm-intel.ept=0 | 3 | $shadow
 	END
 }

@@ -8,7 +8,7 @@
 . "$(dirname "$0")/lib.sh"
 lock
 base=$BUILD/base out=$BUILD/plain
-modules="arch/x86/kvm/kvm.ko arch/x86/kvm/kvm-amd.ko virt/lib/irqbypass.ko"
+modules="arch/x86/kvm/kvm.ko arch/x86/kvm/kvm-amd.ko arch/x86/kvm/kvm-intel.ko virt/lib/irqbypass.ko"
 
 kmake() { make -s -j"$JOBS" -C "$PRISTINE" O="$out" "$@"; }
 

@@ -165,7 +165,7 @@ layout() {
 			xargs cp -r --parents -t $work/tree)
 		rm -f $work/tree/arch/x86/events/Makefile
 		echo "obj-m := ${files//.c/.o}" | tr '\n' ' ' >$work/tree/Kbuild
-		printf '\nNOSTDINC_FLAGS += -I%s/include -I%s/arch/x86/include -I%s/include/uapi -DCONFIG_KVM_VM2VM=1\n' \
+		printf '\nNOSTDINC_FLAGS += -I%s/include -I%s/arch/x86/include -I%s/include/uapi -DCONFIG_KVM_VM2VM=1 -DCONFIG_KVM_VM2VM_VIEWS=1\n' \
 			"$dir" "$dir" "$dir" >>$work/tree/Kbuild
 		make -s -j"$(nproc)" -C "$headers" M=$work/tree ${files//.c/.o} || return 1
 		for o in ${files//.c/.o}; do

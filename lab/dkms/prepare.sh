@@ -50,8 +50,8 @@ cp Kbuild.kvm linux/arch/x86/kvm/Kbuild
 for m in kvm kvm-amd kvm-intel; do cp version.c linux/arch/x86/kvm/version-$m.c; done
 
 # There is no Kconfig here: options of ours, and what they select, are turned on unless
-# the kernel has them.
+# the kernel has them; but not checks for debug kernels.
 find files -name 'Kconfig*' -exec sed -n 's/^\(config\|[[:space:]]*select\) \([A-Z0-9_]*\)$/CONFIG_\2/p' {} + |
-	while read -r o; do
+	grep -v _PROVE_ | while read -r o; do
 		grep -q "^$o=" "$build/.config" || printf 'vm2vm-options += %s\n%s := y\n' "$o" "$o"
 	done >linux/vm2vm.options

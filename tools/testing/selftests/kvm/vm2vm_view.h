@@ -33,6 +33,7 @@ enum view_op {
 	VIEW_CHECK,		/* @count views from @view on, what is in each */
 	VIEW_FILL,		/* in @view @val to each of @count pages at @gva, and back */
 	VIEW_ACCESS,		/* what is in access_cmd */
+	VIEW_APIC,		/* in @view, change the mode of the local APIC */
 };
 
 /**
@@ -126,6 +127,24 @@ static inline void view_guest_fill(struct view_cmd *c)
 	vm2vm_view_leave();
 }
 
+/* To disabled, xAPIC and x2APIC mode, and look at @gva in each. */
+static inline void view_guest_apic(struct view_cmd *c)
+{
+	uint64_t base = rdmsr(MSR_IA32_APICBASE) & ~(MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE);
+	const uint64_t modes[] = {
+		0, MSR_IA32_APICBASE_ENABLE, MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE,
+	};
+	unsigned int i;
+
+	vm2vm_view_enter(c->view);
+	for (i = 0; i < ARRAY_SIZE(modes); i++) {
+		wrmsr(MSR_IA32_APICBASE, base | modes[i]);
+		if (READ_ONCE(*(uint64_t *)c->gva) != c->val)
+			c->bad++;
+	}
+	vm2vm_view_leave();
+}
+
 static inline uint64_t view_guest_cpl(void)
 {
 	uint16_t cs;
@@ -160,6 +179,9 @@ static inline void view_guest(struct view_cmd *c)
 			break;
 		case VIEW_ACCESS:
 			guest_do(&access_cmd);
+			break;
+		case VIEW_APIC:
+			view_guest_apic(c);
 			break;
 		}
 		GUEST_SYNC(0);

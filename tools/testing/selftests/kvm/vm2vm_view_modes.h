@@ -351,4 +351,22 @@ TEST_F(views, nested_vmfunc)
 	nested_check(&self->w, NESTED_VMFUNC);
 }
 
+/* KVM flushes the current context for these, which has to be that of the view, too. */
+TEST_F(views, apic_mode)
+{
+	struct view_cpu *cpu = &self->w.cpu[0];
+	unsigned int v;
+
+	for (v = 1; v <= 2; v++)
+		view_link(&self->w, v, v - 1, 0, 1, 0);
+	for (v = 1; v <= 2; v++) {
+		cpu->cmd->view = v;
+		cpu->cmd->gva = VIEW_GPA(v);
+		cpu->cmd->val = VIEW_VALUE(v - 1, 0);
+		view_do(cpu, VIEW_APIC);
+		EXPECT_EQ(0, cpu->cmd->bad);
+	}
+	EXPECT_EQ(0, cpu->mmio);
+}
+
 #endif /* SELFTEST_KVM_VM2VM_VIEW_MODES_H */
