@@ -1,7 +1,7 @@
 # vm2vm: one KVM guest reaches another guest's approved pages.
 #
 #   make                          Linux 6.12 with our files, built, and our selftests
-#   make run CMD='...'            run a command in the lab; LAB=amd|intel KERNEL=base|debug|light|debian
+#   make run CMD='...'            run a command in the lab; LAB=amd|intel|tlb KERNEL=base|debug|light|debian
 #                                 (make exits with 2 if it fails, lab/run.sh as it does)
 #   make shell                    a root shell in the lab; Ctrl-a x quits (intel: exit)
 #   make demo                     the demonstration
@@ -48,7 +48,7 @@ selftests: tree
 quoted = '$(subst ','\'',$(value CMD))'
 kernel = $(if $(filter debug light debian,$(KERNEL)),$(KERNEL),base)
 run: $(kernel) selftests
-	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd|intel] [KERNEL=base|debug|light|debian]" >&2; exit 2; }
+	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd|intel|tlb] [KERNEL=base|debug|light|debian]" >&2; exit 2; }
 	@CMD=$(quoted) lab/run.sh
 shell: $(kernel) selftests
 	@CMD= lab/run.sh

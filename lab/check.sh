@@ -9,7 +9,7 @@ cd "$ROOT"
 
 programs=$(cd "$SELFTESTS" && find . -name 'vm2vm_*test' | sed 's|^\./||' | sort)
 
-# name | where it runs (host, or a kernel: base, debug, debian; in the Intel lab: intel base, intel light) | command
+# name | where it runs (host, or a kernel: base, debug, debian; in other labs: intel base, intel light, tlb base) | command
 steps() {
 	local p few_doorbells="-T abi_limit -T abi_max_array -T many -T storm"
 	echo "hooks | host | lab/hooks.py"
@@ -31,6 +31,11 @@ steps() {
 	done
 	for p in vm2vm_test vm2vm_revoke_test vm2vm_view_test "vm2vm_doorbell_test $few_doorbells"; do
 		echo "intel light ${p%% *} | intel light | VM2VM_TRIALS=${LIGHT_TRIALS:-5} $SELFTESTS/$p"
+	done
+	# With a TLB that keeps what KVM does not flush
+	echo "tlb | host | lab/tlb.sh"
+	for p in vm2vm_test vm2vm_revoke_test vm2vm_view_test; do
+		echo "tlb $p | tlb base | VM2VM_TRIALS=${INTEL_TRIALS:-20} $SELFTESTS/$p"
 	done
 	# The same windows by every MMU, and by KVM's emulator
 	echo "mmu | host | lab/mmu.sh"
@@ -59,8 +64,8 @@ inputs() {
 		case $1 in
 		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
 			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort ;;
-		*) (cd "$BUILD/${1#intel }" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko)
-			case $1 in intel*) sha256sum lab/bochs.sh ;; *) sha256sum lab/qemu.sh ;; esac
+		*) (cd "$BUILD/${1#* }" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko)
+			case $1 in intel*) sha256sum lab/bochs.sh ;; tlb*) cat lab/bochs.sh "$BUILD/tlb/key" ;; *) sha256sum lab/qemu.sh ;; esac
 			sha256sum lab/run.sh lab/init lab/initramfs.sh
 			for w in $2; do [ ! -f "$w" ] || sha256sum "$w"; done ;;
 		esac
@@ -98,6 +103,12 @@ while IFS='|' read -r name where command; do
 		say "$name: skipped, there is nothing in $BUILD/debian"
 		continue
 	fi
+	# Or no source of Bochs
+	if [[ $where = tlb* ]] && [ ! -f "$BUILD/tlb/key" ]; then
+		skipped=$((skipped + 1))
+		say "$name: skipped, there is nothing in $BUILD/tlb"
+		continue
+	fi
 	key=$(inputs "$where" "$command")
 	start=$SECONDS
 	if [ -z "${FORCE:-}" ] && [ -f "$log" ] && [ "$(cat "$BUILD/passed/${name// /-}" 2>/dev/null)" = "$key" ]; then
@@ -112,8 +123,8 @@ while IFS='|' read -r name where command; do
 		$command >"$log" 2>&1 </dev/null || status=$?
 	else
 		lab=amd
-		[[ $where != intel* ]] || lab=intel
-		LAB=$lab KERNEL=${where#intel } CMD=$command TIMEOUT=${TIMEOUT:-1800} LOG=$LOGS/console-${name// /-}.log \
+		case $where in *' '*) lab=${where% *} ;; esac
+		LAB=$lab KERNEL=${where#* } CMD=$command TIMEOUT=${TIMEOUT:-1800} LOG=$LOGS/console-${name// /-}.log \
 			lab/run.sh >"$log" 2>&1 || status=$?
 	fi
 	before=$failed

@@ -2,7 +2,8 @@
 # run.sh: boot the lab, run $CMD in it, print its output and exit as it does.
 #
 #   CMD      for sh -c, as root, in the checkout; empty: a shell on the console
-#   LAB      amd (QEMU emulates SVM with nested paging), or intel (Bochs, VMX with EPT)
+#   LAB      amd (QEMU emulates SVM with nested paging), intel (Bochs, VMX with EPT), or
+#            tlb (the same with a TLB that is flushed as seldom as hardware may do)
 #   KERNEL   base, debug, light (what of debug Bochs is quick enough for), debian
 #            (Debian's own, from lab/debian.sh), or kcsan (what it reports is for
 #            lab/kcsan.sh to judge)
@@ -18,7 +19,11 @@ CMD=${CMD-} LAB=${LAB:-amd} KERNEL=${KERNEL:-base} TIMEOUT=${TIMEOUT:-900} SMP=$
 
 case $LAB in
 amd | intel) ;;
-*) echo "run.sh: no LAB named '$LAB': there are amd and intel" >&2; exit 2 ;;
+tlb)
+	"$ROOT/lab/tlb.sh" >&2
+	# This Bochs has a flaw in posted interrupts, which KVM uses with APICv
+	LAB=intel PATH=$BUILD/tlb/bin:$PATH PARAMS="kvm-intel.enable_apicv=0 ${PARAMS-}" ;;
+*) echo "run.sh: no LAB named '$LAB': there are amd, intel and tlb" >&2; exit 2 ;;
 esac
 case $KERNEL in
 base | debug | light | debian | kcsan) ;;

@@ -397,7 +397,8 @@ struct kvm_vm2vm_unlink {
  * A guest whose VM has, or had, a transient link changes its view by VMFUNC with EAX
  * 0 and ECX the view, at any privilege level.  A view that has no link, another
  * function and a vCPU that cannot have views (in SMM, nested, or with 5-level EPT)
- * give the guest #UD.  The first time in a view, and the first time after the memory
+ * give the guest #UD.  Back from SMM, or from its nested guest, it is in the view
+ * where it was.  The first time in a view, and the first time after the memory
  * of the VM has changed, KVM handles it, later the CPU does.  In every view the VM's
  * own memory and devices are where they always are.
  *

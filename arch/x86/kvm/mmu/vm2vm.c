@@ -104,6 +104,25 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	return RET_PF_CONTINUE;
 }
 
+/* Whether a fault would miss its view's root, which is gone, or the view itself. */
+static bool vm2vm_view_stale(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot)
+{
+#ifdef CONFIG_KVM_VM2VM_VIEWS
+	struct kvm_mmu_page *root = vcpu->vm2vm.view_root;
+
+	return !kvm_vm2vm_visible(vcpu, slot) || (root && root->role.invalid);
+#else
+	return false;
+#endif
+}
+
+/* is_page_fault_stale() for an alias memslot. */
+bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fault)
+{
+	return kvm_vm2vm_fault_stale(fault->slot, &fault->vm2vm) ||
+	       vm2vm_view_stale(vcpu, fault->slot);
+}
+
 /*
  * What make_spte() must not decide for a window.  Another VM's memory is never
  * executable.  And it is write-back, whatever the guest's PAT says, also where the

@@ -43,6 +43,7 @@ struct vm2vm_cached {
  * @view: which
  * @pfn: of the page
  * @composed: when; 0 while it is in no list
+ * @released: when the root of the view's window was
  * @cpu: by CPU
  */
 struct vm2vm_proof {
@@ -50,6 +51,7 @@ struct vm2vm_proof {
 	unsigned long pfn;
 	unsigned int view;
 	u64 composed;
+	u64 released;
 	struct vm2vm_cached cpu[];
 };
 
@@ -139,7 +141,8 @@ static void vm2vm_prove_entry(struct kvm_vcpu *vcpu, unsigned int view, u64 eptp
 		WARN_ONCE(1, "vm2vm: entry %u of a list is not of a view", view);
 		return;
 	}
-	WARN_ONCE(p->composed < READ_ONCE(vcpu->kvm->vm2vm.views_released),
+	WARN_ONCE(p->composed < READ_ONCE(vcpu->kvm->vm2vm.views_released) ||
+		  p->composed < READ_ONCE(p->released),
 		  "vm2vm: view %u has page tables that are released", view);
 
 	c = &p->cpu[cpu];
@@ -161,8 +164,10 @@ void kvm_vm2vm_prove_run(struct kvm_vcpu *vcpu, const u64 *list)
 	lockdep_assert_irqs_disabled();
 
 	if (!list) {
-		if (vcpu->vm2vm.runs & 1)
+		if (vcpu->vm2vm.runs & 1) {
+			/* Even: it has left it.  As below. */
 			smp_store_release(&vcpu->vm2vm.runs, vcpu->vm2vm.runs + 1);
+		}
 		return;
 	}
 	now = vm2vm_tick();
@@ -211,6 +216,7 @@ static void vm2vm_prove_each(struct kvm *kvm, u64 when,
 	int cpu;
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {
+		/* Pairs with the releases in kvm_vm2vm_prove_run(). */
 		runs = smp_load_acquire(&vcpu->vm2vm.runs);
 		if (!(runs & 1))
 			continue;
@@ -274,6 +280,16 @@ void kvm_vm2vm_prove_release(struct kvm *kvm)
 /* The root of @view's window is released. */
 void kvm_vm2vm_prove_unlinked(struct kvm *kvm, unsigned int view)
 {
+	struct vm2vm_proof *p;
+	struct kvm_vcpu *vcpu;
+	unsigned long pfn, i;
+
+	kvm_for_each_vcpu(i, vcpu, kvm) {
+		xa_for_each(&vm2vm_proofs, pfn, p) {
+			if (READ_ONCE(p->vcpu) == vcpu && READ_ONCE(p->view) == view)
+				WRITE_ONCE(p->released, vm2vm_tick());
+		}
+	}
 	vm2vm_prove_each(kvm, view, vm2vm_is_view,
 			 "the root of a view's window is released with a vCPU in reach");
 }

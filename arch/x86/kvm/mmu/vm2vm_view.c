@@ -62,6 +62,31 @@ int kvm_mmu_topup_view_root(struct kvm_vcpu *vcpu)
 }
 EXPORT_SYMBOL_GPL(kvm_mmu_topup_view_root);
 
+/*
+ * A root that no vCPU finds, as kvm_tdp_mmu_alloc_root() makes those that they do find:
+ * with a reference for the TDP MMU, and one to give.
+ */
+static struct kvm_mmu_page *vm2vm_alloc_root(struct kvm_vcpu *vcpu)
+{
+	struct kvm *kvm = vcpu->kvm;
+	struct kvm_mmu_page *root;
+
+	lockdep_assert_held_read(&kvm->mmu_lock);
+	lockdep_assert_held(&kvm->arch.tdp_mmu_pages_lock);
+
+	root = kvm_mmu_memory_cache_alloc(&vcpu->arch.mmu_page_header_cache);
+	root->spt = kvm_mmu_memory_cache_alloc(&vcpu->arch.mmu_shadow_page_cache);
+	set_page_private(virt_to_page(root->spt), (unsigned long)root);
+	INIT_LIST_HEAD(&root->possible_nx_huge_page_link);
+	root->role = vcpu->arch.root_mmu.root_role;
+	root->role.vm2vm_view = 1;
+	root->tdp_mmu_page = true;
+
+	refcount_set(&root->tdp_mmu_root_count, 2);
+	list_add_rcu(&root->link, &kvm->arch.tdp_mmu_roots);
+	return root;
+}
+
 /**
  * kvm_mmu_get_view_root - get the root of a window
  * @vcpu: who asks, in kvm->srcu; its MMU caches have a page
@@ -81,7 +106,7 @@ struct kvm_mmu_page *kvm_mmu_get_view_root(struct kvm_vcpu *vcpu,
 	root = w->root;
 	if (!root || root->role.invalid) {
 		old = root;
-		root = kvm_tdp_mmu_alloc_view_root(vcpu);
+		root = vm2vm_alloc_root(vcpu);
 		w->root = root;
 	}
 	refcount_inc(&root->tdp_mmu_root_count);
@@ -131,6 +156,21 @@ void kvm_arch_vm2vm_free_root(struct kvm *kvm, struct kvm_vm2vm_window *w,
 
 	kvm_tdp_mmu_zap_invalidated_roots(kvm);
 	kvm_arch_vm2vm_put_root(kvm, w);
+}
+
+/*
+ * The root that translates @gfn for the vCPU as it is now: the window of its view has
+ * one of its own.  Once that is invalid, nothing must be added to it.
+ */
+struct kvm_mmu_page *kvm_mmu_view_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu,
+				       gfn_t gfn)
+{
+	struct kvm_mmu_page *root = vcpu->vm2vm.view_root;
+
+	if (root && gfn >= vcpu->vm2vm.view_start && gfn <= vcpu->vm2vm.view_last &&
+	    !is_guest_mode(vcpu) && !root->role.invalid)
+		return root;
+	return root_to_sp(mmu->root.hpa);
 }
 
 /* Whose entry number @i a view has: the window's, or the VM's. */

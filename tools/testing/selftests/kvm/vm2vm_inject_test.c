@@ -19,6 +19,7 @@
 #include "vm2vm_inject.h"
 #include "vm2vm_inject_bell.h"
 #include "vm2vm_inject_more.h"
+#include "vm2vm_inject_view.h"
 
 #define HOLE		(~0ull)
 #define VALUE		0x1122334455667788ull
@@ -675,6 +676,16 @@ TEST_F_TIMEOUT(inject, doorbell, 300)
 {
 	bell.vm = self->env.p.backend->fd;
 	bell_inject_all(&self->env);
+}
+
+TEST_F_TIMEOUT(inject, views, 300)
+{
+	if (!(kvm_check_cap(KVM_CAP_VM2VM) & KVM_VM2VM_FEATURE_VIEW))
+		SKIP(return, "no views here");
+	view.vm = self->env.p.backend;
+	view.vcpu = self->env.p.vcpu->fd;
+	view.domain = self->env.p.domain;
+	view_inject_all(&self->env);
 }
 
 TEST_HARNESS_MAIN
