@@ -8,7 +8,6 @@
 
 #include <linux/bits.h>
 #include <linux/errno.h>
-#include <linux/jump_label.h>
 #include <linux/kvm_types.h>
 #include <linux/list.h>
 #include <linux/spinlock.h>
@@ -184,9 +183,6 @@ void kvm_vm2vm_end_domains(struct kvm *kvm);
 int kvm_vm2vm_check_extension(long ext);
 long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 #ifdef CONFIG_KVM_VM2VM_VIEWS
-/* There has been a VM with a view: before that, hooks for views cost nothing. */
-DECLARE_STATIC_KEY_FALSE(kvm_vm2vm_views_used);
-
 long kvm_vm2vm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 			  void __user *argp);
 bool kvm_vm2vm_visible(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot);

@@ -165,8 +165,6 @@ static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
 	link->flags = args->flags;
 	link->view = args->view;
 
-	if (link->flags & KVM_VM2VM_LINK_TRANSIENT)
-		vm2vm_views_use();
 	r = vm2vm_link_install(link, args->slot);
 	if (r)
 		vm2vm_link_free(link);

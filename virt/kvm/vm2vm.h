@@ -218,7 +218,6 @@ bool vm2vm_clip(const struct vm2vm_link *link, unsigned long first,
 /* vm2vm_view.c */
 #ifdef CONFIG_KVM_VM2VM_VIEWS
 bool vm2vm_views_supported(void);
-void vm2vm_views_use(void);
 bool vm2vm_view_collides(struct kvm *kvm,
 			 const struct kvm_userspace_memory_region2 *mem);
 int vm2vm_view_reserve(struct vm2vm_link *link);
@@ -229,7 +228,6 @@ void vm2vm_view_destroy(struct vm2vm_link *link);
 bool vm2vm_view_shows(const struct vm2vm_link *link);
 #else
 static inline bool vm2vm_views_supported(void) { return false; }
-static inline void vm2vm_views_use(void) { }
 
 static inline bool
 vm2vm_view_collides(struct kvm *kvm,

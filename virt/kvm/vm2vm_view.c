@@ -13,9 +13,6 @@
 
 #define VM2VM_SPAN_PAGES	(KVM_VM2VM_VIEW_SPAN >> PAGE_SHIFT)
 
-DEFINE_STATIC_KEY_FALSE(kvm_vm2vm_views_used);
-EXPORT_SYMBOL_GPL(kvm_vm2vm_views_used);
-
 /* Of the module for this CPU, while that is there; its VMs keep it there. */
 static const struct kvm_vm2vm_view_ops *vm2vm_view_ops;
 
@@ -28,12 +25,6 @@ EXPORT_SYMBOL_GPL(kvm_vm2vm_set_view_ops);
 bool vm2vm_views_supported(void)
 {
 	return READ_ONCE(vm2vm_view_ops);
-}
-
-/* Before the first transient link, with no locks held. */
-void vm2vm_views_use(void)
-{
-	static_branch_enable(&kvm_vm2vm_views_used);
 }
 
 static bool vm2vm_is_transient(const struct vm2vm_link *link)
@@ -105,7 +96,7 @@ void vm2vm_view_add(struct vm2vm_link *link)
 	if (!vm2vm_is_transient(link))
 		return;
 	xa_store(&kvm->vm2vm.views, link->view, &link->window, GFP_KERNEL_ACCOUNT);
-	kvm->vm2vm.has_views = true;
+	WRITE_ONCE(kvm->vm2vm.has_views, true);
 	kvm_arch_vm2vm_reload_views(kvm);
 }
 

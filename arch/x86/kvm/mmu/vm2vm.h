@@ -15,7 +15,7 @@ struct kvm_mmu_page *kvm_mmu_view_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mm
 static inline struct kvm_mmu_page *
 kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
 {
-	if (static_branch_unlikely(&kvm_vm2vm_views_used))
+	if (unlikely(vcpu->vm2vm.view_root))
 		return kvm_mmu_view_root(vcpu, mmu, gfn);
 	return root_to_sp(mmu->root.hpa);
 }

@@ -25,8 +25,7 @@ static inline bool vmx_view_enabled(struct vcpu_vmx *vmx)
 /* The vCPU's root is @eptp now: which EPTP to enter the guest with. */
 static inline u64 vmx_view_load(struct kvm_vcpu *vcpu, u64 eptp)
 {
-	if (static_branch_unlikely(&kvm_vm2vm_views_used) &&
-	    vcpu->kvm->vm2vm.has_views)
+	if (unlikely(READ_ONCE(vcpu->kvm->vm2vm.has_views)))
 		return __vmx_view_load(vcpu, eptp);
 	return eptp;
 }
@@ -34,8 +33,7 @@ static inline u64 vmx_view_load(struct kvm_vcpu *vcpu, u64 eptp)
 /* Whether the guest uses more EPTPs than the one of its root. */
 static inline bool vmx_view_has_list(struct kvm_vcpu *vcpu)
 {
-	return static_branch_unlikely(&kvm_vm2vm_views_used) &&
-	       to_vmx(vcpu)->views.list;
+	return unlikely(to_vmx(vcpu)->views.list);
 }
 
 /* Before every entry; interrupts are off. */
@@ -62,8 +60,7 @@ static inline void vmx_view_exited(struct kvm_vcpu *vcpu)
 /* An EPT violation at @gpa is handled, with result @r. */
 static inline int vmx_view_faulted(struct kvm_vcpu *vcpu, gpa_t gpa, int r)
 {
-	if (static_branch_unlikely(&kvm_vm2vm_views_used) &&
-	    vcpu->vm2vm.view_root)
+	if (unlikely(vcpu->vm2vm.view_root))
 		__vmx_view_faulted(vcpu, gpa);
 	return r;
 }
