@@ -130,9 +130,11 @@ struct kvm_vm2vm_irqfd {
 /**
  * struct kvm_vm2vm_slot - embedded in struct kvm_memory_slot
  * @link: what an alias memslot shows, NULL for every other memslot
+ * @transient: whether that is shown by a view only
  */
 struct kvm_vm2vm_slot {
 	struct vm2vm_link *link;
+	bool transient;
 };
 
 /**
@@ -185,7 +187,7 @@ long kvm_vm2vm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 #ifdef CONFIG_KVM_VM2VM_VIEWS
 long kvm_vm2vm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 			  void __user *argp);
-bool kvm_vm2vm_visible(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot);
+bool kvm_vm2vm_in_view(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot);
 void kvm_vm2vm_set_view_ops(const struct kvm_vm2vm_view_ops *ops);
 #else
 static inline long kvm_vm2vm_vcpu_ioctl(struct kvm_vcpu *vcpu,
@@ -194,7 +196,7 @@ static inline long kvm_vm2vm_vcpu_ioctl(struct kvm_vcpu *vcpu,
 	return -ENOTTY;
 }
 
-static inline bool kvm_vm2vm_visible(struct kvm_vcpu *vcpu,
+static inline bool kvm_vm2vm_in_view(struct kvm_vcpu *vcpu,
 				     const struct kvm_memory_slot *slot)
 {
 	return true;

@@ -269,6 +269,7 @@ void kvm_vm2vm_init_slot(struct kvm *kvm, struct kvm_memory_slot *slot)
 	if (!link)
 		return;
 	slot->vm2vm.link = link;
+	slot->vm2vm.transient = link->flags & KVM_VM2VM_LINK_TRANSIENT;
 	slot->flags |= KVM_MEMSLOT_ALIAS;
 	slot->userspace_addr = gfn_to_gpa(link->base_gfn);
 }

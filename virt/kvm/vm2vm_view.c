@@ -130,17 +130,14 @@ void vm2vm_view_destroy(struct vm2vm_link *link)
 }
 
 /**
- * kvm_vm2vm_visible - whether a vCPU sees a window
+ * kvm_vm2vm_in_view - whether a vCPU sees the window of a transient link
  * @vcpu: vCPU of the backend
- * @slot: alias memslot, in its VM's SRCU
+ * @slot: alias memslot of the link, in its VM's SRCU
  */
-bool kvm_vm2vm_visible(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot)
+bool kvm_vm2vm_in_view(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot)
 {
-	const struct vm2vm_link *link = slot->vm2vm.link;
-
-	return !vm2vm_is_transient(link) ||
-	       (vcpu->vm2vm.view_id == link->window.id &&
-		kvm_arch_vm2vm_in_view(vcpu));
+	return vcpu->vm2vm.view_id == slot->vm2vm.link->window.id &&
+	       kvm_arch_vm2vm_in_view(vcpu);
 }
 
 /* Whether KVM, which accesses the window on behalf of whoever runs, may see it. */

@@ -69,7 +69,8 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	struct kvm_vm2vm_page page;
 	int r;
 
-	if (fault->exec || !kvm_vm2vm_visible(vcpu, fault->slot))
+	if (fault->exec || (fault->slot->vm2vm.transient &&
+			    !kvm_vm2vm_in_view(vcpu, fault->slot)))
 		return vm2vm_hole(vcpu, fault, wants_exit);
 
 	/* A prefetch holds its VM's SRCU in a way that cannot be dropped here. */
@@ -104,23 +105,15 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	return RET_PF_CONTINUE;
 }
 
-/* Whether a fault would miss its view's root, which is gone, or the view itself. */
-static bool vm2vm_view_stale(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot)
-{
-#ifdef CONFIG_KVM_VM2VM_VIEWS
-	struct kvm_mmu_page *root = vcpu->vm2vm.view_root;
-
-	return !kvm_vm2vm_visible(vcpu, slot) || (root && root->role.invalid);
-#else
-	return false;
-#endif
-}
-
-/* is_page_fault_stale() for an alias memslot. */
+/*
+ * is_page_fault_stale() for an alias memslot.  One that is transient also needs the root
+ * of its view.
+ */
 bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fault)
 {
 	return kvm_vm2vm_fault_stale(fault->slot, &fault->vm2vm) ||
-	       vm2vm_view_stale(vcpu, fault->slot);
+	       (fault->slot->vm2vm.transient &&
+		(!kvm_vm2vm_in_view(vcpu, fault->slot) || kvm_mmu_view_is_gone(vcpu)));
 }
 
 /*

@@ -20,7 +20,18 @@ kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
 	return root_to_sp(mmu->root.hpa);
 }
 
+/* Called with mmu_lock held: whether what its view is composed of is invalid. */
+static inline bool kvm_mmu_view_is_gone(struct kvm_vcpu *vcpu)
+{
+	return vcpu->vm2vm.view_root->role.invalid;
+}
+
 #else
+
+static inline bool kvm_mmu_view_is_gone(struct kvm_vcpu *vcpu)
+{
+	return false;
+}
 
 static inline struct kvm_mmu_page *
 kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
