@@ -129,6 +129,14 @@ void vm2vm_view_destroy(struct vm2vm_link *link)
 		kvm_arch_vm2vm_put_root(link->kvm, &link->window);
 }
 
+/* Whether a vCPU is in the view of a transient link, where it can be in one at all. */
+static bool vm2vm_view_is_of(struct kvm_vcpu *vcpu,
+			     const struct vm2vm_link *link)
+{
+	return vcpu->vm2vm.view_id == link->window.id &&
+	       kvm_arch_vm2vm_in_view(vcpu);
+}
+
 /**
  * kvm_vm2vm_in_view - whether a vCPU sees the window of a transient link
  * @vcpu: vCPU of the backend
@@ -136,8 +144,7 @@ void vm2vm_view_destroy(struct vm2vm_link *link)
  */
 bool kvm_vm2vm_in_view(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot)
 {
-	return vcpu->vm2vm.view_id == slot->vm2vm.link->window.id &&
-	       kvm_arch_vm2vm_in_view(vcpu);
+	return vm2vm_view_is_of(vcpu, slot->vm2vm.link);
 }
 
 /* Whether KVM, which accesses the window on behalf of whoever runs, may see it. */
@@ -148,9 +155,7 @@ bool vm2vm_view_shows(const struct vm2vm_link *link)
 	if (!vm2vm_is_transient(link))
 		return true;
 	vcpu = kvm_get_running_vcpu();
-	return vcpu && vcpu->kvm == link->kvm &&
-	       vcpu->vm2vm.view_id == link->window.id &&
-	       kvm_arch_vm2vm_in_view(vcpu);
+	return vcpu && vcpu->kvm == link->kvm && vm2vm_view_is_of(vcpu, link);
 }
 
 /*
