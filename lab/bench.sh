@@ -12,23 +12,19 @@ plain=$LOGS/bench-plain.log ours=$LOGS/bench-ours.log
 views=$LOGS/bench-views.log noviews=$LOGS/bench-noviews.log
 view_bench="taskset 1 $SELFTESTS/vm2vm_view_bench"
 
-# measure LOG MODULES COMMAND
+# measure LAB LOG MODULES COMMAND; the Intel lab does not know COUNT
 measure() {
-	LAB=amd KERNEL=base MODULES=$2 COUNT=1 TIMEOUT=900 LOG=${1%.log}-console.log CMD=$3 "$ROOT/lab/run.sh" >"$1" 2>&1
-}
-
-measure_intel() {
-	LAB=intel KERNEL=base MODULES=$2 COUNT='' TIMEOUT=900 LOG=${1%.log}-console.log CMD=$3 "$ROOT/lab/run.sh" >"$1" 2>&1
+	LAB=$1 KERNEL=base MODULES=$3 COUNT=1 TIMEOUT=900 LOG=${2%.log}-console.log CMD=$4 "$ROOT/lab/run.sh" >"$2" 2>&1
 }
 
 "$ROOT/lab/plain.sh" >&2
 # Each has an emulated machine of its own with a clock of its own
-measure "$plain" "$BUILD/plain" "$bench --plain" &
+measure amd "$plain" "$BUILD/plain" "$bench --plain" &
 status=0
-measure "$ours" "$BUILD/base" "$bench --plain && $bench" || status=$?
+measure amd "$ours" "$BUILD/base" "$bench --plain && $bench" || status=$?
 wait $! || status=$?
-measure_intel "$noviews" "$BUILD/plain" "$view_bench --plain" &
-measure_intel "$views" "$BUILD/base" "$view_bench" || status=$?
+measure intel "$noviews" "$BUILD/plain" "$view_bench --plain" &
+measure intel "$views" "$BUILD/base" "$view_bench" || status=$?
 wait $! || status=$?
 if [ "$status" != 0 ]; then
 	cat "$plain" "$ours" "$views" "$noviews" >&2
