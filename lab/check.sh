@@ -1,17 +1,35 @@
 #!/bin/bash
-# check.sh: run the steps below in order and count what passed.
+# check.sh: run the steps below and count what passed.
 #
 # A step that speaks TAP counts as its results, another one as one. What passed
 # is remembered by the contents of all that went in; FORCE=1 forgets it.
-# STEPS='regex' runs only the steps whose name matches.
+# STEPS='regex' runs only the steps whose name matches; LONG=1 adds what takes long and
+# says little that the rest does not.
+#
+# The steps go in two lanes at once: Bochs uses one CPU, whatever the other does.
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
 
 programs=$(cd "$SELFTESTS" && find . -name 'vm2vm_*test' | sed 's|^\./||' | sort)
 
-# name | where it runs (host, or a kernel: base, debug, debian; in other labs: intel base, intel light, tlb base) | command
-steps() {
-	local p few_doorbells="-T abi_limit -T abi_max_array -T many -T storm"
+# together TRIALS PROGRAM...: a command that runs them all, in one machine. A program may
+# come with arguments. Of rings there are fewer on kernels that check everything.
+together() {
+	local p trials=$1 command="bad=0"
+	shift
+	for p; do
+		case $p in
+		vm2vm_doorbell_test) command="$command ; VM2VM_TRIALS=$((trials < 20 ? trials : 20)) $SELFTESTS/$p || bad=1" ;;
+		*) command="$command ; VM2VM_TRIALS=$trials $SELFTESTS/$p || bad=1" ;;
+		esac
+	done
+	echo "$command ; exit \$bad"
+}
+
+# Both lanes' lines: name | where it runs (host, or a kernel: base, debug, debian; in
+# other labs: intel base, intel light, tlb base) | command
+steps_amd() {
+	local p n short group="" names=""
 	echo "hooks | host | lab/hooks.py"
 	echo "nconfig | host | lab/nconfig.sh"
 	echo "lint | host | lab/lint.sh"
@@ -25,37 +43,35 @@ steps() {
 	done
 	# The same with an owner that logs
 	echo "base logged matrix | base | VM2VM_LOG=1 $SELFTESTS/vm2vm_matrix_test"
+	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
+	# This kernel takes long to start and to stop, so a few at a time
+	n=0
+	for p in $programs; do
+		n=$((n + 1)) group="$group $p" short=${p#vm2vm_} names="$names ${short%_test}"
+		[ $((n % 5)) = 0 ] || [ "$p" = "${programs##*$'\n'}" ] || continue
+		# shellcheck disable=SC2086
+		echo "debug$names | debug | $(together "${TRIALS:-50}" $group)"
+		group="" names=""
+	done
+	echo "base demo-core | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
+}
+
+steps_bochs() {
+	local few_doorbells="vm2vm_doorbell_test -T abi_limit -T abi_max_array -T many -T storm"
 	# Bochs is slow, so the core only
-	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test; do
-		echo "intel $p | intel base | VM2VM_TRIALS=${INTEL_TRIALS:-20} $SELFTESTS/$p"
-	done
-	echo "intel vm2vm_view_test | intel base | VM2VM_TRIALS=${VIEW_TRIALS:-10} $SELFTESTS/vm2vm_view_test"
-	for p in vm2vm_test vm2vm_revoke_test vm2vm_view_test "vm2vm_doorbell_test $few_doorbells"; do
-		echo "intel light ${p%% *} | intel light | VM2VM_TRIALS=${LIGHT_TRIALS:-5} $SELFTESTS/$p"
-	done
+	echo "intel core | intel base | $(together "${INTEL_TRIALS:-20}" vm2vm_test vm2vm_abi_test vm2vm_revoke_test)"
+	echo "intel views | intel base | $(together "${VIEW_TRIALS:-10}" vm2vm_view_test)"
+	echo "intel light | intel light | $(together "${LIGHT_TRIALS:-5}" ${LONG:+vm2vm_test vm2vm_revoke_test} vm2vm_view_test "$few_doorbells")"
 	# With a TLB that keeps what KVM does not flush
 	echo "tlb | host | lab/tlb.sh"
-	for p in vm2vm_test vm2vm_revoke_test vm2vm_view_test; do
-		echo "tlb $p | tlb base | VM2VM_TRIALS=${VIEW_TRIALS:-10} $SELFTESTS/$p"
-	done
+	echo "tlb all | tlb base | $(together "${VIEW_TRIALS:-10}" vm2vm_test vm2vm_revoke_test vm2vm_view_test)"
 	# The same windows by every MMU, and by KVM's emulator
 	echo "mmu | host | lab/mmu.sh"
 	# KVM's modules, built for Debian's own kernel and run there
 	echo "dkms | host | lab/debian.sh"
-	for p in vm2vm_test vm2vm_abi_test vm2vm_revoke_test vm2vm_matrix_test; do
-		echo "debian $p | debian | VM2VM_TRIALS=${DEBIAN_TRIALS:-10} $SELFTESTS/$p"
-	done
-	echo "intel debian vm2vm_test | intel debian | VM2VM_TRIALS=${DEBIAN_TRIALS:-10} $SELFTESTS/vm2vm_test"
-	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
-	# All its checks make the debug kernel slow: fewer trials of what is repeated
-	for p in $programs; do
-		case $p in
-		vm2vm_doorbell_test) echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-20} $SELFTESTS/$p" ;;
-		*) echo "debug $p | debug | VM2VM_TRIALS=${TRIALS:-50} $SELFTESTS/$p" ;;
-		esac
-	done
+	echo "debian core | debian | $(together "${DEBIAN_TRIALS:-10}" vm2vm_test vm2vm_abi_test vm2vm_revoke_test vm2vm_matrix_test)"
+	echo "intel debian core | intel debian | $(together "${DEBIAN_TRIALS:-10}" vm2vm_test)"
 	echo "bench | host | lab/bench.sh"
-	echo "base demo | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
 }
 
 # inputs WHERE COMMAND: a hash of everything that a step depends on
@@ -64,7 +80,11 @@ inputs() {
 		echo "$1 $2"
 		case $1 in
 		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
-			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort ;;
+			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort
+			case $2 in *vmm* | *links* | *fuzz*)
+				find qemu guest -type f -exec sha256sum {} + | sort
+				sha256sum "$BUILD/base/arch/x86/boot/bzImage" "$BUILD"/base/arch/x86/kvm/*.ko ;;
+			esac ;;
 		*) (cd "$BUILD/${1#* }" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko)
 			case $1 in intel*) sha256sum lab/bochs.sh ;; tlb*) cat lab/bochs.sh "$BUILD/tlb/key" ;; *) sha256sum lab/qemu.sh ;; esac
 			sha256sum lab/run.sh lab/init lab/initramfs.sh
@@ -73,7 +93,6 @@ inputs() {
 	} | sha256sum | cut -c1-32
 }
 
-passed=0 failed=0 skipped=0
 mkdir -p "$BUILD/passed"
 
 # count LOG STATUS: add a step's results up, show the bad ones, set $line
@@ -94,39 +113,32 @@ count() {
 	[ "$s" = 0 ] || line="$line, $s skipped"
 }
 
-while IFS='|' read -r name where command; do
-	name=${name% } where=${where# } where=${where% } command=${command# }
-	[[ $name =~ ${STEPS:-.} ]] || continue
-	log=$LOGS/check-${name// /-}.log
-	# The step before may have had no kernel of Debian to build for; or failed
-	if [ "${where#intel }" = debian ] && [ ! -f "$BUILD/debian/key" ]; then
-		skipped=$((skipped + 1))
-		say "$name: skipped, there is nothing in $BUILD/debian"
-		continue
-	fi
-	# Or no source of Bochs
-	if [[ $where = tlb* ]] && [ ! -f "$BUILD/tlb/key" ]; then
-		skipped=$((skipped + 1))
-		say "$name: skipped, there is nothing in $BUILD/tlb"
-		continue
-	fi
+# step NAME WHERE COMMAND
+step() {
+	local name=$1 where=$2 command=$3 log=$LOGS/check-${1// /-}.log key start status=0 lab=amd before need
+	# What the step before may not have been able to get
+	for need in debian tlb; do
+		if [[ " $where " = *" $need "* ]] && [ ! -f "$BUILD/$need/key" ]; then
+			skipped=$((skipped + 1))
+			say "$name: skipped, there is nothing in $BUILD/$need"
+			return
+		fi
+	done
 	key=$(inputs "$where" "$command")
 	start=$SECONDS
 	if [ -z "${FORCE:-}" ] && [ -f "$log" ] && [ "$(cat "$BUILD/passed/${name// /-}" 2>/dev/null)" = "$key" ]; then
 		count "$log" 0
 		say "$name: $line (cached)"
-		continue
+		return
 	fi
 	rm -f "$BUILD/passed/${name// /-}"
 	say "$name: ..."
-	status=0
 	if [ "$where" = host ]; then
 		$command >"$log" 2>&1 </dev/null || status=$?
 	else
-		lab=amd
 		case $where in *' '*) lab=${where% *} ;; esac
 		LAB=$lab KERNEL=${where#* } CMD=$command TIMEOUT=${TIMEOUT:-1800} LOG=$LOGS/console-${name// /-}.log \
-			lab/run.sh >"$log" 2>&1 || status=$?
+			lab/run.sh >"$log" 2>&1 </dev/null || status=$?
 	fi
 	before=$failed
 	count "$log" "$status"
@@ -137,7 +149,34 @@ while IFS='|' read -r name where command; do
 	else
 		echo "$key" >"$BUILD/passed/${name// /-}"
 	fi
-done < <(steps)
+}
+
+# lane NAME: its steps, one after the other; what they come to, to a file
+lane() {
+	local name where command
+	passed=0 failed=0 skipped=0
+	while IFS='|' read -r name where command <&3; do
+		name=${name% } where=${where# } where=${where% } command=${command# }
+		[[ $name =~ ${STEPS:-.} ]] || continue
+		step "$name" "$where" "$command"
+	done 3< <("steps_$1")
+	echo "$passed $failed $skipped" >"$LOGS/check-$1.sum"
+}
+
+# Process groups of their own: what is interrupted takes all of its machines along
+rm -f "$LOGS"/check-*.sum
+set -m
+lane amd </dev/null &
+lane bochs </dev/null &
+set +m
+# shellcheck disable=SC2046
+trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null' EXIT
+trap 'exit 130' INT TERM
+wait
+for l in amd bochs; do [ -f "$LOGS/check-$l.sum" ] || die "not all of the steps were taken"; done
+read -r p1 f1 s1 <"$LOGS/check-amd.sum"
+read -r p2 f2 s2 <"$LOGS/check-bochs.sum"
+passed=$((p1 + p2)) failed=$((f1 + f2)) skipped=$((s1 + s2))
 
 if [ "$skipped" = 0 ]; then
 	echo "$passed passed, $failed failed"
