@@ -54,6 +54,7 @@ steps_amd() {
 		group="" names=""
 	done
 	echo "base demo-core | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
+	echo "qemu | host | lab/vmm.sh"
 }
 
 steps_bochs() {

@@ -4,6 +4,7 @@
 #
 # The source is that of Debian 13: the mirror has no tarball of Debian 12's Bochs 2.7.
 . "$(dirname "$0")/lib.sh"
+. "$ROOT/lab/source.sh"
 patches=$ROOT/patches/bochs-3.0
 out=$BUILD/tlb
 
@@ -14,23 +15,11 @@ lock
 # By whoever had the lock
 if built; then exit 0; fi
 
-# The mirror and its keys are those of the machine's own configuration. Only the tarball:
-# Debian's changes are to the BIOS and the manuals. apt checks it against the signed index.
-# shellcheck disable=SC2016
-read -r mirror keys < <(apt-get indextargets --format '$(REPO_URI) $(SIGNED_BY)' 'Created-By: Packages' 'Component: main') ||
-	die "apt has no Debian mirror"
-# Not every apt tells that, and not every mirror has keys of its own
-[[ $keys == /* ]] || keys=
+# Only the tarball: Debian's changes are to the BIOS and the manuals. apt checks it
+# against the signed index.
 rm -rf "$out"
-mkdir -p "$out/apt/lists/partial" "$out/apt/cache/archives/partial" "$out/bin"
-printf 'Types: deb-src\nURIs: %s\nSuites: trixie\nComponents: main\n%s' \
-	"$mirror" "${keys:+Signed-By: $keys
-}" >"$out/apt/src.sources"
-get() {
-	apt-get -q -o Dir::Etc::sourcelist="$out/apt/src.sources" -o Dir::Etc::sourceparts=/dev/null \
-		-o Dir::State::lists="$out/apt/lists" -o Dir::Cache="$out/apt/cache" \
-		-o APT::Sandbox::User=root "$@"
-}
+mkdir -p "$out/bin"
+apt_here "$out/apt" trixie deb-src
 cd "$out" || exit
 say "tlb: getting the source"
 # Exit status 4: not here, which is no fault of ours
