@@ -1,0 +1,34 @@
+/*
+ * vm2vm: a domain follows the DMA address space of a device
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef BACKENDS_VM2VM_DMA_H
+#define BACKENDS_VM2VM_DMA_H
+
+#include "exec/memory.h"
+#include "qapi/qapi-types-vm2vm.h"
+
+typedef struct Vm2vmDma {
+    const char *id;             /* of the link, for messages */
+    int domain;                 /* not ours */
+    AddressSpace *as;           /* NULL: nothing is approved */
+    MemoryListener listener;
+    QLIST_HEAD(, Vm2vmIommu) iommus;
+    GPtrArray *added;           /* sections, until the listener commits */
+    uint64_t failures;          /* mappings that KVM did not take */
+} Vm2vmDma;
+
+/* From now on @domain approves what @as has, at once and until _stop(). */
+void vm2vm_dma_start(Vm2vmDma *dma, const char *id, int domain,
+                     AddressSpace *as);
+/* Returns when nothing is approved any more */
+void vm2vm_dma_stop(Vm2vmDma *dma);
+/* What KVM has, neighbours joined, and how many mappings that are */
+Vm2vmRangeList *vm2vm_dma_approved(Vm2vmDma *dma, uint64_t *mappings,
+                                   uint64_t *bytes);
+/* What the address space has, asked anew */
+Vm2vmRangeList *vm2vm_dma_translated(Vm2vmDma *dma);
+
+#endif

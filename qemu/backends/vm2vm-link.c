@@ -1,0 +1,550 @@
+/*
+ * vm2vm: the object that is one end of a link between two VMs
+ *
+ * Here are its properties, its chardev and what QMP tells of it;
+ * vm2vm-owner.c and vm2vm-backend.c have what it does in either role.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/module.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-vm2vm.h"
+#include "qapi/qapi-events-vm2vm.h"
+#include "qapi/visitor.h"
+#include "qom/object_interfaces.h"
+#include "chardev/char.h"
+#include "hw/virtio/virtio-vm2vm.h"
+#include "vm2vm-link.h"
+#include "trace.h"
+
+/* How long a peer may take for what it has to do at once */
+#define PATIENCE_MS 5000
+/* The window's size: a page, to what a PCI BAR can reasonably be */
+#define WINDOW_MIN (4 * KiB)
+#define WINDOW_MAX (1ULL << 46)
+
+static QTAILQ_HEAD(, Vm2vmLink) links = QTAILQ_HEAD_INITIALIZER(links);
+
+bool vm2vm_link_send(Vm2vmLink *link, uint32_t request, uint32_t flags,
+                     const Vm2vmPayload *payload, int fd)
+{
+    int size = payload ? vm2vm_payload_size(request,
+                                            flags & VM2VM_FLAGS_REPLY) : 0;
+    Vm2vmHeader hdr = {
+        .request = request,
+        .flags = flags | VM2VM_FLAGS_VERSION,
+        .size = size,
+    };
+    uint8_t buf[sizeof(hdr) + sizeof(*payload)];
+    int len = sizeof(hdr) + size;
+    Error *err = NULL;
+
+    if (link->drop_reason || !link->open) {
+        return false;
+    }
+    memcpy(buf, &hdr, sizeof(hdr));
+    if (size) {
+        memcpy(buf + sizeof(hdr), payload, size);
+    }
+    trace_vm2vm_send(link->id, vm2vm_request_name(request), hdr.flags);
+    if ((fd >= 0 && qemu_chr_fe_set_msgfds(&link->chr, &fd, 1) < 0) ||
+        qemu_chr_fe_write(&link->chr, buf, len) != len) {
+        error_setg(&err, "it does not take %s", vm2vm_request_name(request));
+        vm2vm_link_drop(link, err);
+        return false;
+    }
+    return true;
+}
+
+void vm2vm_link_drop(Vm2vmLink *link, Error *err)
+{
+    if (!link->drop_reason) {
+        link->drop_reason = g_strdup(error_get_pretty(err));
+        qemu_bh_schedule(link->drop_bh);
+    }
+    error_free(err);
+}
+
+/* Not from within the chardev's handlers, which do not expect that it closes */
+static void drop_bh(void *opaque)
+{
+    Vm2vmLink *link = opaque;
+
+    if (link->open) {
+        link->dropped++;
+        error_report("vm2vm-link '%s': dropping the peer: %s", link->id,
+                     link->drop_reason);
+        qemu_chr_fe_disconnect(&link->chr);
+    }
+}
+
+void vm2vm_link_wait_for(Vm2vmLink *link, const char *what)
+{
+    link->waits_for = what;
+    if (what) {
+        timer_mod(link->timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PATIENCE_MS);
+    } else {
+        timer_del(link->timer);
+    }
+}
+
+static void waited(void *opaque)
+{
+    Vm2vmLink *link = opaque;
+    Error *err = NULL;
+
+    error_setg(&err, "no %s within %d seconds", link->waits_for,
+               PATIENCE_MS / 1000);
+    vm2vm_link_drop(link, err);
+}
+
+void vm2vm_link_ready(Vm2vmLink *link)
+{
+    link->ready = true;
+    link->peers++;
+    qapi_event_send_vm2vm_peer_connected(link->id);
+}
+
+static int chr_can_read(void *opaque)
+{
+    Vm2vmLink *link = opaque;
+
+    return link->drop_reason ? 0 : vm2vm_parser_wants(&link->parser);
+}
+
+static void chr_read(void *opaque, const uint8_t *buf, int size)
+{
+    Vm2vmLink *link = opaque;
+    bool owner = link->role == VM2VM_ROLE_OWNER;
+    int fds[16], nr_fds;
+    Error *err = NULL;
+    int ret;
+
+    nr_fds = qemu_chr_fe_get_msgfds(&link->chr, fds, ARRAY_SIZE(fds));
+    ret = vm2vm_parser_feed(&link->parser, owner, buf, size, fds,
+                            MAX(nr_fds, 0), &err);
+    if (!ret && !link->waits_for) {
+        vm2vm_link_wait_for(link, "rest of a message");
+    }
+    if (ret > 0) {
+        trace_vm2vm_receive(link->id,
+                            vm2vm_request_name(link->parser.msg.hdr.request),
+                            link->parser.msg.hdr.flags);
+        vm2vm_link_wait_for(link, NULL);
+        if (owner) {
+            vm2vm_owner_message(link, &err);
+        } else {
+            vm2vm_backend_message(link, &err);
+        }
+        vm2vm_parser_reset(&link->parser);
+    }
+    if (err) {
+        vm2vm_link_drop(link, err);
+    }
+}
+
+static void chr_event(void *opaque, QEMUChrEvent event)
+{
+    Vm2vmLink *link = opaque;
+    bool owner = link->role == VM2VM_ROLE_OWNER;
+    bool had_peer;
+
+    if (event == CHR_EVENT_OPENED && !link->open) {
+        trace_vm2vm_opened(link->id);
+        link->open = true;
+        if (owner) {
+            vm2vm_owner_opened(link);
+        } else {
+            vm2vm_backend_opened(link);
+        }
+    } else if (event == CHR_EVENT_CLOSED && link->open) {
+        trace_vm2vm_closed(link->id);
+        link->open = false;
+        had_peer = link->ready || link->drop_reason;
+        link->ready = false;
+        qemu_bh_cancel(link->drop_bh);
+        vm2vm_link_wait_for(link, NULL);
+        vm2vm_parser_reset(&link->parser);
+        if (owner) {
+            vm2vm_owner_closed(link);
+        } else {
+            vm2vm_backend_closed(link);
+        }
+        if (had_peer) {
+            qapi_event_send_vm2vm_peer_lost(link->id, link->drop_reason);
+        }
+        g_clear_pointer(&link->drop_reason, g_free);
+    }
+}
+
+/* Properties that do not go with the role, or not together */
+static bool check_properties(Vm2vmLink *link, Error **errp)
+{
+    bool owner = link->role == VM2VM_ROLE_OWNER;
+
+    if (!link->has_role) {
+        error_setg(errp, "property 'role' is missing");
+        error_append_hint(errp, "It is 'owner', whose memory is seen, or "
+                          "'backend', which sees it.\n");
+        return false;
+    }
+    if (!link->chardev_id) {
+        error_setg(errp, "property 'chardev' is missing");
+        error_append_hint(errp, "Name a UNIX socket: -chardev socket,id=ID,"
+                          "path=PATH, with server=on,wait=off on one side.\n");
+        return false;
+    }
+    if (owner && !link->device_id) {
+        error_setg(errp, "property 'device' is missing");
+        error_append_hint(errp, "An owner names the device whose DMA address "
+                          "space the backend is to see.\n");
+        return false;
+    }
+    if (!owner && link->device_id) {
+        error_setg(errp, "property 'device' is for the role 'owner'");
+        error_append_hint(errp, "Of a backend the device names the link: "
+                          "-device vm2vm-pci,link=ID.\n");
+        return false;
+    }
+    if (owner && (link->size || link->base || link->unapproved)) {
+        error_setg(errp, "property '%s' is for the role 'backend'",
+                   link->size ? "size" : link->base ? "base" : "unapproved");
+        return false;
+    }
+    if (!owner && !link->size) {
+        error_setg(errp, "property 'size' is missing");
+        error_append_hint(errp, "It is the size of the window, in bytes.\n");
+        return false;
+    }
+    if (!owner && (!is_power_of_2(link->size) || link->size < WINDOW_MIN ||
+                   link->size > WINDOW_MAX)) {
+        error_setg(errp, "property 'size' is 0x%" PRIx64 ", which is not a "
+                   "power of 2 from 4K to 64T", link->size);
+        return false;
+    }
+    if (!owner && (link->base & (WINDOW_MIN - 1))) {
+        error_setg(errp, "property 'base' is 0x%" PRIx64 ", which is not a "
+                   "multiple of 4096", link->base);
+        return false;
+    }
+    if (!owner && link->base > UINT64_MAX - link->size) {
+        error_setg(errp, "property 'base' is 0x%" PRIx64 ": the window would "
+                   "end beyond the last bus address", link->base);
+        return false;
+    }
+    return true;
+}
+
+static void link_complete(UserCreatable *uc, Error **errp)
+{
+    Vm2vmLink *link = VM2VM_LINK(uc);
+    Chardev *chr;
+
+    link->id = object_get_canonical_path_component(OBJECT(link));
+    if (!check_properties(link, errp) || !kvm_vm2vm_available(errp)) {
+        return;
+    }
+    chr = qemu_chr_find(link->chardev_id);
+    if (!chr) {
+        error_setg(errp, "property 'chardev': there is no chardev '%s'",
+                   link->chardev_id);
+        return;
+    }
+    if (!qemu_chr_has_feature(chr, QEMU_CHAR_FEATURE_FD_PASS)) {
+        error_setg(errp, "property 'chardev': '%s' cannot pass file "
+                   "descriptors", link->chardev_id);
+        error_append_hint(errp, "Only a UNIX socket can: -chardev socket,"
+                          "path=PATH.\n");
+        return;
+    }
+    if (!qemu_chr_fe_init(&link->chr, chr, errp)) {
+        error_prepend(errp, "property 'chardev': ");
+        return;
+    }
+    link->timer = timer_new_ms(QEMU_CLOCK_REALTIME, waited, link);
+    link->drop_bh = qemu_bh_new(drop_bh, link);
+    if (link->role == VM2VM_ROLE_OWNER && !vm2vm_owner_setup(link, errp)) {
+        return;
+    }
+    link->complete = true;
+    QTAILQ_INSERT_TAIL(&links, link, next);
+    qemu_chr_fe_set_handlers(&link->chr, chr_can_read, chr_read, chr_event,
+                             NULL, link, NULL, true);
+}
+
+static bool link_can_be_deleted(UserCreatable *uc)
+{
+    return !VM2VM_LINK(uc)->backend.ops;
+}
+
+static void link_init(Object *obj)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+
+    link->owner.domain = -1;
+    vm2vm_parser_init(&link->parser);
+    vm2vm_backend_init(link);
+}
+
+static void link_finalize(Object *obj)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+
+    if (link->complete) {
+        qemu_chr_fe_set_handlers(&link->chr, NULL, NULL, NULL, NULL, NULL,
+                                 NULL, false);
+        if (link->open) {
+            chr_event(link, CHR_EVENT_CLOSED);
+            qemu_chr_fe_disconnect(&link->chr);
+        }
+        QTAILQ_REMOVE(&links, link, next);
+        if (link->role == VM2VM_ROLE_OWNER) {
+            vm2vm_owner_cleanup(link);
+        }
+    }
+    if (link->timer) {
+        timer_free(link->timer);
+        qemu_bh_delete(link->drop_bh);
+        qemu_chr_fe_deinit(&link->chr, false);
+    }
+    g_free(link->chardev_id);
+    g_free(link->device_id);
+}
+
+/* What is set once stays: who would tell the peer? */
+static bool may_set(Vm2vmLink *link, const char *name, Error **errp)
+{
+    if (link->complete) {
+        error_setg(errp, "property '%s' cannot be changed any more", name);
+    }
+    return !link->complete;
+}
+
+static int get_role(Object *obj, Error **errp)
+{
+    return VM2VM_LINK(obj)->role;
+}
+
+static void set_role(Object *obj, int value, Error **errp)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+
+    if (may_set(link, "role", errp)) {
+        link->role = value;
+        link->has_role = true;
+    }
+}
+
+static int get_unapproved(Object *obj, Error **errp)
+{
+    return VM2VM_LINK(obj)->unapproved;
+}
+
+/* This one may be set at any time */
+static void set_unapproved(Object *obj, int value, Error **errp)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+
+    if (link->complete && link->role == VM2VM_ROLE_OWNER) {
+        error_setg(errp, "property 'unapproved' is for the role 'backend'");
+        return;
+    }
+    link->unapproved = value;
+}
+
+static char *get_chardev(Object *obj, Error **errp)
+{
+    return g_strdup(VM2VM_LINK(obj)->chardev_id);
+}
+
+static void set_chardev(Object *obj, const char *value, Error **errp)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+
+    if (may_set(link, "chardev", errp)) {
+        g_free(link->chardev_id);
+        link->chardev_id = g_strdup(value);
+    }
+}
+
+static char *get_device(Object *obj, Error **errp)
+{
+    return g_strdup(VM2VM_LINK(obj)->device_id);
+}
+
+static void set_device(Object *obj, const char *value, Error **errp)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+
+    if (may_set(link, "device", errp)) {
+        g_free(link->device_id);
+        link->device_id = g_strdup(value);
+    }
+}
+
+static void get_number(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+    uint64_t value = strcmp(name, "size") ? link->base : link->size;
+
+    visit_type_size(v, name, &value, errp);
+}
+
+static void set_number(Object *obj, Visitor *v, const char *name, void *opaque,
+                       Error **errp)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+    uint64_t value;
+
+    if (may_set(link, name, errp) && visit_type_size(v, name, &value, errp)) {
+        if (strcmp(name, "size")) {
+            link->base = value;
+        } else if (!value) {
+            error_setg(errp, "property 'size' is 0");
+        } else {
+            link->size = value;
+        }
+    }
+}
+
+static void link_class_init(ObjectClass *oc, void *data)
+{
+    UserCreatableClass *ucc = USER_CREATABLE_CLASS(oc);
+
+    ucc->complete = link_complete;
+    ucc->can_be_deleted = link_can_be_deleted;
+
+    object_class_property_add_enum(oc, "role", "Vm2vmRole", &Vm2vmRole_lookup,
+                                   get_role, set_role);
+    object_class_property_set_description(oc, "role",
+        "owner: its memory is seen; backend: it sees it");
+    object_class_property_add_str(oc, "chardev", get_chardev, set_chardev);
+    object_class_property_set_description(oc, "chardev",
+        "UNIX socket that leads to the other VM");
+    object_class_property_add_str(oc, "device", get_device, set_device);
+    object_class_property_set_description(oc, "device",
+        "owner: ID of the device whose DMA address space counts");
+    object_class_property_add(oc, "size", "size", get_number, set_number, NULL,
+                              NULL);
+    object_class_property_set_description(oc, "size",
+        "backend: size of the window");
+    object_class_property_add(oc, "base", "uint64", get_number, set_number,
+                              NULL, NULL);
+    object_class_property_set_description(oc, "base",
+        "backend: bus address that the window begins with");
+    object_class_property_add_enum(oc, "unapproved", "Vm2vmUnapproved",
+                                   &Vm2vmUnapproved_lookup, get_unapproved,
+                                   set_unapproved);
+    object_class_property_set_description(oc, "unapproved",
+        "backend: what an access does that is not approved");
+}
+
+static const TypeInfo link_info = {
+    .name = TYPE_VM2VM_LINK,
+    .parent = TYPE_OBJECT,
+    .instance_size = sizeof(Vm2vmLink),
+    .instance_init = link_init,
+    .instance_finalize = link_finalize,
+    .class_init = link_class_init,
+    .interfaces = (InterfaceInfo[]) {
+        { TYPE_USER_CREATABLE },
+        { }
+    }
+};
+
+static void link_register(void)
+{
+    type_register_static(&link_info);
+}
+type_init(link_register);
+
+bool vm2vm_owner_passes_eventfds(VirtIODevice *vdev)
+{
+    return object_dynamic_cast(OBJECT(vdev), TYPE_VIRTIO_VM2VM);
+}
+
+static Vm2vmOwnerInfo *owner_info(Vm2vmLink *link)
+{
+    Vm2vmOwnerInfo *info = g_new0(Vm2vmOwnerInfo, 1);
+
+    info->device = g_strdup(link->device_id);
+    info->approving = link->owner.dma.as;
+    info->not_mapped = link->owner.dma.failures;
+    if (info->approving) {
+        qapi_free_Vm2vmRangeList(vm2vm_dma_approved(&link->owner.dma,
+                                                    &info->mappings,
+                                                    &info->bytes));
+    }
+    return info;
+}
+
+static Vm2vmBackendInfo *backend_info(Vm2vmLink *link)
+{
+    Vm2vmBackendInfo *info = g_new0(Vm2vmBackendInfo, 1);
+
+    info->device = g_strdup(link->backend.device_id);
+    info->base = link->base;
+    info->size = link->size;
+    info->shown = link->backend.shown;
+    info->refused_reads = link->backend.refused[0];
+    info->refused_writes = link->backend.refused[1];
+    info->slow_doorbells = link->backend.slow_doorbells;
+    return info;
+}
+
+Vm2vmLinkInfoList *qmp_query_vm2vm_links(Error **errp)
+{
+    Vm2vmLinkInfoList *list = NULL, **tail = &list;
+    Vm2vmLink *link;
+
+    QTAILQ_FOREACH(link, &links, next) {
+        Vm2vmLinkInfo *info = g_new0(Vm2vmLinkInfo, 1);
+
+        info->id = g_strdup(link->id);
+        info->role = link->role;
+        info->connected = link->ready;
+        info->peers = link->peers;
+        info->dropped = link->dropped;
+        if (link->role == VM2VM_ROLE_OWNER) {
+            info->owner = owner_info(link);
+            info->queues = vm2vm_owner_queues(link);
+        } else {
+            info->backend = backend_info(link);
+            info->queues = vm2vm_backend_queues(link);
+        }
+        QAPI_LIST_APPEND(tail, info);
+    }
+    return list;
+}
+
+Vm2vmMappings *qmp_x_query_vm2vm_mappings(const char *id, Error **errp)
+{
+    Vm2vmMappings *m;
+    Vm2vmLink *link;
+    uint64_t mappings, bytes;
+
+    QTAILQ_FOREACH(link, &links, next) {
+        if (!strcmp(link->id, id)) {
+            break;
+        }
+    }
+    if (!link || link->role != VM2VM_ROLE_OWNER) {
+        error_setg(errp, "there is no vm2vm-link '%s' of role 'owner'", id);
+        return NULL;
+    }
+    m = g_new0(Vm2vmMappings, 1);
+    if (link->owner.dma.as) {
+        m->approved = vm2vm_dma_approved(&link->owner.dma, &mappings, &bytes);
+        m->translated = vm2vm_dma_translated(&link->owner.dma);
+    }
+    return m;
+}
