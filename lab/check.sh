@@ -54,7 +54,11 @@ steps_amd() {
 		group="" names=""
 	done
 	echo "base demo-core | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
+	# QEMU, and two of its VMs
 	echo "qemu | host | lab/vmm.sh"
+	echo "demo | host | lab/links.sh demo.py"
+	echo "links | host | lab/links.sh link_test.py"
+	echo "fuzz | host | lab/fuzz.sh"
 }
 
 steps_bochs() {
