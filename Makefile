@@ -4,8 +4,12 @@
 #   make run CMD='...'            run a command in the lab; LAB=amd|intel|tlb KERNEL=base|debug|light|debian
 #                                 (make exits with 2 if it fails, lab/run.sh as it does)
 #   make shell                    a root shell in the lab; Ctrl-a x quits (intel: exit)
-#   make demo                     the demonstration
+#   make demo                     the demonstration: two QEMU VMs
+#   make demo-core                that of the kernel's calls alone, by a VMM of our own
 #   make check                    everything that is tested; FORCE=1: nothing from the cache
+#   make qemu                     QEMU 10.0 with our object and devices
+#   make links                    its tests; ASAN=1: by a QEMU that checks itself
+#   make fuzz [FUZZ=60]            what QEMU does with nonsense from a peer
 #   make bench                    what it costs, in instructions
 #   make stock                    KVM's own selftests, with the series and without
 #   make mutants [MUTANT=name]    does the suite notice a broken kernel?
@@ -23,9 +27,9 @@ override BUILD := $(abspath $(BUILD))
 DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 # Of Linux's own: what the hooks touch must work as before
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
-export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT
+export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ
 
-.PHONY: all tree base debug light debian selftests run shell demo check bench dkms stock mutants kcsan nconfig-check hooks-check lint clean
+.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench dkms stock mutants kcsan nconfig-check hooks-check lint clean
 .NOTPARALLEL:
 
 all: base selftests
@@ -52,7 +56,15 @@ run: $(kernel) selftests
 	@CMD=$(quoted) lab/run.sh
 shell: $(kernel) selftests
 	@CMD= lab/run.sh
-demo: base selftests
+qemu:
+	@lab/vmm.sh $(if $(ASAN),asan,plain)
+demo: base
+	@lab/links.sh demo.py
+links: base
+	@lab/links.sh link_test.py
+fuzz:
+	@lab/fuzz.sh
+demo-core: base selftests
 	@KERNEL=base CMD='$(BUILD)/selftests/vm2vm_demo $(DEMO_ARGS)' lab/run.sh
 
 check: base debug light selftests
