@@ -76,7 +76,8 @@ dkms:
 stock: base selftests
 	@lab/stock.sh
 mutants: base light selftests
-	@lab/mutants.sh
+	@[ -n "$(filter qemu/%,$(MUTANT))" ] || lab/mutants.sh
+	@[ -n "$(filter-out qemu/%,$(MUTANT))" ] || lab/vmm-mutants.sh
 kcsan: tree selftests
 	@lab/kernel.sh kcsan
 	@lab/kcsan.sh

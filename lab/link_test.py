@@ -151,6 +151,19 @@ def no_iommu_approves_ram():
 
 
 @test
+def memory_is_hotplugged():
+	pair = Pair(iommu=None)
+	with pair.owner(memory="256,slots=2,maxmem=1G") as owner, pair.backend(base=0, size=8 << 30) as backend:
+		connected(owner, backend)
+		before = link(owner)["owner"]["bytes"]
+		owner.qmp("object-add", **{"qom-type": "memory-backend-ram"}, id="m1", size=128 << 20)
+		owner.qmp("device_add", driver="pc-dimm", id="dimm1", memdev="m1")
+		equal(link(owner)["owner"]["bytes"], before + (128 << 20), "with the new memory")
+		where = owner.qmp("query-memory-devices")[0]["data"]["addr"]
+		equal(backend.sh(f"{TOOL} scan {where:#x} {1 << 20:#x}"), f"{where:x}-{where + (1 << 20):x}", "a MiB of it")
+
+
+@test
 def iommu_bypass_and_domains():
 	"""The IOMMU approves all (identity), and nothing of it when the guest attaches a domain"""
 	pair = Pair()

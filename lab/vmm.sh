@@ -19,7 +19,7 @@ esac
 options="$options --python=/usr/bin/python3 --target-list=x86_64-softmmu --disable-install-blobs --disable-docs
 	--disable-tools --disable-user --disable-guest-agent --without-default-features --without-default-devices
 	--with-devices-x86_64=vm2vm --enable-kvm --disable-tcg --disable-werror"
-devices="Q35 VTD PCIE_PORT ISA_DEBUG TEST_DEVICES VIRTIO_PCI VIRTIO_IOMMU VIRTIO_RNG VIRTIO_NET VIRTIO_BLK
+devices="Q35 I440FX VTD PCIE_PORT ISA_DEBUG TEST_DEVICES VIRTIO_PCI VIRTIO_IOMMU VIRTIO_RNG VIRTIO_NET VIRTIO_BLK
 	VIRTIO_SERIAL VIRTIO_MEM VIRTIO_VM2VM VM2VM_PCI"
 
 hooks=$(find "$ROOT/patches/qemu-10.0" -name '*.patch' | sort)

@@ -242,6 +242,13 @@ static void section_add(Vm2vmDma *dma, MemoryRegionSection *section)
         iommu_add(dma, section);
         return;
     }
+    /* Of virtio-mem nobody tells us which parts are plugged */
+    if (memory_region_has_ram_discard_manager(section->mr)) {
+        warn_report("vm2vm-link '%s': the backend does not see the memory of "
+                    "virtio-mem: it needs an IOMMU for that", dma->id);
+        dma->failures++;
+        return;
+    }
     if (!memory_region_is_ram(section->mr) ||
         memory_region_is_ram_device(section->mr) ||
         memory_region_is_protected(section->mr) ||

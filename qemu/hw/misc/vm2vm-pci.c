@@ -43,7 +43,8 @@ typedef struct Part {
     uint64_t gpa;
     uint64_t offset;
     uint64_t size;
-    int slot;                   /* -1: nothing is shown there */
+    int slot;                   /* -1: nothing is shown there ... */
+    bool failed;                /* ... and KVM has been asked */
     QLIST_ENTRY(Part) next;
 } Part;
 
@@ -88,7 +89,7 @@ static Vm2vmBackend *backend(Vm2vmPci *s)
 
 static void window_show(Vm2vmPci *s, Part *p)
 {
-    if (p->slot >= 0 || backend(s)->domain < 0) {
+    if (p->slot >= 0 || p->failed || backend(s)->domain < 0) {
         return;
     }
     p->slot = kvm_vm2vm_link(backend(s)->domain, p->gpa,
@@ -98,6 +99,7 @@ static void window_show(Vm2vmPci *s, Part *p)
         error_report("vm2vm-pci: the window at 0x%" PRIx64 " shows nothing: %s",
                      p->gpa, strerror(-p->slot));
         p->slot = -1;
+        p->failed = true;
         return;
     }
     backend(s)->shown += p->size;
@@ -386,6 +388,7 @@ static void domain_changed(void *opaque)
 
     QLIST_FOREACH(p, &s->windows, next) {
         window_hide(s, p);
+        p->failed = false;
         window_show(s, p);
     }
     if (backend(s)->domain >= 0) {
