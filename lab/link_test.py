@@ -9,7 +9,7 @@ import os
 import random
 import time
 
-from links import BASE, PAGE, RNG, SIZE, TOOL, Pair, connected, link, pages, refused, same_pages, scan
+from links import BASE, IOMMUS, PAGE, RNG, SIZE, TOOL, Pair, connected, link, pages, refused, same_pages, scan
 from vms import VM, QMPError, VMError, VMTimeout, check, comment, equal, main, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
@@ -331,7 +331,7 @@ def owners_device_is_unplugged():
 	"""What is approved ends with the device, and begins with another one of its name."""
 	pair = Pair()
 	args = ["-device", "pcie-root-port,id=rp,chassis=1,addr=6,pref64-reserve=64M"]
-	owner = VM("owner", "-device", "virtio-iommu-pci", *args, *pair.owner_link(),
+	owner = VM("owner", *IOMMUS["virtio"], *args, *pair.owner_link(),
 		"-device", f"{RNG},id=d0,iommu_platform=on,bus=rp", append="iommu.strict=1")
 	with owner, pair.backend() as backend:
 		connected(owner, backend)

@@ -15,7 +15,7 @@ TOOL = "vm2vm"
 # A source of entropy, whose buffers the backend fills
 RNG = "virtio-vm2vm-pci,virtio-id=4"
 IOMMUS = {
-	"virtio": ["-device", "virtio-iommu-pci"],
+	"virtio": ["-device", "virtio-iommu-pci,boot-bypass=off"],
 	"intel": ["-device", "intel-iommu,caching-mode=on,intremap=off"],
 	None: [],
 }
@@ -116,7 +116,8 @@ class Peer:
 	def __init__(self, path=None, sock=None):
 		if sock is None:
 			sock = socket.socket(socket.AF_UNIX)
-			sock.settimeout(30)
+			# Python's own timeout would not wait for a place in the queue
+			sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 30, 0))
 			sock.connect(path)
 		self.sock, self.fds = sock, []
 		self.sock.settimeout(30)

@@ -26,9 +26,9 @@
 
 /* How long a peer may take for what it has to do at once */
 #define PATIENCE_MS 5000
-/* The window's size: a page, to what a PCI BAR can reasonably be */
+/* The window's size: a page, to the largest power of 2 that is a memslot */
 #define WINDOW_MIN (4 * KiB)
-#define WINDOW_MAX (1ULL << 46)
+#define WINDOW_MAX (4 * TiB)
 
 static QTAILQ_HEAD(, Vm2vmLink) links = QTAILQ_HEAD_INITIALIZER(links);
 
@@ -227,7 +227,7 @@ static bool check_properties(Vm2vmLink *link, Error **errp)
     if (!owner && (!is_power_of_2(link->size) || link->size < WINDOW_MIN ||
                    link->size > WINDOW_MAX)) {
         error_setg(errp, "property 'size' is 0x%" PRIx64 ", which is not a "
-                   "power of 2 from 4K to 64T", link->size);
+                   "power of 2 from 4K to 4T", link->size);
         return false;
     }
     if (!owner && (link->base & (WINDOW_MIN - 1))) {

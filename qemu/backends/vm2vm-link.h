@@ -37,6 +37,7 @@ typedef struct Vm2vmOwner {
     Notifier machine_done;
     Notifier status_changed;    /* of vdev */
     VMChangeStateEntry *vm_state;
+    bool running;               /* the VM: not stopped, but maybe suspended */
     int domain;                 /* made for each peer */
     uint32_t awaits;            /* the request whose answer comes next, or 0 */
     uint32_t peer_queues;

@@ -82,6 +82,10 @@ static void send_queue(Vm2vmLink *link, uint32_t q)
         },
     };
 
+    /* A peer that is gone may have served more of it than QEMU knows */
+    if (vm2vm_owner_passes_eventfds(vdev)) {
+        virtio_queue_restore_last_avail_idx(vdev, q);
+    }
     tell_queue(link, VM2VM_SET_VRING_NUM, q, virtio_queue_get_num(vdev, q));
     tell_queue(link, VM2VM_SET_VRING_BASE, q,
                virtio_queue_get_last_avail_idx(vdev, q));
@@ -130,7 +134,7 @@ static void status_changed(Notifier *n, void *data)
 static void update_dma(Vm2vmLink *link)
 {
     Vm2vmOwner *o = &link->owner;
-    bool run = link->ready && o->dev && runstate_is_running();
+    bool run = link->ready && o->dev && o->running;
 
     if (run && !o->dma.as) {
         vm2vm_dma_start(&o->dma, link->id, o->domain, o->as);
@@ -142,10 +146,30 @@ static void update_dma(Vm2vmLink *link)
 /*
  * A migration reads what is dirty for the last time when the VM has stopped. By
  * then KVM has revoked everything, and what was written before is in its log.
+ * Devices look at their queues before that, but after this.
  */
+static void vm_state_prepare(void *opaque, bool running, RunState state)
+{
+    Vm2vmLink *link = opaque;
+
+    if (!running) {
+        link->owner.running = false;
+        update_dma(link);
+    }
+}
+
 static void vm_state_changed(void *opaque, bool running, RunState state)
 {
-    update_dma(opaque);
+    Vm2vmLink *link = opaque;
+
+    if (running) {
+        link->owner.running = true;
+        update_dma(link);
+        /* The target of a migration has nothing to say until then */
+        if (link->open) {
+            vm2vm_owner_opened(link);
+        }
+    }
 }
 
 static bool attach(Vm2vmLink *link, DeviceState *dev, Error **errp)
@@ -168,6 +192,11 @@ static bool attach(Vm2vmLink *link, DeviceState *dev, Error **errp)
         error_setg(errp, "property 'device': '%s' is neither a virtio nor a "
                    "PCI device", link->device_id);
         return false;
+    }
+    if (o->vdev && virtio_get_num_queues(o->vdev) > VM2VM_MAX_QUEUES) {
+        warn_report("vm2vm-link '%s': of the queues of '%s' the backend sees "
+                    "the first %d", link->id, link->device_id,
+                    VM2VM_MAX_QUEUES);
     }
     o->dev = dev;
     return true;
@@ -257,7 +286,9 @@ bool vm2vm_owner_setup(Vm2vmLink *link, Error **errp)
     o->listener.realize = device_realized;
     o->listener.unrealize = device_unrealized;
     device_listener_register(&o->listener);
-    o->vm_state = qemu_add_vm_change_state_handler(vm_state_changed, link);
+    o->running = runstate_is_running();
+    o->vm_state = qemu_add_vm_change_state_handler_prio_full(vm_state_changed,
+                                                    vm_state_prepare, link, 0);
     return true;
 }
 
@@ -279,7 +310,8 @@ void vm2vm_owner_opened(Vm2vmLink *link)
     Error *err = NULL;
 
     /* Without a device there is nothing to say; the peer is patient, or not */
-    if (!o->dev || o->awaits || link->ready) {
+    if (!o->dev || o->awaits || link->ready ||
+        runstate_check(RUN_STATE_INMIGRATE)) {
         return;
     }
     o->domain = kvm_vm2vm_create_domain();

@@ -126,8 +126,7 @@ static uint64_t get_features(VirtIODevice *vdev, uint64_t requested,
                                (1ULL << VIRTIO_F_ORDER_PLATFORM) |
                                (1ULL << VIRTIO_F_IOMMU_PLATFORM);
 
-    return (requested & transport) | VIRTIO_VM2VM(vdev)->features |
-        (1ULL << VIRTIO_F_IOMMU_PLATFORM);
+    return (requested & transport) | VIRTIO_VM2VM(vdev)->features;
 }
 
 static void get_config(VirtIODevice *vdev, uint8_t *config)
@@ -187,6 +186,11 @@ static void realize(DeviceState *dev, Error **errp)
         !is_power_of_2(v->vq_size)) {
         error_setg(errp, "property 'vq-size' is %u, which is not a power of 2 "
                    "from 2 to %d", v->vq_size, VIRTQUEUE_MAX_SIZE);
+        return;
+    }
+    if (v->features & (1ULL << VIRTIO_F_RING_PACKED)) {
+        error_setg(errp, "property 'features' has packed rings, whose state "
+                   "nobody keeps");
         return;
     }
     if (!VIRTIO_BUS_GET_CLASS(bus)->set_guest_notifiers) {
