@@ -32,6 +32,7 @@ steps_amd() {
 	local p n short group="" names=""
 	echo "hooks | host | lab/hooks.py"
 	echo "nconfig | host | lab/nconfig.sh"
+	echo "qemu | host | lab/vmm.sh"
 	echo "lint | host | lab/lint.sh"
 	echo "lab | host | lab/selfcheck.sh"
 	for p in $programs; do
@@ -54,8 +55,8 @@ steps_amd() {
 		group="" names=""
 	done
 	echo "base demo-core | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
-	# QEMU, and two of its VMs
-	echo "qemu | host | lab/vmm.sh"
+	# QEMU, and its VMs
+	echo "qtest | host | lab/qtest.sh"
 	echo "demo | host | lab/links.sh demo.py"
 	echo "links | host | lab/links.sh link_test.py"
 	echo "fuzz | host | lab/fuzz.sh"
@@ -86,7 +87,7 @@ inputs() {
 		case $1 in
 		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
 			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort
-			case $2 in *vmm* | *links* | *fuzz*)
+			case $2 in *vmm* | *links* | *fuzz* | *qtest* | *lint*)
 				find qemu guest -type f -exec sha256sum {} + | sort
 				sha256sum "$BUILD/base/arch/x86/boot/bzImage" "$BUILD"/base/arch/x86/kvm/*.ko ;;
 			esac ;;

@@ -21,4 +21,4 @@ env="BUILD=$BUILD QEMU=$QEMU L2_KERNEL=$L2_KERNEL VMS_LOGS=$LOGS/vms/${1%.py} PY
 env="$env VM2VM_TRIALS=${VM2VM_TRIALS:-} ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1"
 script=$ROOT/lab/$1
 shift
-CMD="$env /usr/bin/python3 $(printf ' %q' "$script" "$@")" KERNEL=$kernel LAB=amd exec "$ROOT/lab/run.sh"
+CMD="$env /usr/bin/python3 $(printf ' %q' "$script" "$@")" KERNEL=$kernel LAB=amd TIMEOUT=${TIMEOUT:-1800} exec "$ROOT/lab/run.sh"

@@ -46,6 +46,19 @@ if [ -n "$objects" ]; then
 fi
 for o in $objects; do [ -f "$out/$o" ] || { echo "lint: $o was not built"; bad=1; }; done
 
+# Only where QEMU has been built: its source comes with that
+qemu=$BUILD/qemu-pristine/scripts/checkpatch.pl
+if [ -f "$qemu" ]; then
+	say "lint: QEMU's checkpatch"
+	git -c safe.directory="*" ls-files -co --exclude-standard -- 'qemu/*.[ch]' | while read -r f; do
+		perl "$qemu" --no-tree --terse --no-summary -f "$f" 2>/dev/null || true
+	done >"$LOGS/lint-qemu.log"
+	if [ -s "$LOGS/lint-qemu.log" ]; then
+		cat "$LOGS/lint-qemu.log"
+		bad=1
+	fi
+fi
+
 if command -v shellcheck >/dev/null; then
 	say "lint: shellcheck"
 	shellcheck -x -P SCRIPTDIR -e SC1091 lab/*.sh lab/init .ci/run || bad=1

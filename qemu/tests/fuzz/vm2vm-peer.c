@@ -212,8 +212,6 @@ static int open_fds(void)
     return n;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     int before = open_fds();
