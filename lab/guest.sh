@@ -6,9 +6,9 @@ out=$BUILD/guest
 mkdir -p "$out"
 
 flags="-std=gnu11 -O2 -static -Wall -Wextra -Werror"
-key=$(cd "$ROOT/guest" && { echo "$flags"; cat vm2vm.c vm2vm_pci.h; cc --version; } | sha256sum)
+key=$(cd "$ROOT/guest" && { echo "$flags"; cat ./*.[ch]; cc --version; } | sha256sum)
 if [ -x "$out/vm2vm" ] && [ "$(cat "$out/vm2vm.key" 2>/dev/null)" = "$key" ]; then exit 0; fi
 rm -f "$out/vm2vm.key"
 # shellcheck disable=SC2086
-quietly guest cc $flags -o "$out/vm2vm" "$ROOT/guest/vm2vm.c"
+quietly guest cc $flags -o "$out/vm2vm" "$ROOT"/guest/*.c
 echo "$key" >"$out/vm2vm.key"

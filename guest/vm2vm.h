@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the parts of the program vm2vm have in common, besides the device
+ */
+#ifndef VM2VM_H
+#define VM2VM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A pattern that tells where it was written, and by whom */
+void pattern(uint64_t seed, uint64_t iova, uint8_t *to, uint64_t len);
+
+/* Commands; they return the exit status */
+int cmd_queue(uint32_t index);
+int cmd_serve_rng(uint64_t seconds, uint64_t max, bool seeded, uint64_t seed);
+
+#endif /* VM2VM_H */

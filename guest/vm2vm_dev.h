@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The PCI device that shows another VM's memory, for the parts of the program vm2vm
+ *
+ * There is one, which find_device() chooses and open_device() maps.  What cannot be done
+ * ends the program, with a message.
+ */
+#ifndef VM2VM_DEV_H
+#define VM2VM_DEV_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vm2vm_pci.h"
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "registers and rings are little-endian, and are read as they are"
+#endif
+
+#define NR_VECTORS	(1 + VM2VM_PCI_MAX_QUEUES)
+
+struct vm2vm_dev {
+	char name[32];
+	volatile uint8_t *regs;
+	size_t regs_size;
+	uint64_t size, base;	/* of the window */
+};
+
+extern struct vm2vm_dev dev;
+
+void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...);
+
+/* By address, or NULL: the one with this index */
+void find_device(const char *wanted, uint64_t index);
+void open_device(void);
+
+/* Registers */
+
+static inline uint32_t reg32(uint32_t offset)
+{
+	return *(volatile uint32_t *)(dev.regs + offset);
+}
+
+static inline uint64_t reg64(uint32_t offset)
+{
+	return *(volatile uint64_t *)(dev.regs + offset);
+}
+
+static inline void set_reg32(uint32_t offset, uint32_t value)
+{
+	*(volatile uint32_t *)(dev.regs + offset) = value;
+}
+
+void ring_doorbell(uint32_t queue);
+
+/*
+ * The window
+ *
+ * It is reached only by plain loads and stores of at most 8 bytes, naturally aligned:
+ * what is not approved is emulated by KVM, which does not know every instruction that
+ * memcpy() may use, and what is counted is accesses.
+ */
+
+bool in_window(uint64_t iova, uint64_t len);
+/* Or else it ends the program */
+void need_window(uint64_t iova, uint64_t len);
+/* The caller knows that it is in the window, and aligned. */
+volatile void *window(uint64_t iova);
+/* Of any length, and wherever it is */
+void window_read(uint64_t iova, void *to, uint64_t len);
+void window_write(uint64_t iova, const void *from, uint64_t len);
+
+static inline uint16_t window16(uint64_t iova)
+{
+	return *(volatile uint16_t *)window(iova);
+}
+
+static inline uint32_t window32(uint64_t iova)
+{
+	return *(volatile uint32_t *)window(iova);
+}
+
+static inline uint64_t window64(uint64_t iova)
+{
+	return *(volatile uint64_t *)window(iova);
+}
+
+/*
+ * The window may be mapped write-combining, where x86 keeps no order at all, neither of
+ * stores nor of loads.  Only a full fence will do, whatever the algorithm needs.
+ */
+static inline void fence(void)
+{
+	__builtin_ia32_mfence();
+}
+
+/* Interrupts, by VFIO */
+
+/* Seconds from now, 0 is never: for wait_events() */
+int64_t deadline_in(uint64_t seconds);
+/*
+ * An event for each of the first n vectors of which wanted[] says so, or NULL: for all
+ * that there are.  Everything stays open as long as the program runs.  Returns n.
+ */
+unsigned int open_vectors(unsigned int n, const bool *wanted, struct pollfd *events);
+/* How many interrupts there have been since the last time */
+uint64_t take_event(const struct pollfd *event);
+/* false: it is over */
+bool wait_events(struct pollfd *events, unsigned int n, int64_t deadline);
+/* From here on no interrupt is missed: who starts us can wait for this line. */
+void say_ready(void);
+
+#endif /* VM2VM_DEV_H */
