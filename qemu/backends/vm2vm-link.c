@@ -65,7 +65,7 @@ bool vm2vm_link_send(Vm2vmLink *link, uint32_t request, uint32_t flags,
 
 void vm2vm_link_drop(Vm2vmLink *link, Error *err)
 {
-    if (!link->drop_reason) {
+    if (link->open && !link->drop_reason) {
         link->drop_reason = g_strdup(error_get_pretty(err));
         qemu_bh_schedule(link->drop_bh);
     }
@@ -87,8 +87,8 @@ static void drop_bh(void *opaque)
 
 void vm2vm_link_wait_for(Vm2vmLink *link, const char *what)
 {
-    link->waits_for = what;
-    if (what) {
+    link->waits_for = link->open ? what : NULL;
+    if (link->waits_for) {
         timer_mod(link->timer,
                   qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PATIENCE_MS);
     } else {
@@ -139,6 +139,11 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
                             vm2vm_request_name(link->parser.msg.hdr.request),
                             link->parser.msg.hdr.flags);
         vm2vm_link_wait_for(link, NULL);
+        /*
+         * The next one may come. If a write fails, the chardev closes at once,
+         * within our handler, unless the link is ready to read.
+         */
+        link->parser.got = 0;
         if (owner) {
             vm2vm_owner_message(link, &err);
         } else {

@@ -120,6 +120,10 @@ static void update_queues(Vm2vmLink *link)
             }
         }
     }
+    /* It may have gone meanwhile */
+    if (!link->ready) {
+        return;
+    }
     link->owner.queues_sent = run;
     tell(link, VM2VM_SET_STATUS, run ? vdev->status :
          vdev->status & ~VIRTIO_CONFIG_S_DRIVER_OK);

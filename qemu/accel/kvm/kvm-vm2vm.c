@@ -116,10 +116,8 @@ bool kvm_vm2vm_check_domain(int fd, Error **errp)
         return true;
     case 0:
     case -ENOENT:
-        error_setg(errp, "its domain is one of this very process");
-        return false;
     case -ENODEV:
-        error_setg(errp, "its domain has ended");
+        error_setg(errp, "its domain is one of this very process");
         return false;
     default:
         error_setg(errp, "what it passed is not a vm2vm domain");

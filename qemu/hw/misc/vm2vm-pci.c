@@ -198,8 +198,14 @@ static void doorbell_write(void *opaque, hwaddr addr, uint64_t value,
     if (addr == 0 && value < VM2VM_PCI_MAX_QUEUES) {
         Vm2vmQueue *queue = &backend(s)->queues[value];
 
+        /* The peer may have filled it up, and made it wait for who reads */
         if (queue->enabled && queue->call >= 0) {
-            RETRY_ON_EINTR(write(queue->call, &one, sizeof(one)));
+            GPollFD fd = { .fd = queue->call, .events = G_IO_OUT };
+
+            if (g_poll(&fd, 1, 0) == 1 &&
+                write(queue->call, &one, sizeof(one)) < 0) {
+                trace_vm2vm_pci_ring_lost(s->link->id, value, errno);
+            }
         }
     }
 }
