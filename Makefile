@@ -61,6 +61,7 @@ qemu:
 demo: base
 	@lab/links.sh demo.py
 links: base
+	@lab/links.sh link_peer_test.py
 	@lab/links.sh link_test.py
 fuzz:
 	@lab/fuzz.sh

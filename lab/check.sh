@@ -38,7 +38,7 @@ steps_amd() {
 	for p in $programs; do
 		# A million rings take minutes
 		case $p in
-		vm2vm_doorbell_test) echo "base $p | base | VM2VM_TRIALS=${RINGS:-200} $SELFTESTS/$p" ;;
+		vm2vm_doorbell_test) echo "base $p | base | VM2VM_TRIALS=${RINGS:-100} $SELFTESTS/$p" ;;
 		*) echo "base $p | base | $SELFTESTS/$p" ;;
 		esac
 	done
@@ -51,13 +51,15 @@ steps_amd() {
 		n=$((n + 1)) group="$group $p" short=${p#vm2vm_} names="$names ${short%_test}"
 		[ $((n % 5)) = 0 ] || [ "$p" = "${programs##*$'\n'}" ] || continue
 		# shellcheck disable=SC2086
-		echo "debug$names | debug | $(together "${TRIALS:-50}" $group)"
+		echo "debug$names | debug | $(together "${TRIALS:-25}" $group)"
 		group="" names=""
 	done
 	echo "base demo-core | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
 	# QEMU, and its VMs
 	echo "qtest | host | lab/qtest.sh"
+	echo "vms | host | lab/links.sh vms_test.py"
 	echo "demo | host | lab/links.sh demo.py"
+	echo "link peers | host | lab/links.sh link_peer_test.py"
 	echo "links | host | lab/links.sh link_test.py"
 	echo "fuzz | host | lab/fuzz.sh"
 }
@@ -65,18 +67,18 @@ steps_amd() {
 steps_bochs() {
 	local few_doorbells="vm2vm_doorbell_test -T abi_limit -T abi_max_array -T many -T storm"
 	# Bochs is slow, so the core only
-	echo "intel core | intel base | $(together "${INTEL_TRIALS:-20}" vm2vm_test vm2vm_abi_test vm2vm_revoke_test)"
-	echo "intel views | intel base | $(together "${VIEW_TRIALS:-10}" vm2vm_view_test)"
+	echo "intel core | intel base | $(together "${INTEL_TRIALS:-10}" vm2vm_test vm2vm_abi_test vm2vm_revoke_test)"
+	echo "intel views | intel base | $(together "${VIEW_TRIALS:-5}" vm2vm_view_test)"
 	echo "intel light | intel light | $(together "${LIGHT_TRIALS:-5}" ${LONG:+vm2vm_test vm2vm_revoke_test} vm2vm_view_test "$few_doorbells")"
 	# With a TLB that keeps what KVM does not flush
 	echo "tlb | host | lab/tlb.sh"
-	echo "tlb all | tlb base | $(together "${VIEW_TRIALS:-10}" vm2vm_test vm2vm_revoke_test vm2vm_view_test)"
+	echo "tlb all | tlb base | $(together "${VIEW_TRIALS:-5}" vm2vm_test vm2vm_revoke_test vm2vm_view_test)"
 	# The same windows by every MMU, and by KVM's emulator
 	echo "mmu | host | lab/mmu.sh"
 	# KVM's modules, built for Debian's own kernel and run there
 	echo "dkms | host | lab/debian.sh"
-	echo "debian core | debian | $(together "${DEBIAN_TRIALS:-10}" vm2vm_test vm2vm_abi_test vm2vm_revoke_test vm2vm_matrix_test)"
-	echo "intel debian core | intel debian | $(together "${DEBIAN_TRIALS:-10}" vm2vm_test)"
+	echo "debian core | debian | $(together "${DEBIAN_TRIALS:-5}" vm2vm_test vm2vm_abi_test vm2vm_revoke_test vm2vm_matrix_test)"
+	echo "intel debian core | intel debian | $(together "${DEBIAN_TRIALS:-5}" vm2vm_test)"
 	echo "bench | host | lab/bench.sh"
 }
 

@@ -14,12 +14,16 @@ say "lint: checkpatch"
 # Headers of tracepoints and lists of statistics have a form of their own, here as in
 # the rest of Linux
 special='_trace\.h$\|_stat\.h$'
-code=$(our_files | grep '\.[ch]$\|Kconfig' | grep -v "$special")
+code=$(our_files | grep '\.[ch]$\|Kconfig' | grep -v "$special\|^guest/")
 # shellcheck disable=SC2086
 [ -z "$code" ] || checkpatch "" --file $code
 code=$(our_files | grep "$special" || true)
 # shellcheck disable=SC2086
 [ -z "$code" ] || checkpatch COMPLEX_MACRO,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT,SPACING --file $code
+# A program that has no header of the kernel's
+code=$(our_files | grep '^guest/.*\.[ch]$' || true)
+# shellcheck disable=SC2086
+[ -z "$code" ] || checkpatch PREFER_KERNEL_TYPES,VOLATILE,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,STRCPY,EMBEDDED_FUNCTION_NAME --file $code
 # shellcheck disable=SC2046
 [ -z "$(our_patches)" ] || checkpatch "" $(our_patches)
 
