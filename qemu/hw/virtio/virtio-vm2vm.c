@@ -182,12 +182,6 @@ static void realize(DeviceState *dev, Error **errp)
                    v->num_vqs, MAX_VQS);
         return;
     }
-    if (v->vq_size < 2 || v->vq_size > VIRTQUEUE_MAX_SIZE ||
-        !is_power_of_2(v->vq_size)) {
-        error_setg(errp, "property 'vq-size' is %u, which is not a power of 2 "
-                   "from 2 to %d", v->vq_size, VIRTQUEUE_MAX_SIZE);
-        return;
-    }
     if (v->features & (1ULL << VIRTIO_F_RING_PACKED)) {
         error_setg(errp, "property 'features' has packed rings, whose state "
                    "nobody keeps");
@@ -203,7 +197,7 @@ static void realize(DeviceState *dev, Error **errp)
     virtio_init(vdev, v->virtio_id, v->config_size);
     vdev->use_guest_notifier_mask = false;
     for (i = 0; i < v->num_vqs; i++) {
-        virtio_add_queue(vdev, v->vq_size, handle_output);
+        virtio_add_queue(vdev, VIRTQUEUE_MAX_SIZE, handle_output);
     }
 }
 
@@ -233,7 +227,6 @@ static const VMStateDescription vmstate = {
 static const Property properties[] = {
     DEFINE_PROP_UINT16("virtio-id", VirtIOVm2vm, virtio_id, 0),
     DEFINE_PROP_UINT16("num-vqs", VirtIOVm2vm, num_vqs, 1),
-    DEFINE_PROP_UINT16("vq-size", VirtIOVm2vm, vq_size, 256),
     DEFINE_PROP_UINT64("features", VirtIOVm2vm, features, 0),
     DEFINE_PROP_STRING("config", VirtIOVm2vm, config),
 };

@@ -21,7 +21,6 @@ struct VirtIOVm2vm {
     /* Properties */
     uint16_t virtio_id;
     uint16_t num_vqs;
-    uint16_t vq_size;
     uint64_t features;
     char *config;               /* hexadecimal */
 
