@@ -261,11 +261,15 @@ static void machine_done(Notifier *n, void *data)
 {
     Vm2vmLink *link = container_of(n, Vm2vmLink, owner.machine_done);
 
-    if (!link->owner.dev) {
+    if (link->owner.dev) {
+        return;
+    }
+    /* Else it has been said why it will not do */
+    if (!qdev_find_recursive(sysbus_get_default(), link->device_id)) {
         error_report("vm2vm-link '%s': property 'device': there is no device "
                      "'%s'", link->id, link->device_id);
-        exit(1);
     }
+    exit(1);
 }
 
 bool vm2vm_owner_setup(Vm2vmLink *link, Error **errp)
