@@ -26,6 +26,19 @@ together() {
 	echo "$command ; exit \$bad"
 }
 
+# base_trials PROGRAM: how often it does what it repeats; with LONG=1, as it does by itself
+# (but a million rings take minutes)
+base_trials() {
+	case ${LONG:+long-}$1 in
+	long-vm2vm_doorbell_test) echo "VM2VM_TRIALS=200" ;;
+	long-*) echo "env" ;;
+	vm2vm_doorbell_test) echo "VM2VM_TRIALS=20" ;;
+	vm2vm_dirty_test | vm2vm_mmu_test) echo "VM2VM_TRIALS=25" ;;
+	vm2vm_matrix_test | vm2vm_stall_test | vm2vm_view_test) echo "VM2VM_TRIALS=10" ;;
+	*) echo "VM2VM_TRIALS=200" ;;
+	esac
+}
+
 # Both lanes' lines: name | where it runs (host, or a kernel: base, debug, debian; in
 # other labs: intel base, intel light, tlb base) | command
 steps_amd() {
@@ -35,15 +48,9 @@ steps_amd() {
 	echo "qemu | host | lab/vmm.sh"
 	echo "lint | host | lab/lint.sh"
 	echo "lab | host | lab/selfcheck.sh"
-	for p in $programs; do
-		# A million rings take minutes
-		case $p in
-		vm2vm_doorbell_test) echo "base $p | base | VM2VM_TRIALS=${RINGS:-100} $SELFTESTS/$p" ;;
-		*) echo "base $p | base | $SELFTESTS/$p" ;;
-		esac
-	done
+	for p in $programs; do echo "base $p | base | $(base_trials "$p") $SELFTESTS/$p"; done
 	# The same with an owner that logs
-	echo "base logged matrix | base | VM2VM_LOG=1 $SELFTESTS/vm2vm_matrix_test"
+	echo "base logged matrix | base | $(base_trials vm2vm_matrix_test) VM2VM_LOG=1 $SELFTESTS/vm2vm_matrix_test"
 	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
 	# This kernel takes long to start and to stop, so a few at a time
 	n=0
