@@ -179,6 +179,9 @@ lane() {
 	echo "$passed $failed $skipped" >"$LOGS/check-$1.sum"
 }
 
+# Before the lanes, as only one at a time can install
+lab/deps.sh qemu
+lab/deps.sh fuzz
 # Process groups of their own: what is interrupted takes all of its machines along
 rm -f "$LOGS"/check-*.sum
 set -m
