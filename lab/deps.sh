@@ -8,7 +8,7 @@ packages="linux-source-6.12 build-essential flex bison bc libelf-dev libssl-dev 
 	python3 perl rsync sparse qemu-system-x86
 	bochs bochsbios vgabios bochs-sdl isolinux syslinux-common xorriso"
 [ "${1:-}" != qemu ] || packages="build-essential dpkg-dev git ninja-build pkg-config libglib2.0-dev
-	libpixman-1-dev zlib1g-dev python3 python3-venv seabios qemu-system-data ipxe-qemu"
+	libpixman-1-dev zlib1g-dev libfdt-dev bzip2 python3 python3-venv seabios qemu-system-data ipxe-qemu"
 [ "${1:-}" != fuzz ] || packages="clang $(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p')"
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
