@@ -81,22 +81,26 @@ def pages(ranges, base=BASE, size=SIZE):
 		if base <= p * PAGE < base + size}
 
 
-def scan(vm, *args):
-	"""The pages that the backend's guest finds approved"""
+def scan(vm, *args, index=0):
+	"""The pages that the backend's guest finds approved, in the window of the device of that index"""
 	found = set()
-	for line in vm.sh(" ".join((TOOL, "scan", *args))).split():
+	for line in vm.sh(" ".join((TOOL, f"-n {index}", "scan", *args))).split():
 		first, end = (int(x, 16) for x in line.split("-"))
 		found |= set(range(first // PAGE, end // PAGE))
 	return found
 
 
-def same_pages(owner, backend):
-	"""The guest finds exactly what KVM has, which is exactly what the IOMMU has."""
+def same_pages(owner, backend, **where):
+	"""The guest finds exactly what KVM has, which is exactly what the IOMMU has.
+
+	base= and size= are those of the window, if they are not the usual ones.
+	"""
 	found = scan(backend)
 	mappings = owner.qmp("x-query-vm2vm-mappings", id="l0")
-	equal(sorted(found - pages(mappings["translated"])), [], "pages that the IOMMU does not map")
-	equal(sorted(pages(mappings["translated"]) - found), [], "pages that are not seen")
-	equal(pages(mappings["approved"]), found, "what KVM approves")
+	translated = pages(mappings["translated"], **where)
+	equal(sorted(found - translated), [], "pages that the IOMMU does not map")
+	equal(sorted(translated - found), [], "pages that are not seen")
+	equal(pages(mappings["approved"], **where), found, "what KVM approves")
 	return found
 
 
