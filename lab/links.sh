@@ -3,18 +3,21 @@
 # in the lab. What it prints and its exit status are the script's.
 #
 #   ASAN=1         with the QEMU that checks itself (lab/vmm.sh asan)
+#   QEMU=FILE      with that one
 #   VM2VM_TRIALS   how often what is repeated is
 #
 # Exit status 4: there is no QEMU to be had.
 . "$(dirname "$0")/lib.sh"
 [ -f "$ROOT/lab/${1-}" ] || { echo "usage: links.sh SCRIPT [ARGUMENT...]: one of lab/*.py" >&2; exit 2; }
-kind=${ASAN:+asan} qemu=$BUILD/qemu${ASAN:+-asan}/qemu-system-x86_64
 kernel=${KERNEL:-base}
-"$ROOT/lab/vmm.sh" "${kind:-plain}" >&2
+if [ -z "${QEMU:-}" ]; then
+	"$ROOT/lab/vmm.sh" ${ASAN:+asan} >&2
+	QEMU=$BUILD/qemu${ASAN:+-asan}/qemu-system-x86_64
+fi
 "$ROOT/lab/guest.sh" >&2
 
 # Quicker here than in the lab
-export BUILD QEMU=$qemu L2_KERNEL=$BUILD/base/arch/x86/boot/bzImage PYTHONDONTWRITEBYTECODE=1
+export BUILD QEMU L2_KERNEL=$BUILD/base/arch/x86/boot/bzImage PYTHONDONTWRITEBYTECODE=1
 /usr/bin/python3 "$ROOT/lab/vms.py" >/dev/null
 
 env="BUILD=$BUILD QEMU=$QEMU L2_KERNEL=$L2_KERNEL VMS_LOGS=$LOGS/vms/${1%.py} PYTHONDONTWRITEBYTECODE=1"

@@ -5,7 +5,6 @@
 # MUTANT=qemu/NAME takes only that one.
 . "$(dirname "$0")/lib.sh"
 "$ROOT/lab/vmm.sh" >&2
-"$ROOT/lab/guest.sh" >&2
 work=$BUILD/mutants/qemu
 
 # A source and a build of its own
@@ -20,7 +19,6 @@ if [ "$(cat "$work/key" 2>/dev/null)" != "$(cat "$BUILD/qemu/built.key")" ]; the
 	quietly mutants-qemu ninja -C "$work/build" -j"$JOBS" qemu-system-x86_64
 	cat "$BUILD/qemu/built.key" >"$work/key"
 fi
-export BUILD QEMU=$work/build/qemu-system-x86_64 L2_KERNEL=$BUILD/base/arch/x86/boot/bzImage PYTHONDONTWRITEBYTECODE=1
 
 passed=0 failed=0
 result() {
@@ -38,8 +36,8 @@ try() {
 		status=build
 	fi
 	if [ "$status" = 0 ]; then
-		CMD="BUILD=$BUILD QEMU=$QEMU L2_KERNEL=$L2_KERNEL VMS_LOGS=$LOGS/vms/mutants PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 $ROOT/lab/$script $test" \
-			LAB=amd KERNEL=base TIMEOUT=${TIMEOUT:-300} LOG=$LOGS/console-mutant-qemu-$name.log "$ROOT/lab/run.sh" >"$log" 2>&1 || status=$?
+		QEMU=$work/build/qemu-system-x86_64 TIMEOUT=${TIMEOUT:-300} LOG=$LOGS/console-mutant-qemu-$name.log \
+			"$ROOT/lab/links.sh" "$script" "$test" >"$log" 2>&1 || status=$?
 	fi
 	for f in $files; do put "$BUILD/qemu-src/$f" "$work/src/$f" || true; done
 	case $status in

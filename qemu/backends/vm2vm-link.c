@@ -20,7 +20,6 @@
 #include "qapi/visitor.h"
 #include "qom/object_interfaces.h"
 #include "chardev/char.h"
-#include "hw/virtio/virtio-vm2vm.h"
 #include "vm2vm-link.h"
 #include "trace.h"
 
@@ -471,11 +470,6 @@ static void link_register(void)
     type_register_static(&link_info);
 }
 type_init(link_register);
-
-bool vm2vm_owner_passes_eventfds(VirtIODevice *vdev)
-{
-    return object_dynamic_cast(OBJECT(vdev), TYPE_VIRTIO_VM2VM);
-}
 
 static Vm2vmOwnerInfo *owner_info(Vm2vmLink *link)
 {

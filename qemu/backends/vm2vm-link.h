@@ -128,8 +128,6 @@ void vm2vm_owner_opened(Vm2vmLink *link);
 void vm2vm_owner_closed(Vm2vmLink *link);
 void vm2vm_owner_message(Vm2vmLink *link, Error **errp);
 Vm2vmQueueInfoList *vm2vm_owner_queues(Vm2vmLink *link);
-/* Does the peer serve the queues of this device, and so has its eventfds? */
-bool vm2vm_owner_passes_eventfds(VirtIODevice *vdev);
 
 void vm2vm_backend_init(Vm2vmLink *link);
 void vm2vm_backend_opened(Vm2vmLink *link);

@@ -15,6 +15,7 @@
 #include "hw/pci/pci_device.h"
 #include "hw/sysbus.h"
 #include "hw/virtio/virtio-bus.h"
+#include "hw/virtio/virtio-vm2vm.h"
 #include "system/runstate.h"
 #include "system/system.h"
 #include "vm2vm-link.h"
@@ -49,10 +50,16 @@ static void tell_queue(Vm2vmLink *link, uint32_t request, uint32_t q,
     vm2vm_link_send(link, request, 0, &payload, -1);
 }
 
+/* Does the peer serve the queues of this device, and so has its eventfds? */
+static bool passes_eventfds(VirtIODevice *vdev)
+{
+    return object_dynamic_cast(OBJECT(vdev), TYPE_VIRTIO_VM2VM);
+}
+
 static void tell_eventfd(Vm2vmLink *link, uint32_t request, uint32_t q,
                          EventNotifier *n)
 {
-    bool passes = vm2vm_owner_passes_eventfds(link->owner.vdev);
+    bool passes = passes_eventfds(link->owner.vdev);
     int fd = passes ? event_notifier_get_wfd(n) : -1;
     Vm2vmPayload payload = { .u64 = q | (fd < 0 ? VM2VM_VRING_NOFD : 0) };
 
@@ -83,7 +90,7 @@ static void send_queue(Vm2vmLink *link, uint32_t q)
     };
 
     /* A peer that is gone may have served more of it than QEMU knows */
-    if (vm2vm_owner_passes_eventfds(vdev)) {
+    if (passes_eventfds(vdev)) {
         virtio_queue_restore_last_avail_idx(vdev, q);
     }
     tell_queue(link, VM2VM_SET_VRING_NUM, q, virtio_queue_get_num(vdev, q));
@@ -441,7 +448,7 @@ Vm2vmQueueInfoList *vm2vm_owner_queues(Vm2vmLink *link)
         info->desc = virtio_queue_get_desc_addr(vdev, q);
         info->avail = virtio_queue_get_avail_addr(vdev, q);
         info->used = virtio_queue_get_used_addr(vdev, q);
-        info->kick = info->call = vm2vm_owner_passes_eventfds(vdev);
+        info->kick = info->call = passes_eventfds(vdev);
         QAPI_LIST_APPEND(tail, info);
     }
     return list;
