@@ -61,7 +61,7 @@ steps_amd() {
 		echo "debug$names | debug | $(together "${TRIALS:-25}" $group)"
 		group="" names=""
 	done
-	echo "base demo-core | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:-}"
+	echo "base demo-core | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:---file $BUILD/base/vmlinux}"
 	# QEMU, and its VMs
 	echo "qtest | host | lab/qtest.sh"
 	echo "vms | host | lab/links.sh vms_test.py"
@@ -109,7 +109,7 @@ inputs() {
 	} | sha256sum | cut -c1-32
 }
 
-mkdir -p "$BUILD/passed"
+mkdir -p "$LOGS/passed"
 
 # count LOG STATUS: add a step's results up, show the bad ones, set $line
 count() {
@@ -142,12 +142,12 @@ step() {
 	done
 	key=$(inputs "$where" "$command")
 	start=$SECONDS
-	if [ -z "${FORCE:-}" ] && [ -f "$log" ] && [ "$(cat "$BUILD/passed/${name// /-}" 2>/dev/null)" = "$key" ]; then
+	if [ -z "${FORCE:-}" ] && [ -f "$log" ] && [ "$(cat "$LOGS/passed/${name// /-}" 2>/dev/null)" = "$key" ]; then
 		count "$log" 0
 		say "$name: $line (cached)"
 		return
 	fi
-	rm -f "$BUILD/passed/${name// /-}"
+	rm -f "$LOGS/passed/${name// /-}"
 	say "$name: ..."
 	if [ "$where" = host ]; then
 		$command >"$log" 2>&1 </dev/null || status=$?
@@ -163,7 +163,7 @@ step() {
 		tail -n 30 "$log" | sed 's/^/    /'
 		echo "    all of it: $log (exit status $status)"
 	else
-		echo "$key" >"$BUILD/passed/${name// /-}"
+		echo "$key" >"$LOGS/passed/${name// /-}"
 	fi
 }
 
@@ -192,6 +192,7 @@ set +m
 trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null' EXIT
 trap 'exit 130' INT TERM
 wait
+trap - EXIT		# nothing runs, so the kill would fail, and make that our exit status
 for l in amd bochs; do [ -f "$LOGS/check-$l.sum" ] || die "not all of the steps were taken"; done
 read -r p1 f1 s1 <"$LOGS/check-amd.sum"
 read -r p2 f2 s2 <"$LOGS/check-bochs.sum"

@@ -10,7 +10,7 @@ LINUX=$BUILD/linux			# Linux with our files and patches
 PRISTINE=$BUILD/pristine		# Linux as Debian ships it
 SELFTESTS=$BUILD/selftests
 PATCHES=$ROOT/patches/linux-6.12
-LOGS=$BUILD/log
+LOGS=${LOGS:-$BUILD/log}
 JOBS=$(($(nproc) + 1))
 mkdir -p "$LOGS"
 

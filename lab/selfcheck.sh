@@ -17,9 +17,28 @@ expect() {
 	fi
 }
 
+# expect_check NAME STATUS LAST STEP: what check.sh exits with after that step, and its last
+# line. Its logs, and what it remembers, are not those of a check that runs this.
+expect_check() {
+	local out got=0
+	n=$((n + 1))
+	out=$(LOGS=$(mktemp -d "$BUILD/selfcheck.XXXXXX") STEPS="^$4$" "$ROOT/lab/check.sh" 2>&1 </dev/null) || got=$?
+	rm -rf "$BUILD"/selfcheck.*
+	if [ "$got" = "$2" ] && [ "${out##*$'\n'}" = "$3" ]; then
+		echo "ok $n $1"
+	else
+		echo "not ok $n $1 # exit status $got"
+		echo "# ${out//$'\n'/$'\n'# }"
+		bad=1
+	fi
+}
+
 echo "TAP version 13"
-echo "1..9"
-unset KERNEL LAB TIMEOUT COUNT MODULES
+echo "1..12"
+unset KERNEL LAB TIMEOUT COUNT MODULES STEPS LONG
+expect_check check-passes 0 "1 passed, 0 failed" "base demo-core"
+DEMO_ARGS=--nonsense expect_check check-fails 1 "0 passed, 1 failed" "base demo-core"
+expect_check check-does-nothing 1 "0 passed, 0 failed" "no such step"
 # shellcheck disable=SC2016
 expect output-and-status 7 "hello ab" 'x=ab; echo "hello $x"; [ -e /dev/kvm ] && exit 7'
 expect read-only-root 1 "Read-only file system" 'touch /etc/lab'
