@@ -6,6 +6,7 @@ Runs in the lab. One QEMU, without a guest, is for all cases; after each it has 
 was before, and a good peer has to be served.
 """
 
+import contextlib
 import os
 import random
 import re
@@ -17,7 +18,7 @@ from bare import (BARS, FREE, NOFD, TO_BACKEND, TO_OWNER, Backend, Before, Owner
 	create_vm, domain, exits, good_backend, good_owner, machine, serves, temporary)
 from links import (F_DOMAIN, F_REPLY_ACK, GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, RNG,
 	SET_DOMAIN, SET_FEATURES, SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE,
-	SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, refused, state, u64)
+	SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, link, refused, state, u64)
 from vms import Skip, check, comment, equal, main, shared, test
 
 SEED = int(os.environ.get("VM2VM_SEED") or 1)
@@ -298,6 +299,17 @@ def nothing_is_read(p):
 		p.send(GET_FEATURES)
 
 
+def negotiates_without_end(p):
+	"""Always something, and never what ends it"""
+	end = time.monotonic() + 9
+	while time.monotonic() < end:
+		p.send(GET_FEATURES)
+		if p.receive() is None:
+			return
+		time.sleep(1)
+	raise AssertionError("it may go on")
+
+
 def then(request, payload, fd=None):
 	"""This one, of a peer that was good so far"""
 	return lambda p: p.hello().send(request, payload, fds=[p.make(fd)] if fd else [])
@@ -338,6 +350,7 @@ for _name, _talk, _said in (
 	("payload_then_silence", lambda p: p.hello().send(SET_STATUS, b"\7", size=8), "no rest of a message within 5 seconds"),
 	("nothing_is_read", nothing_is_read, "it does not take GET_FEATURES"),
 	("negotiation_then_silence", Owner.features, "no end of the negotiation within 5 seconds"),
+	("negotiation_without_end", negotiates_without_end, "no end of the negotiation within 5 seconds"),
 	("protocol_not_offered", lambda p: p.send(SET_PROTOCOL_FEATURES, u64(F_DOMAIN | 1 << 5)), "some that were not offered"),
 	("protocol_without_domain", lambda p: p.send(SET_PROTOCOL_FEATURES, u64(F_REPLY_ACK)), "does not know of vm2vm domains"),
 	("domain_before_features", lambda p: p.send(SET_DOMAIN, domain(), fds=[p.domain]), "has not taken the protocol feature"),
@@ -440,6 +453,34 @@ for _name, _talk in (
 	("with_a_queue", lambda p: p.hello().queue()),
 ):
 	case(f"backend_left_{_name}", leaves, TO_BACKEND, "l0", _talk)
+
+
+@test
+def peers_that_come_back_at_once():
+	"""They cost a line of the log and an event each, so there are not many of them in a second."""
+	vm = shared(machine)
+	before = Before(vm)
+	for path, name, peer in ((TO_BACKEND, "l0", Owner), (TO_OWNER, "l1", Backend)):
+		start, n = time.monotonic(), link(vm, name)["dropped"]
+		for _ in range(20):
+			with contextlib.closing(peer(path)) as p:
+				p.send(77)
+				check(p.closed(), "it is hung up on")
+		seconds = time.monotonic() - start
+		equal(link(vm, name)["dropped"] - n, 20, "dropped")
+		check(seconds >= 1.9, f"20 were dropped in {seconds:.3f} seconds")
+		equal(len(before.stderr()), 20, "lines of QEMU's")
+		vm.events.clear()
+		# One that leaves before its turn says nothing
+		for _ in range(20):
+			with contextlib.closing(peer(path)) as p:
+				p.send(77)
+		before.again()
+		events = [e for e in vm.events if e["event"] == "VM2VM_PEER_LOST"]
+		lines = before.stderr()[20:]
+		check(len(events) == len(lines) < 20, f"{len(lines)} lines and {len(events)} events")
+		serves(vm, path, name)
+		before = Before(vm)
 
 
 @test

@@ -148,6 +148,7 @@ static void do_set_domain(Vm2vmLink *link, Error **errp)
     b->nr_queues = payload->domain.nr_queues;
     set_domain(b, link->parser.fd);
     link->parser.fd = -1;
+    vm2vm_link_wait_for(link, NULL);
     vm2vm_link_ready(link);
     tell_state(b);
 }
@@ -324,8 +325,8 @@ void vm2vm_backend_message(Vm2vmLink *link, Error **errp)
     if (answers) {
         vm2vm_link_send(link, hdr->request, VM2VM_FLAGS_REPLY, &reply, -1);
     }
-    if (b->domain < 0) {
-        vm2vm_link_wait_for(link, "end of the negotiation");
+    if (b->domain < 0 && link->waits_for) {
+        link->waits_for = "end of the negotiation";
     }
 }
 

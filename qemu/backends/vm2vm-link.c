@@ -25,6 +25,8 @@
 
 /* How long a peer may take for what it has to do at once */
 #define PATIENCE_MS 5000
+/* One that comes back at once would else fill the log */
+#define DROP_INTERVAL_MS 100
 /* The window's size: a page, to the largest power of 2 that is a memslot */
 #define WINDOW_MIN (4 * KiB)
 #define WINDOW_MAX (4 * TiB)
@@ -66,22 +68,24 @@ void vm2vm_link_drop(Vm2vmLink *link, Error *err)
 {
     if (link->open && !link->drop_reason) {
         link->drop_reason = g_strdup(error_get_pretty(err));
-        qemu_bh_schedule(link->drop_bh);
+        timer_mod(link->drop_timer, link->last_drop + DROP_INTERVAL_MS);
     }
     error_free(err);
 }
 
-/* Not from within the chardev's handlers, which do not expect that it closes */
-static void drop_bh(void *opaque)
+/*
+ * Not from within the chardev's handlers, which do not expect that it closes.
+ * Until then the peer is not heard, and the next one waits in the socket.
+ */
+static void drop(void *opaque)
 {
     Vm2vmLink *link = opaque;
 
-    if (link->open) {
-        link->dropped++;
-        error_report("vm2vm-link '%s': dropping the peer: %s", link->id,
-                     link->drop_reason);
-        qemu_chr_fe_disconnect(&link->chr);
-    }
+    link->dropped++;
+    link->last_drop = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+    error_report("vm2vm-link '%s': dropping the peer: %s", link->id,
+                 link->drop_reason);
+    qemu_chr_fe_disconnect(&link->chr);
 }
 
 void vm2vm_link_wait_for(Vm2vmLink *link, const char *what)
@@ -137,7 +141,10 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
         trace_vm2vm_receive(link->id,
                             vm2vm_request_name(link->parser.msg.hdr.request),
                             link->parser.msg.hdr.flags);
-        vm2vm_link_wait_for(link, NULL);
+        /* A backend waits for the end of the negotiation, whatever comes */
+        if (owner || link->ready) {
+            vm2vm_link_wait_for(link, NULL);
+        }
         /*
          * The next one may come. If a write fails, the chardev closes at once,
          * within our handler, unless the link is ready to read.
@@ -172,9 +179,11 @@ static void chr_event(void *opaque, QEMUChrEvent event)
     } else if (event == CHR_EVENT_CLOSED && link->open) {
         trace_vm2vm_closed(link->id);
         link->open = false;
-        had_peer = link->ready || link->drop_reason;
+        /* A peer that left before it was dropped is no peer that was dropped */
+        had_peer = link->ready || (link->drop_reason &&
+                                   !timer_pending(link->drop_timer));
         link->ready = false;
-        qemu_bh_cancel(link->drop_bh);
+        timer_del(link->drop_timer);
         vm2vm_link_wait_for(link, NULL);
         vm2vm_parser_reset(&link->parser);
         if (owner) {
@@ -274,7 +283,7 @@ static void link_complete(UserCreatable *uc, Error **errp)
         return;
     }
     link->timer = timer_new_ms(QEMU_CLOCK_REALTIME, waited, link);
-    link->drop_bh = qemu_bh_new(drop_bh, link);
+    link->drop_timer = timer_new_ms(QEMU_CLOCK_REALTIME, drop, link);
     if (link->role == VM2VM_ROLE_OWNER && !vm2vm_owner_setup(link, errp)) {
         return;
     }
@@ -316,7 +325,7 @@ static void link_finalize(Object *obj)
     }
     if (link->timer) {
         timer_free(link->timer);
-        qemu_bh_delete(link->drop_bh);
+        timer_free(link->drop_timer);
         qemu_chr_fe_deinit(&link->chr, false);
     }
     g_free(link->chardev_id);

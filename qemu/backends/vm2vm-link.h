@@ -99,7 +99,8 @@ struct Vm2vmLink {
     Vm2vmParser parser;
     QEMUTimer *timer;           /* until when we want something from the peer */
     const char *waits_for;
-    QEMUBH *drop_bh;
+    QEMUTimer *drop_timer;
+    int64_t last_drop;          /* in milliseconds of QEMU_CLOCK_REALTIME */
     char *drop_reason;
 
     Vm2vmOwner owner;
