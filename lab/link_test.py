@@ -267,6 +267,37 @@ def guests_reboot():
 		equal(entropy(owner), "64", "bytes")
 
 
+def sleep_and_wake(vm, meanwhile):
+	"""S3, as the guest wants it"""
+	vm.events.clear()
+	vm.run("(sleep 0.3; echo mem >/sys/power/state; echo $? >/run/slept) >/run/slept.err 2>&1 &")
+	vm.wait_event("SUSPEND")
+	meanwhile()
+	vm.qmp("system_wakeup")
+	vm.wait_event("WAKEUP")
+	vm.wait_for("[ -s /run/slept ]")
+	equal(vm.sh("cat /run/slept /run/slept.err"), "0", "to sleep")
+
+
+@test
+def guests_sleep():
+	"""The window stays, and the queue is served. (With a virtio-iommu Linux does not go to sleep.)"""
+	pair = Pair(iommu="intel")
+	with pair.owner() as owner, pair.backend() as backend:
+		connected(owner, backend)
+		check(same_pages(owner, backend), "mapped")
+		serve(backend)
+		equal(entropy(owner), "64", "bytes")
+		# A VM that sleeps does not run, so nothing of it is approved
+		sleep_and_wake(owner, lambda: equal(scan(backend), set(), "while the owner sleeps"))
+		equal(entropy(owner), "64", "bytes when the owner is back")
+		sleep_and_wake(backend, lambda: equal(link(owner)["connected"], True, "connected while the backend sleeps"))
+		equal(entropy(owner), "64", "bytes when the backend is back")
+		stop_serving(backend)
+		check(same_pages(owner, backend), "mapped")
+		equal([link(vm)["peers"] for vm in (owner, backend)], [1, 1], "peers that there were")
+
+
 @test
 def killed_and_connected_again():
 	"""SIGKILL of either side at random moments, while the queue is served"""

@@ -4,6 +4,7 @@
 #
 #   ASAN=1         with the QEMU that checks itself (lab/vmm.sh asan)
 #   QEMU=FILE      with that one
+#   L2_KERNEL=FILE with that kernel for the guests, a bzImage where it was built
 #   VM2VM_TRIALS   how often what is repeated is
 #
 # Exit status 4: there is no QEMU to be had.
@@ -17,7 +18,7 @@ fi
 "$ROOT/lab/guest.sh" >&2
 
 # Quicker here than in the lab
-export BUILD QEMU L2_KERNEL=$BUILD/base/arch/x86/boot/bzImage PYTHONDONTWRITEBYTECODE=1
+export BUILD QEMU L2_KERNEL=${L2_KERNEL:-$BUILD/base/arch/x86/boot/bzImage} PYTHONDONTWRITEBYTECODE=1
 /usr/bin/python3 "$ROOT/lab/vms.py" >/dev/null
 
 env="BUILD=$BUILD QEMU=$QEMU L2_KERNEL=$L2_KERNEL VMS_LOGS=$LOGS/vms/${1%.py} PYTHONDONTWRITEBYTECODE=1"
