@@ -332,6 +332,27 @@ def killed_and_connected_again():
 
 
 @test
+def backend_starts_where_the_last_one_ended():
+	"""What a dead one has put into the used ring QEMU learns from there."""
+	pair = Pair()
+	with pair.owner() as owner, pair.backend() as backend:
+		connected(owner, backend)
+		serve(backend)
+		equal(entropy(owner, 4), "256", "bytes")
+		backend.kill()
+		owner.wait_event("VM2VM_PEER_LOST")
+		backend.start()
+		connected(owner, backend)
+		used = link(backend)["queues"][0]["used"]
+		index = int(backend.sh(f"{TOOL} read -r {used + 2:#x} 2 | od -An -tu2"))
+		check(index >= 4, f"it has used {index} buffers")
+		info = dict(s.split(None, 1) for s in backend.sh(f"{TOOL} info").splitlines())
+		equal(int(info["queue0.next"]), index, "where to start")
+		serve(backend)
+		equal(entropy(owner), "64", "bytes of the new one")
+
+
+@test
 def devices_and_objects_come_and_go():
 	pair = Pair()
 	port = ["-device", "pcie-root-port,id=rp,chassis=1,addr=6,pref64-reserve=64M"]
