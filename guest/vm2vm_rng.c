@@ -159,6 +159,8 @@ static void rng_start(struct rng *r)
 	r->q.next = r->q.used_idx;
 	r->generation = generation;
 	r->running = true;
+	/* Nor may it have told the driver of what it used */
+	ring_doorbell(r->q.index);
 }
 
 /*

@@ -7,6 +7,7 @@ VM2VM_TRIALS is how often what is repeated is; its default is for a quick run.
 
 import os
 import random
+import struct
 import time
 
 from links import BASE, IOMMUS, PAGE, RNG, SIZE, TOOL, Pair, connected, link, pages, refused, same_pages, scan
@@ -350,6 +351,45 @@ def backend_starts_where_the_last_one_ended():
 		equal(int(info["queue0.next"]), index, "where to start")
 		serve(backend)
 		equal(entropy(owner), "64", "bytes of the new one")
+
+
+def words(vm, iova, count):
+	"""So many 16-bit words of the window"""
+	return [int(w) for w in vm.sh(f"{TOOL} read -r {iova:#x} {2 * count} | od -An -v -w2 -tu2").split()]
+
+
+@test
+def used_and_not_told():
+	"""A backend that ends after the used index and before its doorbell: the driver hears of the buffer."""
+	pair = Pair()
+
+	def waiting(vm):
+		"""How many buffers the driver waits for, once it had time for what it does"""
+		time.sleep(1)
+		queue = link(vm)["queues"][0]
+		return words(vm, queue["avail"] + 2, 1)[0] - words(vm, queue["used"] + 2, 1)[0] & 0xffff
+
+	def use_silently(vm):
+		queue = link(vm)["queues"][0]
+		index = words(vm, queue["used"] + 2, 1)[0]
+		head = words(vm, queue["avail"] + 4 + index % queue["size"] * 2, 1)[0]
+		vm.sh(f"{TOOL} write {queue['used'] + 4 + index % queue['size'] * 8:#x} {struct.pack('<II', head, 8).hex()}")
+		vm.sh(f"{TOOL} write {queue['used'] + 2:#x} {struct.pack('<H', index + 1).hex()}")
+		equal(waiting(vm), 0, "buffers, and the driver has not heard")
+
+	with pair.owner() as owner, pair.backend() as backend:
+		connected(owner, backend)
+		equal(waiting(backend), 1, "buffers of its driver")
+		use_silently(backend)
+		owner.qmp("stop")
+		owner.qmp("cont")
+		equal(waiting(backend), 1, "buffers after a stop")
+		use_silently(backend)
+		backend.kill()
+		owner.wait_event("VM2VM_PEER_LOST")
+		backend.start()
+		connected(owner, backend)
+		equal(waiting(backend), 1, "buffers after the end of the backend")
 
 
 @test

@@ -343,6 +343,9 @@ void vm2vm_owner_closed(Vm2vmLink *link)
     Vm2vmOwner *o = &link->owner;
 
     vm2vm_dma_stop(&o->dma);
+    if (o->queues_sent && o->vdev && passes_eventfds(o->vdev)) {
+        virtio_vm2vm_notify(VIRTIO_VM2VM(o->vdev));
+    }
     if (o->domain >= 0) {
         close(o->domain);
     }

@@ -58,6 +58,20 @@ static int set_host_notifiers(VirtIOVm2vm *v, int nr, bool assign)
     return ret;
 }
 
+void virtio_vm2vm_notify(VirtIOVm2vm *v)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(v);
+    int i;
+
+    for (i = 0; i < v->num_vqs; i++) {
+        if (virtio_queue_get_desc_addr(vdev, i)) {
+            /* QEMU does not know of what the driver was told */
+            virtio_queue_invalidate_signalled_used(vdev, i);
+            virtio_notify(vdev, virtio_get_queue(vdev, i));
+        }
+    }
+}
+
 static void start(VirtIOVm2vm *v)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(v);
@@ -82,6 +96,8 @@ static void start(VirtIOVm2vm *v)
         goto release;
     }
     v->started = true;
+    /* Nor was anything heard while it did not run, or on its way here */
+    virtio_vm2vm_notify(v);
     return;
 release:
     virtio_device_release_ioeventfd(vdev);

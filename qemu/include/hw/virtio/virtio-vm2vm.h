@@ -29,4 +29,10 @@ struct VirtIOVm2vm {
     bool started;
 };
 
+/*
+ * Interrupt the driver, for each queue: whoever served it has ended, perhaps
+ * after it used a buffer, and before it said so.
+ */
+void virtio_vm2vm_notify(VirtIOVm2vm *v);
+
 #endif
