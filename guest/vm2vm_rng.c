@@ -122,6 +122,33 @@ struct rng {
 
 #define RNG_STATE	(VM2VM_PCI_STATE_CONNECTED | VM2VM_PCI_STATE_WINDOW | \
 			 VM2VM_PCI_STATE_DRIVER_OK)
+#define UNSERVED	(1ULL << VIRTIO_F_RING_PACKED | 1ULL << VIRTIO_RING_F_EVENT_IDX)
+
+/*
+ * Something makes no sense.  Was the peer's driver being reset, or is the peer gone?  Then
+ * the registers say so in a moment, and what was read is no longer so.
+ */
+static bool rng_gone(struct rng *r)
+{
+	usleep(100000);
+	r->running = false;
+	return (reg32(VM2VM_PCI_STATE) & RNG_STATE) != RNG_STATE ||
+	       reg32(VM2VM_PCI_GENERATION) != r->generation;
+}
+
+static void __attribute__((format(printf, 2, 3)))
+rng_bad(struct rng *r, const char *format, ...)
+{
+	char text[128];
+	va_list args;
+
+	if (rng_gone(r))
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	die("queue %u: %s", r->q.index, text);
+}
 
 /*
  * The peer's driver is set up, or set up anew: look at everything again.  What cannot be
@@ -132,6 +159,7 @@ static void rng_start(struct rng *r)
 	uint32_t state = reg32(VM2VM_PCI_STATE), generation = reg32(VM2VM_PCI_GENERATION);
 	uint64_t features;
 	const char *wrong;
+	uint32_t type;
 
 	if ((state & RNG_STATE) != RNG_STATE) {
 		r->running = false;
@@ -139,16 +167,20 @@ static void rng_start(struct rng *r)
 	}
 	if (r->running && r->generation == generation)
 		return;
-	if (reg32(VM2VM_PCI_DEVICE_TYPE) != VIRTIO_ID_RNG)
-		die("the peer's device has type %u: it is no virtio-rng",
-		    reg32(VM2VM_PCI_DEVICE_TYPE));
+	r->generation = generation;
+	type = reg32(VM2VM_PCI_DEVICE_TYPE);
 	features = reg64(VM2VM_PCI_FEATURES);
+	wrong = queue_load(&r->q, 0);
+	if ((type != VIRTIO_ID_RNG || !(features & 1ULL << VIRTIO_F_VERSION_1) ||
+	     (features & UNSERVED) || wrong) && rng_gone(r))
+		return;
+	if (type != VIRTIO_ID_RNG)
+		die("the peer's device has type %u: it is no virtio-rng", type);
 	if (!(features & 1ULL << VIRTIO_F_VERSION_1))
 		die("the peer's driver uses the legacy interface");
-	if (features & (1ULL << VIRTIO_F_RING_PACKED | 1ULL << VIRTIO_RING_F_EVENT_IDX))
+	if (features & UNSERVED)
 		die("the peer's driver has taken features that are not served: 0x%" PRIx64,
 		    features);
-	wrong = queue_load(&r->q, 0);
 	if (wrong)
 		die("queue 0 %s", wrong);
 	/*
@@ -157,31 +189,9 @@ static void rng_start(struct rng *r)
 	 */
 	r->q.used_idx = window16(r->q.used + offsetof(struct vring_used, idx));
 	r->q.next = r->q.used_idx;
-	r->generation = generation;
 	r->running = true;
 	/* Nor may it have told the driver of what it used */
 	ring_doorbell(r->q.index);
-}
-
-/*
- * Something in the queue makes no sense.  If its driver is being reset, or the peer gone,
- * we have read what is no longer approved, and the registers will say so in a moment.
- */
-static void __attribute__((format(printf, 2, 3)))
-rng_bad(struct rng *r, const char *format, ...)
-{
-	char text[128];
-	va_list args;
-
-	usleep(100000);
-	r->running = false;
-	if ((reg32(VM2VM_PCI_STATE) & RNG_STATE) != RNG_STATE ||
-	    reg32(VM2VM_PCI_GENERATION) != r->generation)
-		return;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	die("queue %u: %s", r->q.index, text);
 }
 
 /*

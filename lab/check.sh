@@ -67,7 +67,7 @@ steps_amd() {
 	echo "vms | host | lab/links.sh vms_test.py"
 	echo "demo | host | lab/links.sh demo.py"
 	echo "link peers | host | lab/links.sh link_peer_test.py"
-	echo "debug links | host | env KERNEL=debug lab/links.sh link_test.py"
+	echo "links | host | lab/links.sh link_test.py"
 	echo "fuzz | host | lab/fuzz.sh"
 }
 
@@ -99,7 +99,7 @@ inputs() {
 			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort
 			case $2 in *vmm* | *links* | *fuzz* | *qtest* | *lint*)
 				find qemu guest -type f -exec sha256sum {} + | sort
-				sha256sum "$BUILD"/{base,debug}/arch/x86/boot/bzImage "$BUILD"/{base,debug}/arch/x86/kvm/*.ko ;;
+				sha256sum "$BUILD/base/arch/x86/boot/bzImage" "$BUILD"/base/arch/x86/kvm/*.ko ;;
 			esac ;;
 		*) (cd "$BUILD/${1#* }" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko)
 			case $1 in intel*) sha256sum lab/bochs.sh ;; tlb*) cat lab/bochs.sh "$BUILD/tlb/key" ;; *) sha256sum lab/qemu.sh ;; esac
