@@ -122,7 +122,8 @@ struct rng {
 
 #define RNG_STATE	(VM2VM_PCI_STATE_CONNECTED | VM2VM_PCI_STATE_WINDOW | \
 			 VM2VM_PCI_STATE_DRIVER_OK)
-#define UNSERVED	(1ULL << VIRTIO_F_RING_PACKED | 1ULL << VIRTIO_RING_F_EVENT_IDX)
+
+static const uint64_t unserved = 1ULL << VIRTIO_F_RING_PACKED | 1ULL << VIRTIO_RING_F_EVENT_IDX;
 
 /*
  * Something makes no sense.  Was the peer's driver being reset, or is the peer gone?  Then
@@ -172,13 +173,13 @@ static void rng_start(struct rng *r)
 	features = reg64(VM2VM_PCI_FEATURES);
 	wrong = queue_load(&r->q, 0);
 	if ((type != VIRTIO_ID_RNG || !(features & 1ULL << VIRTIO_F_VERSION_1) ||
-	     (features & UNSERVED) || wrong) && rng_gone(r))
+	     (features & unserved) || wrong) && rng_gone(r))
 		return;
 	if (type != VIRTIO_ID_RNG)
 		die("the peer's device has type %u: it is no virtio-rng", type);
 	if (!(features & 1ULL << VIRTIO_F_VERSION_1))
 		die("the peer's driver uses the legacy interface");
-	if (features & UNSERVED)
+	if (features & unserved)
 		die("the peer's driver has taken features that are not served: 0x%" PRIx64,
 		    features);
 	if (wrong)
