@@ -4,7 +4,7 @@
 # fuzz, those of lab/fuzz.sh.
 . "$(dirname "$0")/lib.sh"
 
-packages="linux-source-6.12 build-essential flex bison bc libelf-dev libssl-dev xz-utils cpio kmod git
+packages="linux-source-6.12 build-essential ccache flex bison bc libelf-dev libssl-dev xz-utils cpio kmod git
 	python3 perl rsync sparse qemu-system-x86
 	bochs bochsbios vgabios bochs-sdl isolinux syslinux-common xorriso"
 [ "${1:-}" != qemu ] || packages="build-essential dpkg-dev git ninja-build pkg-config libglib2.0-dev

@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """hooks.py: each file of ours is reached by exactly one hook of the series.
 
-A .c file by one added Makefile line that names its object or program, a Kconfig
-by one added source line, a header by an #include of a file of ours or of one
-patch.  The hooks themselves stay small: they add, and seldom remove.
+A .c file by one added Makefile line that names its object or program, or by a
+Makefile of ours, a Kconfig by one added source line, a header by an #include of a
+file of ours or of one patch, a Makefile of ours by one added include line.  The hooks themselves stay small: they add, and seldom remove.
 """
 import os
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+KVM = "tools/testing/selftests/kvm"
 DIRS = ("virt", "arch", "include", "tools/testing/selftests")
 
 listed = subprocess.run(["git", "-C", ROOT, "-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard", "--", *DIRS],
@@ -35,12 +37,28 @@ for patch in sorted((ROOT / "patches/linux-6.12").glob("*.patch")):
             removed += 1
 
 
+def wildcards(makefile):
+    """What a Makefile of ours takes, as paths of the tree."""
+    text = (ROOT / makefile).read_text()
+    base = KVM if makefile.startswith(KVM) else os.path.dirname(makefile)
+    return [f"{base}/{w}" for w in re.findall(r"\$\(wildcard ([^$()]*)\)", text)] + \
+           [f"{base}/{w}.c" for w in re.findall(r"\bvm2vm_\w+(?![\w*.])", text)]
+
+
 def hooks(path):
     """The lines that bring in the file at path: (where, line)."""
     stem, suffix = os.path.splitext(path)
     name = os.path.basename(path)
     if name.startswith("Kconfig"):
         return [(f, t) for _, f, t in added if re.match(r'\s*source\s+"%s"' % re.escape(path), t)]
+    if suffix == ".mk":
+        return [(f, t) for _, f, t in added
+                if t.startswith("include ") and os.path.join(os.path.dirname(f), t.split()[1]) == path]
+    if suffix in (".c", ".S") and path.startswith(KVM):
+        takers = [m for m in ours if m.endswith(".mk") and any(fnmatch(path, w) and path.count("/") == w.count("/")
+                                                               for w in wildcards(m))]
+        if takers:
+            return [(takers[0], "a wildcard or a name")]
     if suffix in (".c", ".S"):
         lines = [(f, t) for _, f, t in added if re.search(r"(Makefile|Kbuild)", os.path.basename(f))]
         found = []
@@ -51,8 +69,6 @@ def hooks(path):
             here = os.path.dirname(f)
             names = {os.path.normpath(os.path.join(here, w)) for w in words} | set(words)
             wanted = {stem + ".o", stem + ".c"}
-            if path.startswith("tools/testing/selftests/"):
-                wanted.add(stem)
             if names & wanted:
                 found.append((f, text))
         return found

@@ -6,7 +6,7 @@ out=$BUILD/$name
 conf=$ROOT/lab/config
 lock
 
-kmake() { make -s -C "$LINUX" O="$out" "$@"; }
+kmake() { make -s -C "$LINUX" O="$out" "${CACHED[@]}" "$@"; }
 
 fragments=$conf/base.config
 [ "$name" = base ] || fragments="$fragments $conf/$name.config"

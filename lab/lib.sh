@@ -14,6 +14,13 @@ LOGS=${LOGS:-$BUILD/log}
 JOBS=$(($(nproc) + 1))
 mkdir -p "$LOGS"
 
+# What was compiled once, in whatever folder, is not compiled again. The cache is outside
+# of the clone and knows files by what is in them; paths in $BUILD are relative to it.
+export CCACHE_DIR=${CCACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vm2vm-ccache}
+export CCACHE_BASEDIR=$BUILD CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-6G} CCACHE_COMPILERCHECK=content
+# As arguments of make
+CACHED=("CC=ccache gcc" "HOSTCC=ccache gcc")
+
 say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 

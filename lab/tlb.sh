@@ -37,7 +37,7 @@ done
 say "tlb: building Bochs"
 cd src || exit
 # No debugger, no sound and no display: quicker, and it needs no library
-quietly tlb-configure ./configure --with-nogui --disable-docbook --disable-plugins \
+quietly tlb-configure ./configure CC="ccache gcc" CXX="ccache g++" --with-nogui --disable-docbook --disable-plugins \
 	--disable-debugger --enable-x86-64 --enable-cpu-level=6 --enable-smp --enable-vmx=2 \
 	--enable-all-optimizations --enable-avx --enable-evex --enable-protection-keys \
 	--enable-monitor-mwait --enable-memtype --enable-pci

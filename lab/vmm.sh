@@ -102,7 +102,7 @@ if [ "$(cat "$out/options" 2>/dev/null)" != "$options" ]; then
 	(get_meson) || { cat "$LOGS/meson.log" >&2; die "no meson that is new enough"; }
 	rm -rf "${out:?}"/*
 	# shellcheck disable=SC2086
-	(cd "$out" && quietly "qemu-$kind-configure" "$src/configure" $options)
+	(cd "$out" && CC="ccache gcc" CXX="ccache g++" quietly "qemu-$kind-configure" "$src/configure" $options)
 	echo "$options" >"$out/options"
 fi
 say "qemu: building ($kind)"

@@ -23,7 +23,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "test_util.h"
 #include "kvm_util.h"
 #include "vm2vm.h"

@@ -9,7 +9,7 @@
  */
 #include <sys/wait.h>
 
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_access.h"
 #include "vm2vm_access_mem.h"
 #include "vm2vm_access_race.h"

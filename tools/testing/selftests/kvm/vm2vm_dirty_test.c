@@ -10,7 +10,7 @@
  * VM2VM_TRIALS in the environment scales what is repeated, 100 is the standard.
  * VM2VM_DIRTY_LONG=1 makes ten times as many writes in the model.
  */
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_dirty_owner.h"
 
 #define PAGES	96

@@ -7,7 +7,7 @@
  * VM2VM_TRIALS in the environment is the number of trials of what is repeated, in
  * thousands where it is rings; 1000 by default.
  */
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_doorbell.h"
 
 FIXTURE(bell)

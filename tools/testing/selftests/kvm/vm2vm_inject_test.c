@@ -15,7 +15,7 @@
 #include <sched.h>
 #include <sys/resource.h>
 
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_inject.h"
 #include "vm2vm_inject_bell.h"
 #include "vm2vm_inject_more.h"

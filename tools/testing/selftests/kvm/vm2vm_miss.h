@@ -12,7 +12,7 @@
 #include <signal.h>
 #include <time.h>
 
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_peer.h"
 
 /*

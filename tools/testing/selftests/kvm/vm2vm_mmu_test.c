@@ -14,7 +14,7 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_mmu.h"
 #include "vm2vm_mmu_odd.h"
 #include "vm2vm_mmu_spin.h"

@@ -19,7 +19,7 @@
  * VM2VM_TRIALS in the environment is the number of rounds that both actors shall do
  * if that does not take too long, 1000 by default.
  */
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_race_death.h"
 #include "vm2vm_race_ops.h"
 

@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_peer.h"
 
 #define OLD	0x01d01d01d01d01d0ull

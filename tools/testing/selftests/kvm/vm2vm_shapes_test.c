@@ -9,7 +9,7 @@
  * VM2VM_TRIALS in the environment is the number of cycles of make, link, use and
  * end, and of the deaths; 1000 each by default.
  */
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_shapes_close.h"
 #include "vm2vm_shapes_kill.h"
 #include "vm2vm_shapes_world.h"

@@ -10,7 +10,7 @@
  *
  * VM2VM_TRIALS in the environment is how often some of it is done, 20 by default.
  */
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_stall_owner.h"
 
 struct scene {

@@ -12,7 +12,7 @@
 #include <signal.h>
 #include <sys/syscall.h>
 
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_peer.h"
 
 #define PAGES	16

@@ -8,7 +8,7 @@
  */
 #define VM2VM_VIEW_SIGILL
 
-#include "kselftest_harness.h"
+#include "vm2vm_harness.h"
 #include "vm2vm_view.h"
 
 FIXTURE(views)

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * kselftest_harness.h for programs of several files, which it is not made for: it has
+ * functions and variables in it.  Here each file has the functions for itself, and all
+ * share the variables, so that the tests of all files are in one list.  One file has
+ * TEST_HARNESS_MAIN.  A fixture that several files use is defined in each, under the
+ * same name.
+ */
+#ifndef SELFTEST_KVM_VM2VM_HARNESS_H
+#define SELFTEST_KVM_VM2VM_HARNESS_H
+
+struct __test_metadata;
+struct __fixture_metadata;
+struct __fixture_variant_metadata;
+
+/* The head of the list of fixtures, and the test that runs */
+extern struct __fixture_metadata _fixture_global __attribute__((weak));
+extern struct __test_metadata *__active_test __attribute__((weak));
+
+/* Static, as a declaration before them says so; only the file with main() uses the last */
+static void __wait_for_test(struct __test_metadata *t);
+static void __attribute__((unused)) __run_test(struct __fixture_metadata *f,
+					       struct __fixture_variant_metadata *variant,
+					       struct __test_metadata *t);
+static int __attribute__((unused)) test_harness_run(int argc, char **argv);
+
+#include "kselftest_harness.h"
+
+#endif /* SELFTEST_KVM_VM2VM_HARNESS_H */
