@@ -2,7 +2,7 @@
 #
 #   make                          Linux 6.12 with our files, built, and our selftests
 #   make run CMD='...'            run a command in the lab; LAB=amd|intel|tlb KERNEL=base|debug|light|debian
-#                                 (make exits with 2 if it fails, lab/run.sh as it does)
+#                                 (make exits with 2 if it fails, lab/machine/run.sh as it does)
 #   make shell                    a root shell in the lab; Ctrl-a x quits (intel: exit)
 #   make demo                     the demonstration: two QEMU VMs
 #   make demo-core                that of the kernel's calls alone, by a VMM of our own
@@ -35,59 +35,59 @@ export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MU
 all: base selftests
 
 tree:
-	@lab/deps.sh
-	@lab/tree.sh
+	@lab/build/deps.sh
+	@lab/build/tree.sh
 base: tree
-	@lab/kernel.sh base
+	@lab/build/kernel.sh base
 debug: tree
-	@lab/kernel.sh debug
+	@lab/build/kernel.sh debug
 light: tree
-	@lab/kernel.sh light
+	@lab/build/kernel.sh light
 debian: tree
-	@lab/debian.sh >&2
+	@lab/dkms/debian.sh >&2
 selftests: tree
-	@lab/selftests.sh $(LINUX_TESTS)
+	@lab/build/selftests.sh $(LINUX_TESTS)
 
 # $(value) and the quotes: CMD reaches the shell in the lab as it was written
 quoted = '$(subst ','\'',$(value CMD))'
 kernel = $(if $(filter debug light debian,$(KERNEL)),$(KERNEL),base)
 run: $(kernel) selftests
 	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd|intel|tlb] [KERNEL=base|debug|light|debian]" >&2; exit 2; }
-	@CMD=$(quoted) lab/run.sh
+	@CMD=$(quoted) lab/machine/run.sh
 shell: $(kernel) selftests
-	@CMD= lab/run.sh
+	@CMD= lab/machine/run.sh
 qemu:
-	@lab/vmm.sh $(if $(ASAN),asan,plain)
+	@lab/build/vmm.sh $(if $(ASAN),asan,plain)
 demo: base
-	@lab/links.sh demo.py
+	@lab/vms/links.sh demo.py
 links: base
-	@lab/links.sh link_peer_test.py
-	@lab/links.sh link_test.py
+	@lab/vms/links.sh link_peer_test.py
+	@lab/vms/links.sh link_test.py
 fuzz:
-	@lab/fuzz.sh
+	@lab/check/fuzz.sh
 demo-core: base selftests
-	@KERNEL=base CMD='$(BUILD)/selftests/vm2vm_demo $(DEMO_ARGS)' lab/run.sh
+	@KERNEL=base CMD='$(BUILD)/selftests/vm2vm_demo $(DEMO_ARGS)' lab/machine/run.sh
 
 check: base debug light selftests
-	@lab/check.sh
+	@lab/check/check.sh
 bench: base selftests
-	@lab/bench.sh
+	@lab/check/bench.sh
 dkms:
-	@lab/dkms.sh
+	@lab/dkms/dkms.sh
 stock: base selftests
-	@lab/stock.sh
+	@lab/check/stock.sh
 mutants: base light selftests
-	@[ -n "$(filter qemu/%,$(MUTANT))" ] || lab/mutants.sh
-	@[ -n "$(filter-out qemu/%,$(MUTANT))" ] || lab/vmm-mutants.sh
+	@[ -n "$(filter qemu/%,$(MUTANT))" ] || lab/mutants/mutants.sh
+	@[ -n "$(filter-out qemu/%,$(MUTANT))" ] || lab/mutants/vmm-mutants.sh
 kcsan: tree selftests
-	@lab/kernel.sh kcsan
-	@lab/kcsan.sh
+	@lab/build/kernel.sh kcsan
+	@lab/check/kcsan.sh
 nconfig-check: tree
-	@lab/nconfig.sh
+	@lab/check/nconfig.sh
 hooks-check: tree
-	@lab/hooks.py
+	@lab/check/hooks.py
 lint: base
-	@lab/lint.sh
+	@lab/check/lint.sh
 
 clean:
 	rm -rf $(BUILD)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# install-test.sh KERNEL DEB DEST LINUX PRISTINE: lab/debian.sh runs this in a scratch
+# install-test.sh KERNEL DEB DEST LINUX PRISTINE: lab/dkms/debian.sh runs this in a scratch
 # root. Installs KERNEL and DEB, checks, copies the modules to DEST, removes DEB. TAP.
 # shellcheck disable=SC2317,SC2086,SC2046
 set -eu -o pipefail

@@ -3,7 +3,7 @@
  * vm2vm_bench: what vm2vm costs, next to what KVM pays for the like.
  *
  * Costs are ticks of the time stamp counter, which count instructions where
- * lab/bench.sh runs this.  Both sides of a ratio come from one run, and take
+ * lab/check/bench.sh runs this.  Both sides of a ratio come from one run, and take
  * turns.  Prints one line a figure, "bench: NAME VALUE".
  *
  * With --plain only the figures of a VM that has nothing to do with vm2vm, for

@@ -3,7 +3,7 @@
  * vm2vm: what must hold for a window whatever MMU shows it to the guest.
  *
  * The guest is the backend's, or a guest of that with and without nested paging;
- * lab/mmu.sh runs the whole of it with KVM's two-dimensional paging, without, and
+ * lab/check/mmu.sh runs the whole of it with KVM's two-dimensional paging, without, and
  * without its TDP MMU.  What else a guest can do with the memory of a window than
  * access it, from page tables to SMM, is in vm2vm_mmu_odd.h.
  *

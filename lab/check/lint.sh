@@ -1,0 +1,71 @@
+#!/bin/bash
+# lint.sh: checkpatch --strict, gcc W=1 and sparse on our files; no complaint passes.
+. "$(dirname "$0")/../lib.sh"
+bad=0
+cd "$ROOT"
+
+# New files here have no MAINTAINERS entry. On stderr is the noise of an optional
+# helper (spdxcheck), which wants a whole repository of Linux.
+checkpatch() {
+	perl "$LINUX/scripts/checkpatch.pl" --root="$LINUX" --strict --terse --quiet --no-summary \
+		--ignore "FILE_PATH_CHANGES,$1" "${@:2}" 2>"$LOGS/checkpatch.stderr" || bad=1
+}
+say "lint: checkpatch"
+# Headers of tracepoints and lists of statistics have a form of their own, here as in
+# the rest of Linux
+special='_trace\.h$\|_stat\.h$'
+code=$(our_files | grep '\.[ch]$\|Kconfig' | grep -v "$special\|^guest/")
+# shellcheck disable=SC2086
+[ -z "$code" ] || checkpatch "" --file $code
+code=$(our_files | grep "$special" || true)
+# shellcheck disable=SC2086
+[ -z "$code" ] || checkpatch COMPLEX_MACRO,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT,SPACING --file $code
+# A program that has no header of the kernel's
+code=$(our_files | grep '^guest/.*\.[ch]$' || true)
+# shellcheck disable=SC2086
+[ -z "$code" ] || checkpatch PREFER_KERNEL_TYPES,VOLATILE,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,STRCPY,EMBEDDED_FUNCTION_NAME --file $code
+# shellcheck disable=SC2046
+[ -z "$(our_patches)" ] || checkpatch "" $(our_patches)
+
+say "lint: W=1 and sparse"
+lock
+out=$BUILD/lint
+mkdir -p "$out"
+if ! cmp -s "$BUILD/base/.config" "$out/.config.base"; then
+	# Every file of ours, that for debug kernels only, too
+	{ cat "$BUILD/base/.config"; echo CONFIG_KVM_VM2VM_PROVE_VIEWS=y; } >"$out/.config"
+	quietly lint make -s -j"$JOBS" -C "$LINUX" O="$out" olddefconfig prepare
+	cp "$BUILD/base/.config" "$out/.config.base"
+fi
+# The common part of KVM is built from the architecture's directory
+objects=$(our_files | sed -n 's|^virt/\(.*\)\.c$|arch/x86/kvm/../../../virt/\1.o|p; s|^\(arch/.*\)\.c$|\1.o|p')
+for o in $objects; do rm -f "$out/$o"; done
+if [ -n "$objects" ]; then
+	# shellcheck disable=SC2086
+	make -s -j"$JOBS" -C "$LINUX" O="$out" W=1 C=1 $objects >"$LOGS/lint.log" 2>&1 </dev/null || bad=1
+	if [ -s "$LOGS/lint.log" ]; then
+		cat "$LOGS/lint.log"
+		bad=1
+	fi
+fi
+for o in $objects; do [ -f "$out/$o" ] || { echo "lint: $o was not built"; bad=1; }; done
+
+# Only where QEMU has been built: its source comes with that
+qemu=$BUILD/qemu-pristine/scripts/checkpatch.pl
+if [ -f "$qemu" ]; then
+	say "lint: QEMU's checkpatch"
+	git -c safe.directory="*" ls-files -co --exclude-standard -- 'qemu/*.[ch]' | while read -r f; do
+		perl "$qemu" --no-tree --terse --no-summary -f "$f" 2>/dev/null || true
+	done >"$LOGS/lint-qemu.log"
+	if [ -s "$LOGS/lint-qemu.log" ]; then
+		cat "$LOGS/lint-qemu.log"
+		bad=1
+	fi
+fi
+
+if command -v shellcheck >/dev/null; then
+	say "lint: shellcheck"
+	shellcheck -x -P SCRIPTDIR -e SC1091 lab/lib.sh lab/*/*.sh lab/machine/init .ci/run || bad=1
+fi
+if [ "$bad" = 0 ]; then say "lint: no complaints"; fi
+exit $bad

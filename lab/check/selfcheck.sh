@@ -1,0 +1,56 @@
+#!/bin/bash
+# selfcheck.sh: the lab fails when it must. TAP.
+. "$(dirname "$0")/../lib.sh"
+n=0 bad=0
+
+# expect NAME STATUS WORD COMMAND: the command in the lab exits so, and says so
+expect() {
+	local out got=0
+	n=$((n + 1))
+	out=$(CMD=$4 LOG=$LOGS/console-selfcheck.log "$ROOT/lab/machine/run.sh" 2>&1 </dev/null) || got=$?
+	if [ "$got" = "$2" ] && grep -qF -- "$3" <<<"$out"; then
+		echo "ok $n $1"
+	else
+		echo "not ok $n $1 # exit status $got"
+		echo "# ${out//$'\n'/$'\n'# }"
+		bad=1
+	fi
+}
+
+# expect_check NAME STATUS LAST STEP: what check.sh exits with after that step, and its last
+# line. Its logs, and what it remembers, are not those of a check that runs this.
+expect_check() {
+	local out got=0
+	n=$((n + 1))
+	out=$(LOGS=$(mktemp -d "$BUILD/selfcheck.XXXXXX") STEPS="^$4$" "$ROOT/lab/check/check.sh" 2>&1 </dev/null) || got=$?
+	rm -rf "$BUILD"/selfcheck.*
+	if [ "$got" = "$2" ] && [ "${out##*$'\n'}" = "$3" ]; then
+		echo "ok $n $1"
+	else
+		echo "not ok $n $1 # exit status $got"
+		echo "# ${out//$'\n'/$'\n'# }"
+		bad=1
+	fi
+}
+
+echo "TAP version 13"
+echo "1..12"
+unset KERNEL LAB TIMEOUT COUNT MODULES STEPS LONG
+expect_check check-passes 0 "1 passed, 0 failed" "base demo-core"
+DEMO_ARGS=--nonsense expect_check check-fails 1 "0 passed, 1 failed" "base demo-core"
+expect_check check-does-nothing 1 "0 passed, 0 failed" "no such step"
+# shellcheck disable=SC2016
+expect output-and-status 7 "hello ab" 'x=ab; echo "hello $x"; [ -e /dev/kvm ] && exit 7'
+expect read-only-root 1 "Read-only file system" 'touch /etc/lab'
+expect panic 125 "Kernel panic" 'echo c >/proc/sysrq-trigger; sleep 60'
+expect report 125 "the kernel reported: WARNING: of this test" 'echo "WARNING: of this test" >/dev/kmsg'
+TIMEOUT=20 expect hang 125 "nothing came back for 20 s" 'sleep 60'
+
+# Bochs takes longer to start than this
+export LAB=intel
+# shellcheck disable=SC2016
+expect intel-output-and-status 7 "hello ab" 'x=ab; echo "hello $x"; [ -e /dev/kvm ] && exit 7'
+expect intel-panic 125 "Kernel panic" 'echo c >/proc/sysrq-trigger; sleep 60'
+expect intel-report 125 "the kernel reported: WARNING: of this test" 'echo "WARNING: of this test" >/dev/kmsg'
+TIMEOUT=5 expect intel-hang 125 "nothing came back for 5 s" 'sleep 60'
+exit $bad

@@ -1,0 +1,113 @@
+#!/bin/bash
+# run.sh: boot the lab, run $CMD in it, print its output and exit as it does.
+#
+#   CMD      for sh -c, as root, in the checkout; empty: a shell on the console
+#   LAB      amd (QEMU emulates SVM with nested paging), intel (Bochs, VMX with EPT), or
+#            tlb (the same with a TLB that is flushed as seldom as hardware may do)
+#   KERNEL   base, debug, light (what of debug Bochs is quick enough for), debian
+#            (Debian's own, from lab/dkms/debian.sh), or kcsan (what it reports is for
+#            lab/check/kcsan.sh to judge)
+#   MODULES  a build directory whose KVM modules to load instead of KERNEL's own
+#   PARAMS   parameters of these modules: 'kvm.tdp_mmu=0 kvm-amd.npt=0'
+#   TIMEOUT  seconds until it counts as hung          SMP, MEM  the machine
+#   COUNT=1  one TSC tick is one instruction: for counting, not for speed (amd)
+#   LOG      where the kernel's console goes
+#
+# A hang, a panic, or any report of the kernel gives exit status 125.
+. "$(dirname "$0")/../lib.sh"
+CMD=${CMD-} LAB=${LAB:-amd} KERNEL=${KERNEL:-base} TIMEOUT=${TIMEOUT:-900} SMP=${SMP:-2}
+
+case $LAB in
+amd | intel) ;;
+tlb)
+	"$ROOT/lab/build/tlb.sh" >&2
+	# This Bochs has a flaw in posted interrupts, which KVM uses with APICv
+	LAB=intel PATH=$BUILD/tlb/bin:$PATH PARAMS="kvm-intel.enable_apicv=0 ${PARAMS-}" ;;
+*) echo "run.sh: no LAB named '$LAB': there are amd, intel and tlb" >&2; exit 2 ;;
+esac
+case $KERNEL in
+base | debug | light | debian | kcsan) ;;
+*) echo "run.sh: no KERNEL named '$KERNEL': there are base, debug, light, debian and kcsan" >&2; exit 2 ;;
+esac
+image=$BUILD/$KERNEL/arch/x86/boot/bzImage
+MODULES=${MODULES:-$BUILD/$KERNEL}
+modules="$MODULES/virt/lib/irqbypass.ko $MODULES/arch/x86/kvm/kvm.ko $MODULES/arch/x86/kvm/kvm-$LAB.ko"
+for f in "$image" $modules; do
+	[ -f "$f" ] || die "$f is not built"
+done
+# What else of the kernel goes along, in order
+for f in "$BUILD/$KERNEL"/extra/*.ko; do
+	if [ -f "$f" ]; then modules="$modules $f"; fi
+done
+
+PARAMS=${PARAMS-}
+for p in $PARAMS; do
+	case $p in
+	kvm.?*=?* | kvm-$LAB.?*=?*) ;;
+	*) die "PARAMS: '$p' is not a parameter of kvm or kvm-$LAB" ;;
+	esac
+done
+
+dir=$(mktemp -d "$BUILD/run.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 130' INT TERM
+console=${LOG:-$LOGS/console-$KERNEL.log}
+
+# lpj: on a busy machine the kernel fails to measure it. Warnings have level 4.
+append="console=ttyS0,115200 loglevel=6 lpj=10000000 nokaslr panic=-1 oops=panic"
+[ "$KERNEL" = kcsan ] || append="$append panic_on_warn=1"
+case $KERNEL in
+debug | light)
+	append="$append sysctl.kernel.hung_task_panic=1 softlockup_panic=1"
+	append="$append watchdog_thresh=60 workqueue.watchdog_thresh=120" ;;
+esac
+[ "$KERNEL" != debug ] || append="$append page_owner=on"
+# Without KASAN, what is freed is poisoned, and its surroundings are checked
+[ "$KERNEL" != light ] || append="$append slab_debug=FZP,kvm*,kmalloc*"
+if [ "$KERNEL" = debian ]; then
+	# It warns of the bugs of the CPU that is emulated
+	append="$append mitigations=off cryptomgr.notests"
+fi
+# The emulated CPUs share real ones with others: slow is not stuck
+append="$append rcupdate.rcu_cpu_stall_timeout=120 LAB_DIR=$dir"
+
+interactive=
+[ -n "$CMD" ] || interactive=1
+printf 'MODULES=%q PARAMS=%q DIR=%q INTERACTIVE=%q\n' "$modules" "$PARAMS" "$ROOT" "$interactive" >"$dir/env"
+printf '%s' "$CMD" >"$dir/cmd"
+
+# The machine: adds to $append and to what lab/machine/init reads, and can be run
+case $LAB in
+amd) . "$ROOT/lab/machine/amd.sh" ;;
+intel) . "$ROOT/lab/machine/intel.sh" ;;
+esac
+machine
+if [ -n "$interactive" ]; then
+	machine_shell
+	exit
+fi
+status=0
+machine_run || status=$?
+
+# failed REASON: say why and show the console's end
+failed() {
+	{
+		echo "lab: FAILED: $1; the console's end ($console):"
+		tail -n "${LINES_SHOWN:-40}" "$console" 2>/dev/null | tr -d '\r'
+		grep -v "TCG doesn't support requested feature" "$dir/emulator" || true
+	} >&2
+	exit 125
+}
+
+reports='BUG:|WARNING:|KASAN|UBSAN|general protection|Oops|Kernel panic|kernel panic'
+reports="$reports|possible circular locking|possible recursive locking|possible irq lock inversion"
+reports="$reports|inconsistent lock state|suspicious RCU|Invalid wait context|bad unlock balance"
+reports="$reports|held lock freed|INFO: task .* blocked|soft lockup|detected stalls|self-detected stall"
+reports="$reports|ODEBUG:|unreferenced object|sleeping function called"
+if [ "$status" = 124 ] || [ "$status" = 137 ]; then failed "nothing came back for $TIMEOUT s"; fi
+report=$(grep -av 'BUG: KCSAN' "$console" | grep -aEm1 "$reports" | tr -d '\r') || true
+[ -z "$report" ] || failed "the kernel reported: $report"
+[ -s "$dir/status" ] || failed "the machine stopped early"
+status=$(cat "$dir/status")
+[ "$status" != 125 ] || failed "the machine did not get as far as the command"
+exit "$status"

@@ -1,0 +1,28 @@
+#!/bin/bash
+# links.sh SCRIPT [ARGUMENT...]: run one of lab/vms/'s Python scripts, which start QEMU VMs,
+# in the lab. What it prints and its exit status are the script's.
+#
+#   ASAN=1         with the QEMU that checks itself (lab/build/vmm.sh asan)
+#   QEMU=FILE      with that one
+#   L2_KERNEL=FILE with that kernel for the guests, a bzImage where it was built
+#   VM2VM_TRIALS   how often what is repeated is
+#
+# Exit status 4: there is no QEMU to be had.
+. "$(dirname "$0")/../lib.sh"
+[ -f "$ROOT/lab/vms/${1-}" ] || { echo "usage: links.sh SCRIPT [ARGUMENT...]: one of lab/vms/*.py" >&2; exit 2; }
+kernel=${KERNEL:-base}
+if [ -z "${QEMU:-}" ]; then
+	"$ROOT/lab/build/vmm.sh" ${ASAN:+asan} >&2
+	QEMU=$BUILD/qemu${ASAN:+-asan}/qemu-system-x86_64
+fi
+"$ROOT/lab/build/guest.sh" >&2
+
+# Quicker here than in the lab
+export BUILD QEMU L2_KERNEL=${L2_KERNEL:-$BUILD/base/arch/x86/boot/bzImage} PYTHONDONTWRITEBYTECODE=1
+/usr/bin/python3 "$ROOT/lab/vms/vms.py" >/dev/null
+
+env="BUILD=$BUILD QEMU=$QEMU L2_KERNEL=$L2_KERNEL VMS_LOGS=$LOGS/vms/${1%.py} PYTHONDONTWRITEBYTECODE=1"
+env="$env VM2VM_TRIALS=${VM2VM_TRIALS:-} ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1"
+script=$ROOT/lab/vms/$1
+shift
+CMD="$env /usr/bin/python3 $(printf ' %q' "$script" "$@")" KERNEL=$kernel LAB=amd TIMEOUT=${TIMEOUT:-1800} exec "$ROOT/lab/machine/run.sh"
