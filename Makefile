@@ -6,19 +6,23 @@
 #   make shell                    a root shell in the lab; Ctrl-a x quits (intel: exit)
 #   make demo                     the demonstration: two QEMU VMs
 #   make demo-core                that of the kernel's calls alone, by a VMM of our own
-#   make check                    everything that is tested; FORCE=1: nothing from the cache
+#   make check                    the tests; FORCE=1: also those that passed and have not
+#                                 changed; LONG=1: all there are, which takes hours
 #   make qemu                     QEMU 10.0 with our object and devices
 #   make links                    its tests; ASAN=1: by a QEMU that checks itself
 #   make fuzz [FUZZ=60]            what QEMU does with nonsense from a peer
 #   make bench                    what it costs, in instructions
 #   make stock                    KVM's own selftests, with the series and without
-#   make mutants [MUTANT=name]    does the suite notice a broken kernel?
+#   make mutants [MUTANT=name]    does the suite notice a broken kernel, a broken QEMU?
+#   make mutants AUTO=N [SEED=S]  the same with N small mutants, drawn by chance
 #   make dkms                     a package that builds KVM with vm2vm for Debian's kernels
 #   make kcsan                    does KCSAN see data races in our files?
 #   make nconfig-check            with the feature off, KVM comes out as without us
 #   make hooks-check              each file is reached by one hook
 #   make lint                     checkpatch, W=1, sparse
+#   make menuconfig               which options of ours the kernels here have
 #   make clean
+#   make help                     this
 #
 # What is built goes to $(BUILD).
 
@@ -27,9 +31,9 @@ override BUILD := $(abspath $(BUILD))
 DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 # Of Linux's own: what the hooks touch must work as before
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
-export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ
+export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ LONG
 
-.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench dkms stock mutants kcsan nconfig-check hooks-check lint clean
+.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench dkms stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
 .NOTPARALLEL:
 
 all: base selftests
@@ -68,7 +72,7 @@ fuzz:
 demo-core: base selftests
 	@KERNEL=base CMD='$(BUILD)/selftests/vm2vm_demo $(DEMO_ARGS)' lab/machine/run.sh
 
-check: base debug light selftests
+check: tree
 	@lab/check/check.sh
 bench: base selftests
 	@lab/check/bench.sh
@@ -88,6 +92,11 @@ hooks-check: tree
 	@lab/check/hooks.py
 lint: base
 	@lab/check/lint.sh
+
+menuconfig: tree
+	@lab/build/menuconfig.sh
+help:
+	@sed -n '/^\#/!q; s/^\# \{0,1\}//p' Makefile
 
 clean:
 	rm -rf $(BUILD)

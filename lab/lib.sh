@@ -34,8 +34,8 @@ quietly() {
 	fi
 }
 
-# One build at a time in one build directory; the lock goes with the process.
-lock() { exec 9>"$BUILD/.lock"; flock 9; }
+# lock NAME: one at a time at what has that name; the lock goes with the process.
+lock() { exec 9>"$BUILD/.lock-$1"; flock 9; }
 
 # put FROM TO: copy unless TO is the same already, so that mtimes tell the truth.
 # The new file replaces the old one, which may be a hard link into another tree.

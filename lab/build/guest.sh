@@ -1,7 +1,7 @@
 #!/bin/bash
 # guest.sh: build the programs for guests, statically, into build/guest
 . "$(dirname "$0")/../lib.sh"
-lock
+lock guest
 out=$BUILD/guest
 mkdir -p "$out"
 

@@ -4,12 +4,14 @@
 name=$1
 out=$BUILD/$name
 conf=$ROOT/lab/build/config
-lock
+lock kernels
 
 kmake() { make -s -C "$LINUX" O="$out" "${CACHED[@]}" "$@"; }
 
 fragments=$conf/base.config
 [ "$name" = base ] || fragments="$fragments $conf/$name.config"
+# What a person chose by lab/build/menuconfig.sh
+[ ! -f "$BUILD/vm2vm.config" ] || fragments="$fragments $BUILD/vm2vm.config"
 for f in $fragments; do [ -f "$f" ] || die "no kernel named $name"; done
 
 # What decides the configuration: the fragments, and every Kconfig file of ours

@@ -6,11 +6,11 @@
 # built into it. Objects that include a header of the series without being part
 # of KVM must come out the same from both sources; that is checked.
 . "$(dirname "$0")/../lib.sh"
-lock
+lock plain
 base=$BUILD/base out=$BUILD/plain
 modules="arch/x86/kvm/kvm.ko arch/x86/kvm/kvm-amd.ko arch/x86/kvm/kvm-intel.ko virt/lib/irqbypass.ko"
 
-kmake() { make -s -j"$JOBS" -C "$PRISTINE" O="$out" "$@"; }
+kmake() { make -s -j"$JOBS" -C "$PRISTINE" O="$out" "${CACHED[@]}" "$@"; }
 
 key=$(cat "$BUILD/pristine.key" "$base/config.key" | sha256sum)
 if [ "$(cat "$out/config.key" 2>/dev/null)" != "$key" ]; then

@@ -2,7 +2,7 @@
 # selftests.sh: build our KVM selftests (and the demo), and with an argument
 # those programs of Linux, into build/selftests.
 . "$(dirname "$0")/../lib.sh"
-lock
+lock kernels
 dir=tools/testing/selftests/kvm
 hdr=$BUILD/headers
 

@@ -11,7 +11,7 @@ out=$BUILD/tlb
 key=$(cat "$patches"/*.patch "${BASH_SOURCE[0]}" | sha256sum)
 built() { [ "$(cat "$out/key" 2>/dev/null)" = "$key" ]; }
 if built; then exit 0; fi
-lock
+lock tlb
 # By whoever had the lock
 if built; then exit 0; fi
 

@@ -3,7 +3,7 @@
 # the hooks of patches/linux-6.12 applied by git am. A file that comes out the
 # same keeps its mtime, so that the next build compiles only what changed.
 . "$(dirname "$0")/../lib.sh"
-lock
+lock kernels
 
 tarball=
 for t in /usr/src/linux-source-6.12.tar.*; do

@@ -30,7 +30,7 @@ ours() {
 	echo "include/uapi/linux/kvm_vm2vm.h linux-headers/linux/kvm_vm2vm.h"
 }
 
-lock
+lock qemu
 key=$( (cd "$ROOT" && cut -d' ' -f1 < <(ours) | xargs cat; echo "$options $devices"
 	# shellcheck disable=SC2086
 	cat $hooks) | sha256sum)

@@ -1,68 +1,77 @@
 #!/bin/bash
-# check.sh: run the steps below and count what passed.
+# check.sh: build what is tested, run the steps below and count what passed.
 #
 # A step that speaks TAP counts as its results, another one as one. What passed
 # is remembered by the contents of all that went in; FORCE=1 forgets it.
-# STEPS='regex' runs only the steps whose name matches; LONG=1 adds what takes long and
-# says little that the rest does not.
+# STEPS='regex' runs only the steps whose name matches.
 #
-# The steps go in two lanes at once: Bochs uses one CPU, whatever the other does.
+# What runs always is the least that would notice anything that is broken, with few
+# trials. LONG=1 is all there is, and repeats what is repeated as often as the programs
+# do by themselves.
+#
+# Steps are in groups. Those of a group go one after the other; there are two groups at a
+# time, which keeps two CPUs busy, so the groups that take longest come first.
 . "$(dirname "$0")/../lib.sh"
 cd "$ROOT"
-
-programs=$(cd "$SELFTESTS" && find . -name 'vm2vm_*test' | sed 's|^\./||' | sort)
+long=${LONG:+1}
+times=$LOGS/check.times
 
 # together TRIALS PROGRAM...: a command that runs them all, in one machine. A program may
-# come with arguments. Of rings there are fewer on kernels that check everything.
+# come with arguments. With LONG=1 it repeats as often as it does by itself, but for rings,
+# a million of which take minutes.
 together() {
 	local p trials=$1 command="bad=0"
 	shift
 	for p; do
-		case $p in
-		vm2vm_doorbell_test) command="$command ; VM2VM_TRIALS=$((trials < 20 ? trials : 20)) $SELFTESTS/$p || bad=1" ;;
+		case ${long:+long-}$p in
+		long-vm2vm_doorbell_test*) command="$command ; VM2VM_TRIALS=200 $SELFTESTS/$p || bad=1" ;;
+		long-*) command="$command ; $SELFTESTS/$p || bad=1" ;;
 		*) command="$command ; VM2VM_TRIALS=$trials $SELFTESTS/$p || bad=1" ;;
 		esac
 	done
 	echo "$command ; exit \$bad"
 }
 
-# base_trials PROGRAM: how often it does what it repeats; with LONG=1, as it does by itself
-# (but a million rings take minutes)
-base_trials() {
-	case ${LONG:+long-}$1 in
-	long-vm2vm_doorbell_test) echo "VM2VM_TRIALS=200" ;;
-	long-*) echo "env" ;;
-	vm2vm_doorbell_test) echo "VM2VM_TRIALS=20" ;;
-	vm2vm_dirty_test | vm2vm_mmu_test) echo "VM2VM_TRIALS=25" ;;
-	vm2vm_matrix_test | vm2vm_stall_test | vm2vm_view_test) echo "VM2VM_TRIALS=10" ;;
-	*) echo "VM2VM_TRIALS=200" ;;
-	esac
+# A line for each step: name | where it runs | command. It runs on the host, or in a lab:
+# base, debug, debian are kernels in the AMD one, "intel base", "tlb base" in others.
+# What is to be built is no test.
+
+# First, and alone: they use both CPUs by themselves
+steps_build() {
+	local k
+	for k in base debug light; do echo "build $k | build | lab/build/kernel.sh $k"; done
+	echo "build selftests | build | lab/build/selftests.sh ${LINUX_TESTS:-}"
+	echo "build qemu | build | lab/build/vmm.sh"
 }
 
-# Both lanes' lines: name | where it runs (host, or a kernel: base, debug, debian; in
-# other labs: intel base, intel light, tlb base) | command
-steps_amd() {
-	local p n short group="" names=""
+steps_source() {
 	echo "hooks | host | lab/check/hooks.py"
-	echo "nconfig | host | lab/check/nconfig.sh"
-	echo "qemu | host | lab/build/vmm.sh"
 	echo "lint | host | lab/check/lint.sh"
+	echo "nconfig | host | lab/check/nconfig.sh"
 	echo "lab | host | lab/check/selfcheck.sh"
-	for p in $programs; do echo "base $p | base | $(base_trials "$p") $SELFTESTS/$p"; done
+}
+
+# The tests of KVM's part, on a plain kernel and on one that checks everything. That takes
+# long to start and to stop, so a few at a time.
+steps_base() {
+	local p
+	echo "base | base | $(together 10 vm2vm_test vm2vm_abi_test vm2vm_access_test vm2vm_dirty_test vm2vm_example_test \
+		vm2vm_doorbell_test vm2vm_miss_test vm2vm_shapes_test vm2vm_race_test)"
+	echo "base revokers | base | $(together 10 vm2vm_revoke_test vm2vm_stall_test vm2vm_mmu_test vm2vm_view_test)"
+	echo "base matrix | base | $(together 5 vm2vm_matrix_test)"
 	# The same with an owner that logs
-	echo "base logged matrix | base | $(base_trials vm2vm_matrix_test) VM2VM_LOG=1 $SELFTESTS/vm2vm_matrix_test"
+	[ -z "$long" ] || echo "base logged matrix | base | VM2VM_LOG=1 $SELFTESTS/vm2vm_matrix_test"
 	for p in ${LINUX_TESTS:-}; do echo "base linux $p | base | $SELFTESTS/$p"; done
-	# This kernel takes long to start and to stop, so a few at a time
-	n=0
-	for p in $programs; do
-		n=$((n + 1)) group="$group $p" short=${p#vm2vm_} names="$names ${short%_test}"
-		[ $((n % 5)) = 0 ] || [ "$p" = "${programs##*$'\n'}" ] || continue
-		# shellcheck disable=SC2086
-		echo "debug$names | debug | $(together "${TRIALS:-25}" $group)"
-		group="" names=""
-	done
 	echo "base demo-core | base | $SELFTESTS/vm2vm_demo ${DEMO_ARGS:---file $BUILD/base/vmlinux}"
-	# QEMU, and its VMs
+}
+
+steps_debug() {
+	echo "debug core | debug | $(together 5 vm2vm_test vm2vm_abi_test vm2vm_access_test vm2vm_dirty_test vm2vm_doorbell_test vm2vm_example_test)"
+	echo "debug revokers | debug | $(together 5 vm2vm_revoke_test vm2vm_miss_test vm2vm_stall_test vm2vm_race_test vm2vm_shapes_test)"
+	echo "debug more | debug | $(together 3 vm2vm_inject_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
+}
+
+steps_qemu() {
 	echo "qtest | host | lab/check/qtest.sh"
 	echo "vms | host | lab/vms/links.sh vms_test.py"
 	echo "demo | host | lab/vms/links.sh demo.py"
@@ -71,24 +80,36 @@ steps_amd() {
 	echo "fuzz | host | lab/check/fuzz.sh"
 }
 
-steps_bochs() {
-	local few_doorbells="vm2vm_doorbell_test -T abi_limit -T abi_max_array -T many -T storm"
-	# Bochs is slow, so the core only. Its other flavour, below, is quicker.
+# Bochs is slow, so the core and what only VMX has
+few_doorbells="vm2vm_doorbell_test -T abi_limit -T abi_max_array -T many -T storm"
+steps_intel() {
 	# shellcheck disable=SC2086
-	echo "intel core | intel base | $(together "${INTEL_TRIALS:-10}" vm2vm_test vm2vm_abi_test ${LONG:+vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
+	echo "intel core | intel base | $(together 3 vm2vm_test vm2vm_abi_test ${long:+vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
 	# shellcheck disable=SC2086
-	echo "intel light | intel light | $(together "${LIGHT_TRIALS:-5}" ${LONG:+vm2vm_test vm2vm_revoke_test "$few_doorbells"} vm2vm_view_test)"
-	# With a TLB that keeps what KVM does not flush
-	echo "tlb | host | lab/build/tlb.sh"
-	echo "tlb all | tlb base | $(together "${VIEW_TRIALS:-5}" vm2vm_test vm2vm_revoke_test vm2vm_view_test)"
-	# The same windows by every MMU, and by KVM's emulator
-	echo "mmu | host | lab/check/mmu.sh"
-	# KVM's modules, built for Debian's own kernel and run there
-	echo "dkms | host | lab/dkms/debian.sh"
-	echo "debian core | debian | $(together "${DEBIAN_TRIALS:-5}" vm2vm_test vm2vm_abi_test vm2vm_revoke_test vm2vm_matrix_test)"
-	echo "intel debian core | intel debian | $(together "${DEBIAN_TRIALS:-5}" vm2vm_test)"
-	echo "bench | host | lab/check/bench.sh"
+	echo "intel light | intel light | $(together 3 ${long:+vm2vm_test vm2vm_revoke_test "$few_doorbells"} vm2vm_view_test)"
 }
+
+# With a TLB that keeps what KVM does not flush
+steps_tlb() {
+	local views="vm2vm_view_test -f inside"
+	[ -z "$long" ] || views=vm2vm_view_test
+	echo "tlb | host | lab/build/tlb.sh"
+	echo "tlb all | tlb base | $(together 3 ${long:+vm2vm_test} vm2vm_revoke_test "$views")"
+}
+
+# The same windows by every MMU, and by KVM's emulator
+steps_mmu() { echo "mmu | host | lab/check/mmu.sh"; }
+
+# KVM's modules, built for Debian's own kernel and run there
+steps_debian() {
+	echo "dkms | host | lab/dkms/debian.sh"
+	echo "debian core | debian | $(together 5 vm2vm_test vm2vm_abi_test ${long:+vm2vm_revoke_test vm2vm_matrix_test})"
+	[ -z "$long" ] || echo "intel debian core | intel debian | $(together 5 vm2vm_test)"
+}
+
+steps_bench() { echo "bench | host | lab/check/bench.sh"; }
+
+groups="qemu debug intel tlb base mmu bench debian source"
 
 # inputs WHERE COMMAND: a hash of everything that a step depends on
 inputs() {
@@ -109,8 +130,6 @@ inputs() {
 	} | sha256sum | cut -c1-32
 }
 
-mkdir -p "$LOGS/passed"
-
 # count LOG STATUS: add a step's results up, show the bad ones, set $line
 count() {
 	local p f s
@@ -129,9 +148,22 @@ count() {
 	[ "$s" = 0 ] || line="$line, $s skipped"
 }
 
+# take WHERE COMMAND LOG CONSOLE: do it. A build shows how far it is.
+take() {
+	local lab=amd
+	if [ "$1" = build ]; then
+		$2 2>&1 </dev/null | tee "$3"
+	elif [ "$1" = host ]; then
+		$2 >"$3" 2>&1 </dev/null
+	else
+		case $1 in *' '*) lab=${1% *} ;; esac
+		LAB=$lab KERNEL=${1#* } CMD=$2 TIMEOUT=${TIMEOUT:-1800} LOG=$4 lab/machine/run.sh >"$3" 2>&1 </dev/null
+	fi
+}
+
 # step NAME WHERE COMMAND
 step() {
-	local name=$1 where=$2 command=$3 log=$LOGS/check-${1// /-}.log key start status=0 lab=amd before need
+	local name=$1 where=$2 command=$3 log=$LOGS/check-${1// /-}.log key start status=0 before need
 	# What the step before may not have been able to get
 	for need in debian tlb; do
 		if [[ " $where " = *" $need "* ]] && [ ! -f "$BUILD/$need/key" ]; then
@@ -140,21 +172,29 @@ step() {
 			return
 		fi
 	done
-	key=$(inputs "$where" "$command")
+	# A build knows by itself whether there is something to do
+	case $where in
+	build) key= ;;
+	*)
+		key=$(inputs "$where" "$command")
+		if [ -z "${FORCE:-}" ] && [ -f "$log" ] && [ "$(cat "$LOGS/passed/${name// /-}" 2>/dev/null)" = "$key" ]; then
+			count "$log" 0
+			say "$name: $line (cached)"
+			return
+		fi
+		rm -f "$LOGS/passed/${name// /-}" ;;
+	esac
 	start=$SECONDS
-	if [ -z "${FORCE:-}" ] && [ -f "$log" ] && [ "$(cat "$LOGS/passed/${name// /-}" 2>/dev/null)" = "$key" ]; then
-		count "$log" 0
-		say "$name: $line (cached)"
-		return
-	fi
-	rm -f "$LOGS/passed/${name// /-}"
 	say "$name: ..."
-	if [ "$where" = host ]; then
-		$command >"$log" 2>&1 </dev/null || status=$?
-	else
-		case $where in *' '*) lab=${where% *} ;; esac
-		LAB=$lab KERNEL=${where#* } CMD=$command TIMEOUT=${TIMEOUT:-1800} LOG=$LOGS/console-${name// /-}.log \
-			lab/machine/run.sh >"$log" 2>&1 </dev/null || status=$?
+	TIMEFORMAT='%R %U %S'
+	{ time take "$where" "$command" "$log" "$LOGS/console-${name// /-}.log" 2>&3 || status=$?; } 3>&2 2>"$log.time"
+	awk -v n="$name" '{ printf "%d %d %s\n", $1, $2 + $3, n }' "$log.time" >>"$times"
+	if [ -z "$key" ] && [ "$status" = 0 ]; then
+		say "$name: done ($((SECONDS - start)) s)"
+		return
+	elif [ -z "$key" ] && [ "$status" = 4 ]; then
+		say "$name: $(tail -n 1 "$log")"
+		return
 	fi
 	before=$failed
 	count "$log" "$status"
@@ -167,8 +207,8 @@ step() {
 	fi
 }
 
-# lane NAME: its steps, one after the other; what they come to, to a file
-lane() {
+# group NAME: its steps, one after the other; what they come to, to a file
+group() {
 	local name where command
 	passed=0 failed=0 skipped=0
 	while IFS='|' read -r name where command <&3; do
@@ -176,28 +216,46 @@ lane() {
 		[[ $name =~ ${STEPS:-.} ]] || continue
 		step "$name" "$where" "$command"
 	done 3< <("steps_$1")
-	echo "$passed $failed $skipped" >"$LOGS/check-$1.sum"
+	echo "$passed $failed $skipped" >"$sums/$1"
 }
 
+# lane: the groups that no other lane has taken
+lane() {
+	local g
+	for g in $groups; do
+		mkdir "$sums/$g.taken" 2>/dev/null || continue
+		group "$g"
+	done
+}
+
+mkdir -p "$LOGS/passed"
+sums=$(mktemp -d "$LOGS/sums.XXXXXX")
+: >"$times"
 # Before the lanes, as only one at a time can install
 lab/build/deps.sh qemu
 lab/build/deps.sh fuzz
+group build
+read -r _ failed _ <"$sums/build"
+[ "$failed" = 0 ] || { echo "0 passed, $failed failed"; exit 1; }
+
 # Process groups of their own: what is interrupted takes all of its machines along
-rm -f "$LOGS"/check-*.sum
 set -m
-lane amd </dev/null &
-lane bochs </dev/null &
+lane </dev/null &
+lane </dev/null &
 set +m
 # shellcheck disable=SC2046
 trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null' EXIT
 trap 'exit 130' INT TERM
 wait
 trap - EXIT		# nothing runs, so the kill would fail, and make that our exit status
-for l in amd bochs; do [ -f "$LOGS/check-$l.sum" ] || die "not all of the steps were taken"; done
-read -r p1 f1 s1 <"$LOGS/check-amd.sum"
-read -r p2 f2 s2 <"$LOGS/check-bochs.sum"
-passed=$((p1 + p2)) failed=$((f1 + f2)) skipped=$((s1 + s2))
+for g in $groups; do [ -f "$sums/$g" ] || die "not all of the steps were taken"; done
+read -r passed failed skipped < <(cat "$sums"/* 2>/dev/null | awk '{ p += $1; f += $2; s += $3 } END { print p, f, s }')
+rm -rf "$sums"
 
+echo
+echo "    seconds     of CPU"
+sort -k1,1nr "$times" | awk '{ n = $3; for (i = 4; i <= NF; i++) n = n " " $i; printf "    %7d    %7d  %s\n", $1, $2, n; t += $2 }
+	END { printf "               %7d  all, in %d s\n", t, s }' s="$SECONDS"
 if [ "$skipped" = 0 ]; then
 	echo "$passed passed, $failed failed"
 else

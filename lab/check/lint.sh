@@ -4,12 +4,27 @@
 bad=0
 cd "$ROOT"
 
-# New files here have no MAINTAINERS entry. On stderr is the noise of an optional
-# helper (spdxcheck), which wants a whole repository of Linux.
+# checkpatch IGNORED --file|--patch FILE...: those that it complained of, it looks at again; those
+# that are clean are remembered, by their contents, beside the compiler's cache. New files
+# here have no MAINTAINERS entry. On stderr is the noise of an optional helper (spdxcheck),
+# which wants a whole repository of Linux.
+clean=${CCACHE_DIR%/*}/vm2vm-lint
+mkdir -p "$clean"
 checkpatch() {
-	perl "$LINUX/scripts/checkpatch.pl" --root="$LINUX" --strict --terse --quiet --no-summary \
-		--ignore "FILE_PATH_CHANGES,$1" "${@:2}" 2>"$LOGS/checkpatch.stderr" || bad=1
+	local ignored=$1 kind=$2 f
+	shift 2
+	for f; do
+		[ -e "$clean/$(looked_at "$ignored" "$kind" "$f")" ] || echo "$f"
+	done | xargs -r -P "$(nproc)" -n 1 bash -c 'look_at "$@"' - "$ignored" "$kind" || bad=1
 }
+looked_at() { { cat "$LINUX/scripts/checkpatch.pl" "$3"; echo "$1 $2 ${3##*/}"; } | sha256sum | cut -c1-40; }
+# shellcheck disable=SC2317
+look_at() {
+	perl "$LINUX/scripts/checkpatch.pl" --root="$LINUX" --strict --terse --quiet --no-summary \
+		--ignore "FILE_PATH_CHANGES,$1" "$2" "$3" 2>>"$LOGS/checkpatch.stderr" && touch "$clean/$(looked_at "$@")"
+}
+export -f looked_at look_at
+export LINUX LOGS clean
 say "lint: checkpatch"
 # Headers of tracepoints and lists of statistics have a form of their own, here as in
 # the rest of Linux
@@ -25,15 +40,15 @@ code=$(our_files | grep '^guest/.*\.[ch]$' || true)
 # shellcheck disable=SC2086
 [ -z "$code" ] || checkpatch PREFER_KERNEL_TYPES,VOLATILE,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,STRCPY,EMBEDDED_FUNCTION_NAME --file $code
 # shellcheck disable=SC2046
-[ -z "$(our_patches)" ] || checkpatch "" $(our_patches)
+[ -z "$(our_patches)" ] || checkpatch "" --patch $(our_patches)
 
 say "lint: W=1 and sparse"
-lock
+lock lint
 out=$BUILD/lint
 mkdir -p "$out"
 if ! cmp -s "$BUILD/base/.config" "$out/.config.base"; then
 	# Every file of ours, that for debug kernels only, too
-	{ cat "$BUILD/base/.config"; echo CONFIG_KVM_VM2VM_PROVE_VIEWS=y; } >"$out/.config"
+	{ cat "$BUILD/base/.config"; "$ROOT/lab/build/options.sh" allyes; } >"$out/.config"
 	quietly lint make -s -j"$JOBS" -C "$LINUX" O="$out" olddefconfig prepare
 	cp "$BUILD/base/.config" "$out/.config.base"
 fi

@@ -3,7 +3,7 @@
 # same object of the untouched source. Line numbers (of WARNs) are data: they
 # may differ, and do.
 . "$(dirname "$0")/../lib.sh"
-lock
+lock nconfig
 work=$BUILD/nconfig
 mkdir -p "$work"
 
@@ -14,18 +14,18 @@ build() {
 	if [ "$(cat "$out/config.key" 2>/dev/null)" != "$key" ]; then
 		rm -rf "$out"
 		mkdir -p "$out"
-		quietly "nconfig-$1" make -s -C "$src" O="$out" tinyconfig
+		quietly "nconfig-$1" make -s -C "$src" O="$out" "${CACHED[@]}" tinyconfig
 		(cd "$out" && "$src/scripts/kconfig/merge_config.sh" -m -r .config "$ROOT/lab/build/config/base.config") \
 			>"$LOGS/nconfig-$1.log" 2>&1
-		sed -i 's/^CONFIG_KVM_VM2VM=y$/# CONFIG_KVM_VM2VM is not set/' "$out/.config"
+		"$ROOT/lab/build/options.sh" allno >>"$out/.config"
 		echo "$key" >"$out/config.key"
 	elif [ "$1" = plain ] && [ -e "$out/done" ]; then
 		return
 	fi
 	say "nconfig: building KVM, $1"
-	quietly "nconfig-$1" make -s -C "$src" O="$out" olddefconfig
+	quietly "nconfig-$1" make -s -C "$src" O="$out" "${CACHED[@]}" olddefconfig
 	if grep -q '^CONFIG_KVM_VM2VM=' "$out/.config"; then die "CONFIG_KVM_VM2VM does not turn off"; fi
-	quietly "nconfig-$1" make -s -j"$JOBS" -C "$src" O="$out" arch/x86/kvm/ virt/
+	quietly "nconfig-$1" make -s -j"$JOBS" -C "$src" O="$out" "${CACHED[@]}" arch/x86/kvm/ virt/
 	touch "$out/done"
 }
 

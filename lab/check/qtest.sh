@@ -6,7 +6,7 @@ tests="qos-test qmp-test qmp-cmd-test qom-test test-hmp device-introspect-test q
 	machine-none-test readconfig-test device-plug-test cpu-plug-test"
 cd "$BUILD/qemu" || exit
 # shellcheck disable=SC2046,SC2086
-(lock; quietly qtest ninja -j"$JOBS" $(printf 'tests/qtest/%s ' $tests))
+(lock qemu; quietly qtest ninja -j"$JOBS" $(printf 'tests/qtest/%s ' $tests))
 
 # Debian's source has no firmware. The name tells the tests the architecture.
 dir=$(mktemp -d "$BUILD/qtest.XXXXXX")

@@ -13,7 +13,7 @@ src=$work/linux
 
 # prepare KERNEL: make $src what is in $LINUX now, and $work/KERNEL ready to build
 prepare() {
-	lock
+	lock kernels
 	mkdir -p "$work/$1"
 	# A tree of hard links, in which changed files are replaced, never written to
 	if [ "$(cat "$work/key" 2>/dev/null)" != "$(cat "$BUILD/pristine.key")" ]; then

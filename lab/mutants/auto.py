@@ -1,0 +1,340 @@
+#!/usr/bin/env python3
+"""auto.py: break our C files in small ways, hundreds of them, and see the tests notice.
+
+    auto.py COUNT [SEED]        that many, drawn by chance from all files; all: every one
+    ONLY=REGEX                  only those whose description matches, "file:line kind: ..."
+    WORLDS="amd qemu"           only there
+
+All mutants are in one build (sites.py), each turned on by its number. First the tests
+are run without any, one by one, to see which pass and which mutants they come by; then
+for each mutant the tests that do, the quickest first, until one fails, or the kernel
+complains. Mutants that none of them notices have survived, unless lab/mutants/equivalent
+says why nothing can.
+"""
+import hashlib
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import sites
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = Path(os.environ.get("BUILD", ROOT / "build")).resolve()
+WORK = BUILD / "mutants/auto"
+LOGS = BUILD / "log/mutants"
+KERNEL_FILES = ("virt", "arch")
+QEMU_FILES = ("qemu/backends", "qemu/hw", "qemu/accel")
+
+# Where mutants are tried: the lab, the kernel, the modules' parameters, the programs (the
+# quick ones first), and whether the world sees only mutants that none before it killed
+# or came by. A test that takes longer than SLOWEST seconds is left out, but for the last.
+SLOWEST = 40
+EVERYTHING = ["test", "abi_test", "access_test", "dirty_test", "doorbell_test", "matrix_test", "miss_test",
+              "mmu_test", "race_test", "revoke_test", "shapes_test", "stall_test"]
+WORLDS = {
+    "amd": ("amd", "light", "", EVERYTHING),
+    "shadow": ("amd", "light", "kvm-amd.npt=0", ["mmu_test", "test", "revoke_test", "dirty_test"]),
+    "legacy": ("amd", "light", "kvm.tdp_mmu=0", ["mmu_test", "test", "revoke_test", "dirty_test"]),
+    "emulated": ("amd", "light", "kvm.force_emulation_prefix=1", ["access_test", "dirty_test"]),
+    "intel": ("intel", "light", "", ["test", "view_test", "revoke_test", "doorbell_test"]),
+    "inject": ("amd", "debug", "", ["inject_test"]),
+}
+
+HEADER = """
+extern int vm2vm_mutant;
+extern unsigned char vm2vm_mutant_hit[];
+#define VM2VM_MUTANT(n) (vm2vm_mutant_hit[n] = 1, __builtin_expect(*(volatile int *)&vm2vm_mutant == (n), 0))
+"""
+KERNEL_SUPPORT = """
+int vm2vm_mutant;
+EXPORT_SYMBOL_GPL(vm2vm_mutant);
+unsigned char vm2vm_mutant_hit[%(size)d];
+EXPORT_SYMBOL_GPL(vm2vm_mutant_hit);
+static int vm2vm_mutant_set(const char *val, const struct kernel_param *kp)
+{
+	return kstrtoint(val, 0, &vm2vm_mutant);
+}
+static int vm2vm_mutant_get(char *buffer, const struct kernel_param *kp)
+{
+	int i, len = 0;
+
+	for (i = 0; i < %(size)d; i++)
+		if (xchg(&vm2vm_mutant_hit[i], 0) && len < PAGE_SIZE - 16)
+			len += sprintf(buffer + len, "%%d ", i);
+	return len + sprintf(buffer + len, "\\n");
+}
+static const struct kernel_param_ops vm2vm_mutant_ops = { .set = vm2vm_mutant_set, .get = vm2vm_mutant_get };
+module_param_cb(vm2vm_mutant, &vm2vm_mutant_ops, NULL, 0644);
+"""
+QEMU_SUPPORT = """
+#include <sys/mman.h>
+int vm2vm_mutant;
+unsigned char vm2vm_mutant_hit[%(size)d];
+static void __attribute__((constructor)) vm2vm_mutant_init(void)
+{
+    const char *n = getenv("VM2VM_MUTANT"), *hits = getenv("VM2VM_MUTANT_HITS");
+
+    vm2vm_mutant = n ? atoi(n) : 0;
+    (void)hits;
+}
+"""
+
+
+def say(text):
+    print(f"[{time.monotonic() - START:4.0f}s] {text}", flush=True)
+
+
+def bash(script, **how):
+    """Run a piece of shell with the lab's functions."""
+    return subprocess.run(["bash", "-c", f'. "{ROOT}/lab/lib.sh"; work={WORK}; . "{ROOT}/lab/mutants/work.sh"; {script}'],
+                          check=True, **how)
+
+
+def our_files(*under):
+    listed = subprocess.run(["git", "-C", ROOT, "-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard", "--", *under],
+                            check=True, capture_output=True, text=True).stdout.split()
+    return sorted({f for f in listed if f.endswith(".c") and (ROOT / f).is_file() and "stub" not in f})
+
+
+def draw(count, seed):
+    """The mutants to try. From each file a share that is in proportion, two at least."""
+    by_file = {}
+    for f in our_files(*KERNEL_FILES, *QEMU_FILES):
+        by_file[f] = sites.without_overlaps(sites.find(f, (ROOT / f).read_text()))
+    pattern = os.environ.get("ONLY", "")
+    everything = [m for ms in by_file.values() for m in ms if re.search(pattern, str(m))]
+    if count == "all" or int(count) >= len(everything):
+        chosen = everything
+    else:
+        chance = random.Random(seed)
+        chosen = [m for ms in by_file.values()
+                  for m in chance.sample([m for m in ms if re.search(pattern, str(m))] or [], k=min(2, len(ms)))
+                  ] if not pattern else []
+        rest = [m for m in everything if m not in chosen]
+        chosen = chosen[:int(count)]
+        chosen += chance.sample(rest, int(count) - len(chosen))
+    chosen.sort(key=lambda m: (m.path, m.start, m.end, m.kind))
+    for n, m in enumerate(chosen, 1):
+        m.number = n
+    return chosen
+
+
+def place(tree, strip, mutants, support):
+    """Write the files with the mutants in them into a tree of hard links."""
+    size = max((m.number for m in mutants), default=0) + 1
+    first = True
+    for path in sorted({m.path for m in mutants}):
+        source = (ROOT / path).read_text()
+        text = sites.instrument(source, [m for m in mutants if m.path == path])
+        text = HEADER + f'#line 1 "{path}"\n' + text
+        if first:
+            text += support % {"size": size}
+        first = False
+        target = tree / path[len(strip):]
+        if not target.exists() or target.read_text() != text:
+            new = target.with_suffix(".new")
+            new.write_text(text)
+            new.replace(target)
+
+
+def build_until_it_works(what, mutants, write, build):
+    """Leave out the mutants on lines that the compiler does not take, until it does."""
+    while True:
+        write(mutants)
+        errors = build()
+        if errors is None:
+            return mutants
+        bad = {(f, int(n)) for f, n in re.findall(r"^([\w/.-]+\.c):(\d+):(?:\d+:)? error:", errors, re.M)}
+        left = [m for m in mutants if not any(m.path.endswith(f) and m.line <= n <= m.line + 12 and
+                                              n <= m.line + (ROOT / m.path).read_text()[m.start:m.end].count("\n")
+                                              for f, n in bad)]
+        if len(left) == len(mutants):
+            sys.exit(f"{what} does not build:\n{errors[-3000:]}")
+        say(f"{what}: {len(mutants) - len(left)} mutants are not C, and left out")
+        mutants = left
+
+
+def build_kernels(mutants, kernels):
+    def write(ms):
+        place(WORK / "linux", "", ms, "#include <linux/moduleparam.h>\n" + KERNEL_SUPPORT)
+
+    def build():
+        for k in kernels:
+            log = LOGS / f"build-{k}.log"
+            if subprocess.run(["bash", "-c", f'. "{ROOT}/lab/lib.sh"; work={WORK}; . "{ROOT}/lab/mutants/work.sh"; '
+                               f'build {k} {log} amd intel'], check=False).returncode:
+                return log.read_text()
+        return None
+
+    for k in kernels:
+        bash(f"prepare {k}")
+    say(f"building KVM with {len(mutants)} mutants ({' '.join(kernels)})")
+    return build_until_it_works("KVM", mutants, write, build)
+
+
+def lab(world, command, name, timeout=3600):
+    """Run the runner in a lab; its lines, as they come, and how it ended."""
+    where, kernel, params, _ = WORLDS[world]
+    env = dict(os.environ, LAB=where, KERNEL=kernel, PARAMS=params, MODULES=str(WORK / kernel), BUILD=str(BUILD),
+               CMD=command, TIMEOUT=str(timeout), LOG=str(LOGS / f"console-{name}.log"))
+    with open(LOGS / f"{name}.log", "w", encoding="utf-8", errors="replace") as log, subprocess.Popen(
+            [ROOT / "lab/machine/run.sh"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace") as p:
+        for line in p.stdout:
+            log.write(line)
+            log.flush()
+            if line.startswith("@@ ") or line.startswith("lab: FAILED"):
+                yield line.strip()
+
+
+def programs(world):
+    return [f"{BUILD}/selftests/vm2vm_{p}" for p in WORLDS[world][3]]
+
+
+def cover(world):
+    """(program, test) -> (milliseconds, mutants it comes by), for tests that pass."""
+    tests = {}
+    runner = f"{ROOT}/lab/mutants/runner.sh"
+    for line in lab(world, f"{runner} cover {SLOWEST} {' '.join(programs(world))}", f"cover-{world}"):
+        w = line.split()
+        if line.startswith("lab: FAILED"):
+            sys.exit(f"{world}: without a mutant: {line}")
+        if w[1] == "test" and w[2] == "ok":
+            tests[w[4], w[5]] = (int(w[3]), [int(n) for n in w[6:]])
+        elif w[1] == "test":
+            say(f"{world}: left out, as it fails or takes too long without a mutant: {Path(w[4]).name} {w[5]}")
+    say(f"{world}: {len(tests)} tests, {sum(t[0] for t in tests.values()) // 1000} s of them")
+    return tests
+
+
+def todo_for(tests, number):
+    """Lines for the runner: the programs' tests that come by a mutant, the quickest program first."""
+    by_program = {}
+    for (program, test), (ms, hits) in tests.items():
+        if number in hits:
+            by_program.setdefault(program, []).append((ms, test))
+    lines = []
+    for program, ts in sorted(by_program.items(), key=lambda p: sum(t[0] for t in p[1])):
+        ts.sort()
+        # The quick ones first: most are killed by those. One program takes a single name.
+        parts = [[t] for t in ts[:12]] if program.endswith("matrix_test") else [ts[:6], ts[6:]]
+        for part in parts:
+            if part:
+                lines.append(f"{number} {20 + sum(t[0] for t in part) * 6 // 1000} {program} {' '.join(t[1] for t in part)}")
+    return lines
+
+
+class Verdicts:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.killed, self.survived = {}, {}
+
+    def set(self, world, number, by):
+        with self.lock:
+            if by:
+                self.killed[number] = f"{world}: {by}"
+                self.survived.pop(number, None)
+            else:
+                self.survived.setdefault(number, []).append(world)
+
+
+def try_all(world, tests, numbers, verdicts, mutants, part=0):
+    """The mutants in a lab, one after the other; anew when the kernel has died of one."""
+    left = [n for n in numbers if todo_for(tests, n)]
+    by_number = {m.number: m for m in mutants}
+    while left:
+        name = f"try-{world}-{part}"
+        path = WORK / f"{name}.todo"
+        path.write_text("\n".join(line for n in left for line in todo_for(tests, n)) + "\n")
+        current, done, stopped = None, set(), None
+        for line in lab(world, f"{ROOT}/lab/mutants/runner.sh try {path}", name):
+            w = line.split(maxsplit=3)
+            if line.startswith("lab: FAILED"):
+                stopped = line.split(";")[0][13:]
+            elif w[1] == "begin":
+                current = int(w[2])
+            elif w[1] in ("killed", "survived"):
+                done.add(int(w[2]))
+                verdicts.set(world, int(w[2]), w[3] if w[1] == "killed" else None)
+                say(f"{world}: {w[1]}: {by_number[int(w[2])]}" + (f" [{w[3]}]" if w[1] == "killed" else ""))
+                current = None
+        if current is not None:
+            done.add(current)
+            verdicts.set(world, current, stopped or "the machine stopped")
+            say(f"{world}: killed: {by_number[current]} [{stopped}]")
+        elif not done:
+            sys.exit(f"{world}: no results: {LOGS}/{name}.log")
+        left = [n for n in left if n not in done]
+
+
+def in_world(world, mutants, verdicts, lanes):
+    candidates = [m for m in mutants if m.number not in verdicts.killed]
+    if not candidates:
+        return
+    tests = cover(world)
+    numbers = [m.number for m in candidates]
+    parts = [numbers[i::lanes] for i in range(lanes)]
+    threads = [threading.Thread(target=try_all, args=(world, tests, p, verdicts, mutants, i)) for i, p in enumerate(parts)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+
+def equivalent():
+    """Keys of mutants that change nothing that could be seen, and why."""
+    found = {}
+    path = ROOT / "lab/mutants/equivalent"
+    why = ""
+    for line in path.read_text().splitlines() if path.exists() else []:
+        if line.startswith("# "):
+            why = line[2:]
+        elif line.strip():
+            found[line] = why
+    return found
+
+
+def main():
+    count, seed = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "1"
+    LOGS.mkdir(parents=True, exist_ok=True)
+    WORK.mkdir(parents=True, exist_ok=True)
+    worlds = os.environ.get("WORLDS", " ".join(WORLDS)).split()
+    known = equivalent()
+    mutants = draw(count, seed)
+    same = [m for m in mutants if m.key() in known]
+    mutants = [m for m in mutants if m.key() not in known]
+    in_kernel = [m for m in mutants if m.path.startswith(KERNEL_FILES)]
+    say(f"{len(mutants)} mutants, {len(in_kernel)} of them in the kernel; {len(same)} more are known to change nothing")
+    verdicts = Verdicts()
+    kernel_worlds = [w for w in worlds if w in WORLDS]
+    if in_kernel and kernel_worlds:
+        kernels = sorted({WORLDS[w][1] for w in kernel_worlds}, reverse=True)
+        in_kernel = build_kernels(in_kernel, kernels)
+        for w in kernel_worlds:
+            in_world(w, in_kernel, verdicts, 1 if w == "inject" else 2)
+    tried = in_kernel
+    report = {"seed": seed, "killed": {}, "survived": [], "equivalent": [m.key() for m in same]}
+    for m in tried:
+        if m.number in verdicts.killed:
+            report["killed"][m.key()] = verdicts.killed[m.number]
+        else:
+            report["survived"].append(m.key())
+    (WORK / "report.json").write_text(json.dumps(report, indent=1))
+    print(f"\nsurvivors ({len(report['survived'])}):")
+    for m in tried:
+        if m.number not in verdicts.killed:
+            print(f"  {m}\n      {m.key()}\n      came by in: {' '.join(verdicts.survived.get(m.number, ['nowhere']))}")
+    print(f"\n{len(tried)} mutants: {len(report['killed'])} killed, {len(same)} equivalent, {len(report['survived'])} survived (seed {seed})")
+    print(f"{len(report['killed']) + len(same)} passed, {len(report['survived'])} failed")
+    sys.exit(1 if report["survived"] else 0)
+
+
+START = time.monotonic()
+if __name__ == "__main__":
+    main()
