@@ -1,56 +1,21 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm: what backends write is in the owner's dirty log, however that is harvested.
  *
- * Here is what each write, read and change does to the next harvest.  Emulated writes
- * and the dirty ring are in vm2vm_dirty_emulated.h, the log of a domain alone in
- * vm2vm_dirty_domain.h, many guests at once with a model of what the logs have to have
- * in vm2vm_dirty_shadow.h, migrations in vm2vm_dirty_copy.h.
+ * Here is what each write, read and change does to the next harvest.  In vm2vm/dirty/
+ * there are pages of 2 MiB (huge.c), emulated writes (emulated.c), the dirty ring (ring.c),
+ * the log of a domain alone (domain.c), many guests at once with a model of what the logs
+ * have to have (shadow.c), and migrations (copy.c).
  *
  * VM2VM_TRIALS in the environment scales what is repeated, 100 is the standard.
  * VM2VM_DIRTY_LONG=1 makes ten times as many writes in the model.
  */
+#include <sys/mman.h>
+
 #include "vm2vm_harness.h"
-#include "vm2vm_dirty_owner.h"
-
-#define PAGES	96
-#define SPLIT	30	/* pages in the first memslot; the second has more than 64 */
-
-FIXTURE(dirty_log)
-{
-	struct dirty_owner o;
-	struct dirty_vm b[4];
-};
-
-FIXTURE_VARIANT(dirty_log)
-{
-	enum dirty_style style;
-};
-
-FIXTURE_VARIANT_ADD(dirty_log, get) { .style = STYLE_GET };
-FIXTURE_VARIANT_ADD(dirty_log, clear) { .style = STYLE_CLEAR };
-FIXTURE_VARIANT_ADD(dirty_log, initially_set) { .style = STYLE_INITIALLY_SET };
-FIXTURE_VARIANT_ADD(dirty_log, ring) { .style = STYLE_RING };
-
-/* The owner is VM 0; it does not log yet, and nothing of it is approved. */
-FIXTURE_SETUP(dirty_log)
-{
-	unsigned int i;
-
-	dirty_template_init();
-	owner_create(&self->o, variant->style, 0, PAGES, SPLIT);
-	for (i = 0; i < 4; i++)
-		dirty_vm_create(&self->b[i], i + 1);
-}
-
-FIXTURE_TEARDOWN(dirty_log)
-{
-	unsigned int i;
-
-	for (i = 0; i < 4; i++)
-		dirty_vm_destroy(&self->b[i]);
-	owner_destroy(&self->o);
-}
+#include "vm2vm_peer.h"
+#include "vm2vm/dirty/fixture.h"
+#include "vm2vm/dirty/owner.h"
 
 TEST_F_TIMEOUT(dirty_log, write, 120)
 {
@@ -58,9 +23,7 @@ TEST_F_TIMEOUT(dirty_log, write, 120)
 	struct dirty_vm *b = &self->b[0];
 	unsigned int i;
 
-	domain_map(o->domain, 0, PAGES, VM2VM_RW);
-	backend_link(b, 0, o, o->domain, 0);
-	owner_log_on(o);
+	owner_show_and_log(o, b);
 
 	dirty_write(o, b, 0, 3);
 	dirty_write(o, b, 0, 95);
@@ -90,9 +53,7 @@ TEST_F_TIMEOUT(dirty_log, read, 120)
 	struct dirty_vm *b = &self->b[0];
 	unsigned int i;
 
-	domain_map(o->domain, 0, PAGES, VM2VM_RW);
-	backend_link(b, 0, o, o->domain, 0);
-	owner_log_on(o);
+	owner_show_and_log(o, b);
 
 	/* Half of the pages are the owner's already, and could be written to. */
 	for (i = 0; i < PAGES; i += 2)
@@ -132,9 +93,7 @@ TEST_F_TIMEOUT(dirty_log, write_across_pages, 120)
 	struct dirty_vm *b = &self->b[0];
 	unsigned int i;
 
-	domain_map(o->domain, 0, PAGES, VM2VM_RW);
-	backend_link(b, 0, o, o->domain, 0);
-	owner_log_on(o);
+	owner_show_and_log(o, b);
 	for (i = 0; i < 2; i++) {
 		dirty_do(b, DIRTY_WRITE, DIRTY_WINDOW(0) + SPLIT * 4096 - 3, 1, ~0ull);
 		owner_want(o, SPLIT - 1, 2);
@@ -150,9 +109,7 @@ TEST_F_TIMEOUT(dirty_log, owner_writes, 120)
 	struct dirty_vm *b = &self->b[0];
 	unsigned int i;
 
-	domain_map(o->domain, 0, PAGES, VM2VM_RW);
-	backend_link(b, 0, o, o->domain, 0);
-	owner_log_on(o);
+	owner_show_and_log(o, b);
 	for (i = 0; i < 3; i++) {
 		dirty_write_own(o, 7);
 		EXPECT_HARVEST(o, "the owner");
@@ -201,8 +158,7 @@ TEST_F_TIMEOUT(dirty_log, log_on_off_on, 120)
 	uint64_t log[DIRTY_MAX / 64];
 	unsigned int i;
 
-	domain_map(o->domain, 0, PAGES, VM2VM_RW);
-	backend_link(b, 0, o, o->domain, 0);
+	owner_show(o, b);
 	for (i = 0; i < 4; i++) {
 		dirty_write(o, b, 0, 1);
 		dirty_write(o, b, 0, 50);
@@ -215,7 +171,7 @@ TEST_F_TIMEOUT(dirty_log, log_on_off_on, 120)
 		dirty_write(o, b, 0, 50);
 		EXPECT_HARVEST(o, "after logging is on");
 		dirty_write(o, b, 0, 2);
-		owner_log_off(o);
+		owner_log(o, false);
 	}
 
 	/* One memslot with, and one without. */
@@ -236,9 +192,7 @@ TEST_F_TIMEOUT(dirty_log, log_on_off_on, 120)
 	owner_expect_first(o);
 	for (i = 0; i < 3; i++) {
 		dirty_write(o, b, 0, 4);
-		owner_set_slot(o, 1, true, true);
-		if (o->style == STYLE_INITIALLY_SET)
-			owner_want(o, SPLIT, PAGES - SPLIT);
+		owner_log_slot(o, 1);
 		dirty_write(o, b, 0, 70);
 		EXPECT_HARVEST(o, "the other memslot logs, too");
 		dirty_write(o, b, 0, 4);
@@ -255,19 +209,14 @@ TEST_F_TIMEOUT(dirty_log, memslots, 120)
 	struct dirty_vm *b = &self->b[0];
 	unsigned int i;
 
-	domain_map(o->domain, 0, PAGES, VM2VM_RW);
-	backend_link(b, 0, o, o->domain, 0);
-	owner_log_on(o);
+	owner_show_and_log(o, b);
 	for (i = 0; i < 4; i++) {
 		dirty_write(o, b, 0, 2);
 		dirty_write(o, b, 0, 80);
 		owner_set_slot(o, i % 2, false, false);
 		EXPECT_HARVEST(o, "one of two memslots is deleted");
 		dirty_write(o, b, 0, i % 2 ? 5 : 85);
-		owner_set_slot(o, i % 2, true, true);
-		if (o->style == STYLE_INITIALLY_SET)
-			owner_want(o, owner_first(o, i % 2), owner_end(o, i % 2) -
-							     owner_first(o, i % 2));
+		owner_log_slot(o, i % 2);
 		EXPECT_HARVEST(o, "it comes back");
 		dirty_write(o, b, 0, 2);
 		dirty_write(o, b, 0, 80);
@@ -488,15 +437,13 @@ TEST_F_TIMEOUT(dirty_log, all_memory, 120)
 		dirty_write_at(o, b, DIRTY_WINDOW(0) + 4096, 0);
 		owner_set_slot(o, 1, false, false);
 		EXPECT_HARVEST(o, "a memslot is gone");
-		owner_set_slot(o, 1, true, true);
-		if (o->style == STYLE_INITIALLY_SET)
-			owner_want(o, SPLIT, PAGES - SPLIT);
+		owner_log_slot(o, 1);
 		EXPECT_HARVEST(o, "it comes back");
 		dirty_write_at(o, b, DIRTY_WINDOW(0) + (1 + SPLIT) * 4096, SPLIT);
 		EXPECT_HARVEST(o, "after it came back");
 		backend_unlink(b, 0);
 		node_close(&domain);
-		owner_log_off(o);
+		owner_log(o, false);
 	}
 }
 
@@ -591,23 +538,20 @@ TEST_F_TIMEOUT(dirty_log, spinning, 300)
 	struct dirty_owner *o = &self->o;
 	struct dirty_vm *b = self->b;
 
-	domain_map(o->domain, 0, PAGES, VM2VM_RW);
-	backend_link(&b[0], 0, o, o->domain, 0);
+	owner_show(o, &b[0]);
 	dirty_go(&b[0], DIRTY_PASSES, DIRTY_WINDOW(0) + 43 * 4096, 1);
 	for (i = 0; i < 3 + trials / 10; i++) {
 		dirty_wait_passes(&b[0], 10);
-		owner_set_slot(o, 0, true, true);
-		owner_set_slot(o, 1, true, true);
+		owner_log(o, true);
 		dirty_wait_passes(&b[0], 1);
 		if (o->style == STYLE_INITIALLY_SET)
 			owner_want(o, 0, PAGES);
 		owner_want(o, 43, 1);
 		EXPECT_HARVEST(o, "logging begins while a guest writes");
 		harvest_spinning(o, &b[0], 3);
-		owner_log_off(o);
+		owner_log(o, false);
 	}
-	owner_set_slot(o, 0, true, true);
-	owner_set_slot(o, 1, true, true);
+	owner_log(o, true);
 	owner_harvest(o);
 	harvest_spinning(o, &b[0], 20 * trials);
 	dirty_stop(&b[0]);
@@ -615,92 +559,5 @@ TEST_F_TIMEOUT(dirty_log, spinning, 300)
 	EXPECT_HARVEST(o, "nobody writes any more");
 	EXPECT_EQ(0, b[0].mmio);
 }
-
-/* In a page of 2 MiB each 4 KiB count alone while they log, and only then. */
-static void harvest_huge(struct dirty_owner *o, struct dirty_vm *b)
-{
-	static const unsigned int alone[] = { 0, 17, 511, 512, 700, 1023 };
-	unsigned int i;
-
-	owner_log_on(o);
-	for (i = 0; i < ARRAY_SIZE(alone); i++) {
-		dirty_write(o, b, 0, alone[i]);
-		EXPECT_HARVEST(o, "one of 512 small pages");
-	}
-	dirty_read(o, b, 0, 0, 1024);
-	EXPECT_HARVEST(o, "all are read");
-	for (i = 0; i < ARRAY_SIZE(alone); i++)
-		dirty_write(o, b, 0, alone[i]);
-	EXPECT_HARVEST(o, "some of 512 small pages");
-	dirty_write_own(o, 513);
-	EXPECT_HARVEST(o, "the owner's write to a small page");
-	dirty_do(b, DIRTY_WRITE, DIRTY_WINDOW(0), 1024, 1);
-	owner_want(o, 0, 1024);
-	EXPECT_HARVEST(o, "all are written");
-	EXPECT_HARVEST(o, "nothing since");
-	owner_log_off(o);
-}
-
-static void test_huge(struct __test_metadata *_metadata, struct dirty_owner *o, struct dirty_vm *b,
-		      void *mem)
-{
-	uint64_t fixed, huge;
-	unsigned int i;
-
-	memset(mem, 0, 2 * PEER_SIZE_2M);
-	owner_complete(o, mem, 1024, 512, false);
-	domain_map(o->domain, 0, 1024, VM2VM_RW);
-	backend_link(b, 0, o, o->domain, 0);
-	/* The program itself is there. */
-	dirty_do(b, DIRTY_WRITE, DIRTY_WINDOW(0), 0, 0);
-	dirty_do(b, DIRTY_READ, DIRTY_WINDOW(0), 0, 0);
-	huge = dirty_stat(b->vm, "pages_2m");
-	for (i = 0; i < 4; i++) {
-		fixed = dirty_stat(b->vcpu, "pf_fixed");
-		dirty_do(b, i % 2 ? DIRTY_READ : DIRTY_WRITE, DIRTY_WINDOW(0), 1024, i);
-		/* The first time there are the guest's page tables as well. */
-		if (i)
-			EXPECT_EQ(2, dirty_stat(b->vcpu, "pf_fixed") - fixed);
-		EXPECT_EQ(2, dirty_stat(b->vm, "pages_2m") - huge);
-		harvest_huge(o, b);
-	}
-	EXPECT_EQ(0, b->mmio);
-}
-
-TEST_F_TIMEOUT(dirty_log, huge_hugetlb, 120)
-{
-	struct dirty_owner *o = &self->o;
-	FILE *f = fopen("/proc/sys/vm/nr_hugepages", "w");
-	void *mem;
-
-	if (f) {
-		fprintf(f, "2\n");
-		fclose(f);
-	}
-	mem = peer_mmap(2 * PEER_SIZE_2M, MAP_HUGETLB | MAP_HUGE_2MB);
-	if (!mem)
-		SKIP(return, "no 2 MiB pages: %s", strerror(errno));
-	owner_destroy(o);
-	owner_begin(o, variant->style, 0);
-	test_huge(_metadata, o, &self->b[0], mem);
-}
-
-TEST_F_TIMEOUT(dirty_log, huge_thp, 120)
-{
-	struct dirty_owner *o = &self->o;
-	void *mem = peer_mmap(2 * PEER_SIZE_2M, 0);
-
-	TEST_ASSERT(mem, "mmap: %s", strerror(errno));
-	if (madvise(mem, 2 * PEER_SIZE_2M, MADV_HUGEPAGE))
-		SKIP(return, "no transparent huge pages: %s", strerror(errno));
-	owner_destroy(o);
-	owner_begin(o, variant->style, 0);
-	test_huge(_metadata, o, &self->b[0], mem);
-}
-
-#include "vm2vm_dirty_emulated.h"
-#include "vm2vm_dirty_domain.h"
-#include "vm2vm_dirty_shadow.h"
-#include "vm2vm_dirty_copy.h"
 
 TEST_HARNESS_MAIN

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm: two things at once.
  *
@@ -19,12 +19,10 @@
  * VM2VM_TRIALS in the environment is the number of rounds that both actors shall do
  * if that does not take too long, 1000 by default.
  */
-#include "vm2vm_harness.h"
-#include "vm2vm_race_death.h"
-#include "vm2vm_race_ops.h"
+#include <pthread.h>
 
-#define LEAST_ROUNDS	5
-#define TIME_LIMIT	700000	/* us, but for LEAST_ROUNDS */
+#include "vm2vm_harness.h"
+#include "vm2vm/race/race.h"
 
 FIXTURE(race)
 {
@@ -211,60 +209,6 @@ TEST_F_TIMEOUT(race, hammer, 120)
 	       r->actor[0].op->name, *r->actor[0].rounds, r->actor[1].op->name,
 	       *r->actor[1].rounds, r->backend.ctl->passes, r->backend.ctl->good[0],
 	       r->backend.ctl->holes[0]);
-}
-
-FIXTURE(death)
-{
-	struct death d;
-};
-
-FIXTURE_VARIANT(death)
-{
-	const struct op *ops[2];
-};
-
-FIXTURE_VARIANT_ADD(death, owner_exit_map) { .ops = { &op_owner_exit, &op_map } };
-FIXTURE_VARIANT_ADD(death, owner_exit_unmap) { .ops = { &op_owner_exit, &op_unmap } };
-FIXTURE_VARIANT_ADD(death, owner_exit_dontneed) { .ops = { &op_owner_exit, &op_dontneed } };
-FIXTURE_VARIANT_ADD(death, owner_exit_mprotect) { .ops = { &op_owner_exit, &op_mprotect } };
-FIXTURE_VARIANT_ADD(death, owner_exit_mremap) { .ops = { &op_owner_exit, &op_mremap } };
-FIXTURE_VARIANT_ADD(death, owner_exit_remap) { .ops = { &op_owner_exit, &op_remap } };
-FIXTURE_VARIANT_ADD(death, owner_exit_slot) { .ops = { &op_owner_exit, &op_slot } };
-FIXTURE_VARIANT_ADD(death, owner_exit_slot_move) { .ops = { &op_owner_exit, &op_slot_move } };
-FIXTURE_VARIANT_ADD(death, owner_exit_link) { .ops = { &op_owner_exit, &op_link } };
-FIXTURE_VARIANT_ADD(death, owner_exit_access) { .ops = { &op_owner_exit, &op_access } };
-FIXTURE_VARIANT_ADD(death, owner_exit_slots) { .ops = { &op_owner_exit, &op_backend_slot } };
-FIXTURE_VARIANT_ADD(death, owner_exit_drop) { .ops = { &op_owner_exit, &op_drop } };
-FIXTURE_VARIANT_ADD(death, backend_exit_map) { .ops = { &op_backend_exit, &op_map } };
-FIXTURE_VARIANT_ADD(death, backend_exit_unmap) { .ops = { &op_backend_exit, &op_unmap } };
-FIXTURE_VARIANT_ADD(death, backend_exit_mprotect) { .ops = { &op_backend_exit, &op_mprotect } };
-FIXTURE_VARIANT_ADD(death, backend_exit_remap) { .ops = { &op_backend_exit, &op_remap } };
-FIXTURE_VARIANT_ADD(death, backend_exit_cow) { .ops = { &op_backend_exit, &op_cow } };
-FIXTURE_VARIANT_ADD(death, backend_exit_slot) { .ops = { &op_backend_exit, &op_slot } };
-FIXTURE_VARIANT_ADD(death, backend_exit_link) { .ops = { &op_backend_exit, &op_link } };
-FIXTURE_VARIANT_ADD(death, backend_exit_slots) { .ops = { &op_backend_exit, &op_backend_slot } };
-FIXTURE_VARIANT_ADD(death, backend_exit_close) { .ops = { &op_backend_exit, &op_close } };
-FIXTURE_VARIANT_ADD(death, both_exit) { .ops = { &op_owner_exit, &op_backend_exit } };
-
-FIXTURE_SETUP(death)
-{
-	death_init(&self->d, variant->ops);
-}
-
-FIXTURE_TEARDOWN(death)
-{
-	death_fini(&self->d);
-}
-
-TEST_F_TIMEOUT(death, hammer, 120)
-{
-	uint64_t end = now_us() + TIME_LIMIT;
-	unsigned int trials = vm2vm_trials(1000), i;
-
-	for (i = 0; i < LEAST_ROUNDS || (i < trials && now_us() < end); i++)
-		death_round(&self->d);
-	printf("# %u deaths, %s %lu rounds\n", i, variant->ops[1]->name,
-	       *self->d.r.actor[1].rounds);
 }
 
 int main(int argc, char **argv)

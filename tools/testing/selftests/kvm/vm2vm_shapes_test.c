@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm: who links whom, and how it ends.
  *
@@ -9,10 +9,11 @@
  * VM2VM_TRIALS in the environment is the number of cycles of make, link, use and
  * end, and of the deaths; 1000 each by default.
  */
+#include <sys/mman.h>
+#include <sys/wait.h>
+
 #include "vm2vm_harness.h"
-#include "vm2vm_shapes_close.h"
-#include "vm2vm_shapes_kill.h"
-#include "vm2vm_shapes_world.h"
+#include "vm2vm/shapes/shapes.h"
 
 /* Much of a VM's making and ending is waiting: so do more than one at a time. */
 #define WORKERS		4

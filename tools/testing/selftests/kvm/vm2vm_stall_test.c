@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm: an owner that does not answer.
  *
@@ -10,8 +10,14 @@
  *
  * VM2VM_TRIALS in the environment is how often some of it is done, 20 by default.
  */
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <sys/wait.h>
+
 #include "vm2vm_harness.h"
-#include "vm2vm_stall_owner.h"
+#include "vm2vm_peer.h"
+#include "vm2vm/stall/stall.h"
 
 struct scene {
 	struct actor owner, a, b;

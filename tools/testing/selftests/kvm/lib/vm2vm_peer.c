@@ -142,15 +142,16 @@ uint64_t peer_sum(struct peer *p, uint64_t gva, uint64_t count, uint64_t stride)
 	return peer_val(p);
 }
 
-uint64_t peer_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
+uint64_t peer_fd_stat(int vm_or_vcpu, const char *name)
 {
 	struct kvm_stats_header header;
 	struct kvm_stats_desc *descs, *desc;
-	int fd = vcpu_get_stats_fd(vcpu);
+	int fd = ioctl(vm_or_vcpu, KVM_GET_STATS_FD, NULL);
 	uint64_t val = 0;
 	bool found = false;
 	uint32_t i;
 
+	TEST_ASSERT(fd >= 0, "KVM_GET_STATS_FD: %s", strerror(errno));
 	read_stats_header(fd, &header);
 	descs = read_stats_descriptors(fd, &header);
 	for (i = 0; i < header.num_desc && !found; i++) {
@@ -160,7 +161,7 @@ uint64_t peer_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
 		read_stat_data(fd, &header, desc, &val, 1);
 		found = true;
 	}
-	TEST_ASSERT(found, "no vCPU statistic '%s'", name);
+	TEST_ASSERT(found, "no statistic '%s'", name);
 	free(descs);
 	close(fd);
 	return val;

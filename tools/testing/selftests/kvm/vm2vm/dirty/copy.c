@@ -1,12 +1,15 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_dirty_test: what the log is for, migration; and two VMs that are owner and
- * backend of each other, and both harvest.
+ * vm2vm_dirty_test: what the log is for, migration; and two VMs that are owner and backend
+ * of each other, and both harvest.
  */
-#ifndef SELFTEST_KVM_VM2VM_DIRTY_COPY_H
-#define SELFTEST_KVM_VM2VM_DIRTY_COPY_H
+#include <pthread.h>
+#include <sys/mman.h>
 
-#include "vm2vm_dirty_owner.h"
+#include "vm2vm_harness.h"
+#include "fixture.h"
+#include "owner.h"
+#include "vm2vm_peer.h"
 
 #define COPY_ROUNDS	12
 
@@ -46,8 +49,7 @@ static void migrate(struct dirty_owner *o, struct dirty_vm *b, void *copy, uint6
 		dirty_go(&b[i], DIRTY_BURSTS, DIRTY_WINDOW(0), o->pages);
 	dirty_nap(dirty_random(seed) % 1000);
 
-	owner_set_slot(o, 0, true, true);
-	owner_set_slot(o, 1, true, true);
+	owner_log(o, true);
 	memcpy(copy, o->mem, o->pages * 4096ul);
 	for (i = 0; i < COPY_ROUNDS; i++) {
 		stops = dirty_random(seed) % 16;
@@ -68,7 +70,7 @@ static void migrate(struct dirty_owner *o, struct dirty_vm *b, void *copy, uint6
 	copy_reported(o, copy);
 	compare_copy(o, copy, this);
 	EXPECT_HARVEST(o, "everybody has stopped");
-	owner_log_off(o);
+	owner_log(o, false);
 }
 
 /*
@@ -213,5 +215,3 @@ TEST_F_TIMEOUT(dirty_log, mutual, 300)
 	}
 	owner_destroy(&other);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_DIRTY_COPY_H */

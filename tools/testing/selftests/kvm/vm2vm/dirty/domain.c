@@ -1,11 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_dirty_test: the log of a domain, which has what was written by that domain.
  */
-#ifndef SELFTEST_KVM_VM2VM_DIRTY_DOMAIN_H
-#define SELFTEST_KVM_VM2VM_DIRTY_DOMAIN_H
+#include <sys/mman.h>
+#include <sys/wait.h>
 
-#include "vm2vm_dirty_owner.h"
+#include "vm2vm_harness.h"
+#include "fixture.h"
+#include "owner.h"
 
 #define LOG_PAGES	128	/* that are asked for: all of the owner's, and holes */
 #define LOG_SIZE	(LOG_PAGES * 4096ul)
@@ -43,8 +45,7 @@ FIXTURE_TEARDOWN(domain)
 }
 
 /* The log of @domain from @iova on has exactly the pages of @want, by iova. */
-static void __expect_log(int domain, uint64_t iova, bool *want, unsigned int line,
-			 const char *what)
+static void __expect_log(int domain, uint64_t iova, bool *want, unsigned int line, const char *what)
 {
 	uint64_t log[LOG_PAGES / 64];
 	unsigned int i;
@@ -375,7 +376,7 @@ TEST_F_TIMEOUT(dirty_log, and_domain, 120)
 		EXPECT_HARVEST(o, "the memslots' log after the domain's");
 		EXPECT_HARVEST(o, "nothing since");
 		EXPECT_LOG_OF(domain, DIRTY_IOVA, want, "nothing since in the domain");
-		owner_log_off(o);
+		owner_log(o, false);
 		dirty_write(o, &b[0], 0, 4);
 		want[4] = true;
 		memset(o->want, 0, sizeof(o->want));
@@ -384,5 +385,3 @@ TEST_F_TIMEOUT(dirty_log, and_domain, 120)
 	}
 	node_close(&domain);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_DIRTY_DOMAIN_H */

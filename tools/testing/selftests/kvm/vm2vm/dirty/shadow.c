@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_dirty_test: a model of what the logs must have, and may, while guests write at
  * random and everything changes: approvals, windows, memslots, logging.
@@ -15,10 +15,12 @@
  *
  * Writes to what is not approved are begun and over as all are, and change nothing.
  */
-#ifndef SELFTEST_KVM_VM2VM_DIRTY_SHADOW_H
-#define SELFTEST_KVM_VM2VM_DIRTY_SHADOW_H
+#include <pthread.h>
+#include <stdlib.h>
 
-#include "vm2vm_dirty_owner.h"
+#include "vm2vm_harness.h"
+#include "fixture.h"
+#include "owner.h"
 
 /*
  * The owner's vCPU, a backend by a domain with the pages in order, and one by a domain
@@ -454,5 +456,3 @@ TEST_F_TIMEOUT(dirty_log, revoked_while_two_write, 600)
 		dirty_ask_stop(b[w]);
 	dirty_vcpu_destroy(&second);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_DIRTY_SHADOW_H */

@@ -1,34 +1,30 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/* vm2vm_access_test: what is to be seen of vm2vm, statistics and tracepoints. */
-#ifndef SELFTEST_KVM_VM2VM_ACCESS_SEEN_H
-#define SELFTEST_KVM_VM2VM_ACCESS_SEEN_H
-
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vm2vm_access_test: what is to be seen of vm2vm, statistics and tracepoints.
+ */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
-#include "vm2vm_peer.h"
+#include "vm2vm_harness.h"
+#include "access.h"
+#include "mem.h"
 
 /* The same statistic in debugfs, where a VM has the sums of its vCPUs; -1: none. */
-static inline long stat_debugfs(struct kvm_vm *vm, const char *name)
+static long stat_debugfs(struct kvm_vm *vm, const char *name)
 {
 	char path[128];
-	long val = -1;
-	FILE *f;
 
 	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/%s", getpid(), vm->fd, name);
-	f = fopen(path, "re");
-	if (!f)
-		return -1;
-	if (fscanf(f, "%ld", &val) != 1)
-		val = -1;
-	fclose(f);
-	return val;
+	return mem_knob_read(path);
 }
 
 #define TRACE_DIR	"/sys/kernel/tracing/"
 
-static inline bool trace_write(const char *file, const char *what)
+static bool trace_write(const char *file, const char *what)
 {
 	int fd = open(file, O_WRONLY | O_TRUNC | O_CLOEXEC);
 	bool ok;
@@ -41,7 +37,7 @@ static inline bool trace_write(const char *file, const char *what)
 }
 
 /* Trace vm2vm from now on; false if this kernel cannot. */
-static inline bool trace_start(void)
+static bool trace_start(void)
 {
 	if (access(TRACE_DIR "trace", F_OK))
 		mount("tracefs", TRACE_DIR, "tracefs", 0, NULL);
@@ -52,7 +48,7 @@ static inline bool trace_start(void)
 /* What was traced. */
 static char seen_trace[1 << 20];
 
-static inline void trace_stop(void)
+static void trace_stop(void)
 {
 	size_t len = 0;
 	ssize_t r;
@@ -68,7 +64,7 @@ static inline void trace_stop(void)
 }
 
 /* How many lines of the trace end in this. */
-static inline unsigned int trace_count(const char *line)
+static unsigned int trace_count(const char *line)
 {
 	const char *at = seen_trace;
 	unsigned int count = 0;
@@ -81,7 +77,7 @@ static inline unsigned int trace_count(const char *line)
 }
 
 /* A vCPU that runs until it gets somewhere, in a thread of its own. */
-static inline void *seen_vcpu(void *arg)
+static void *seen_vcpu(void *arg)
 {
 	struct peer *p = arg;
 
@@ -120,8 +116,8 @@ FIXTURE_TEARDOWN(seen)
 }
 
 /* Have the guest read what the owner is asked about, and answer. */
-static void seen_ask(struct __test_metadata *_metadata, struct peer *p, int domain,
-		     uint64_t offset, bool refuse)
+static void seen_ask(struct __test_metadata *_metadata, struct peer *p, int domain, uint64_t offset,
+		     bool refuse)
 {
 	struct peer_cmd *cmd = addr_gva2hva(p->backend, (uintptr_t)&peer_cmd);
 	struct kvm_vm2vm_refuse no = { .iova = PEER_IOVA + offset, .size = 4096 };
@@ -192,8 +188,8 @@ static void seen_do_all(struct __test_metadata *_metadata, struct _test_data_see
 	vm2vm_unlink(p->backend, PEER_SLOT + 1);
 }
 
-static void expect_stat(struct __test_metadata *_metadata, struct kvm_vm *vm,
-			const char *name, long want)
+static void expect_stat(struct __test_metadata *_metadata, struct kvm_vm *vm, const char *name,
+			long want)
 {
 	EXPECT_EQ(want, vm_get_stat(vm, name)) {
 		TH_LOG("%s", name);
@@ -298,5 +294,3 @@ TEST_F(seen, tracepoints)
 	SEEN_EVENT("revoke", "owner %d gfn pages 0x%lx to 0x%lx", pid, gfn, gfn + PAGES - 1);
 	SEEN_EVENT("revoke", "owner %d iova pages 0x0 to 0xffffffffffffffff", pid);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_ACCESS_SEEN_H */

@@ -1,7 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/* vm2vm_access_test: translations that KVM makes, or looks at, without a fault. */
-#ifndef SELFTEST_KVM_VM2VM_ACCESS_FAULT_H
-#define SELFTEST_KVM_VM2VM_ACCESS_FAULT_H
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vm2vm_access_test: translations that KVM makes, or looks at, without a fault.
+ */
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vm2vm_harness.h"
+#include "access.h"
+#include "mem.h"
 
 /* KVM_PRE_FAULT_MEMORY on pages of the window; returns -errno, and what is left. */
 static int prefault(struct peer *p, uint64_t offset, uint64_t size, uint64_t *left)
@@ -217,5 +223,3 @@ TEST(gigabyte)
 	expect_level(_metadata, mem, PEER_SIZE_2M, "pages_2m", 4);
 	expect_level(_metadata, mem, 4096, "pages_4k", 4);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_ACCESS_FAULT_H */

@@ -1,11 +1,14 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_race_test: the things that an actor may do.
  */
-#ifndef SELFTEST_KVM_VM2VM_RACE_OPS_H
-#define SELFTEST_KVM_VM2VM_RACE_OPS_H
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
-#include "vm2vm_race.h"
+#include "race.h"
 
 static void nap(struct actor *a)
 {
@@ -326,7 +329,7 @@ static void do_drop(struct actor *a)
 		close(fd);
 }
 
-static void *act(void *arg)
+void *act(void *arg)
 {
 	struct actor *a = arg;
 
@@ -338,77 +341,75 @@ static void *act(void *arg)
 	return NULL;
 }
 
-static void actor_go(struct actor *a)
+void actor_go(struct actor *a)
 {
 	TEST_ASSERT(!pthread_create(&a->thread, NULL, act, a), "pthread_create");
 }
 
-static const struct op op_map = {
+const struct op op_map = {
 	.name = "map", .factor = APPROVAL, .round = do_map, .counterpart = "unmap",
 };
 
-static const struct op op_unmap = {
+const struct op op_unmap = {
 	.name = "unmap", .factor = APPROVAL, .round = do_unmap, .counterpart = "map",
 };
 
-static const struct op op_link = {
+const struct op op_link = {
 	.name = "link", .factor = LINK, .round = do_link, .counterpart = "unlink",
 };
 
-static const struct op op_unlink = {
+const struct op op_unlink = {
 	.name = "unlink", .factor = LINK, .round = do_unlink, .counterpart = "link",
 };
 
-static const struct op op_access = {
+const struct op op_access = {
 	.name = "access", .factor = ACCESS, .round = do_access,
 };
 
-static const struct op op_dontneed = {
+const struct op op_dontneed = {
 	.name = "dontneed", .factor = MEMORY, .round = do_dontneed, .private = true,
 };
 
-static const struct op op_mprotect = {
+const struct op op_mprotect = {
 	.name = "mprotect", .factor = MEMORY, .round = do_mprotect,
 };
 
-static const struct op op_mremap = {
+const struct op op_mremap = {
 	.name = "mremap", .factor = MEMORY, .round = do_mremap, .private = true,
 };
 
-static const struct op op_remap = {
+const struct op op_remap = {
 	.name = "remap", .factor = MEMORY, .round = do_remap,
 };
 
-static const struct op op_cow = {
+const struct op op_cow = {
 	.name = "cow", .factor = MEMORY, .round = do_cow, .private = true,
 };
 
-static const struct op op_slot = {
+const struct op op_slot = {
 	.name = "slot", .factor = MEMSLOT, .round = do_slot,
 };
 
-static const struct op op_slot_move = {
+const struct op op_slot_move = {
 	.name = "slot_move", .factor = MEMSLOT, .round = do_slot_move,
 };
 
-static const struct op op_backend_slot = {
+const struct op op_backend_slot = {
 	.name = "backend_slot", .factor = BACKEND_SLOT, .round = do_backend_slot,
 };
 
-static const struct op op_close = {
+const struct op op_close = {
 	.name = "close", .factor = DOMAIN, .round = do_close,
 };
 
-static const struct op op_drop = {
+const struct op op_drop = {
 	.name = "drop", .factor = DOMAIN, .round = do_drop,
 };
 
-static const struct op op_owner_exit = {
+const struct op op_owner_exit = {
 	.name = "owner_exit", .factor = LIFE,
 };
 
-static const struct op op_backend_exit = {
+const struct op op_backend_exit = {
 	.name = "backend_exit", .factor = LIFE,
 };
-
-#endif /* SELFTEST_KVM_VM2VM_RACE_OPS_H */

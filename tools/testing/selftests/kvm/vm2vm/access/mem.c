@@ -1,25 +1,25 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_access_test: memory of an owner that is not at hand: swapped, idle, in
- * pages of 1 GiB, or with a user that has to be asked.
+ * vm2vm_access_test: what mem.h declares, memory that is not at hand.
  */
-#ifndef SELFTEST_KVM_VM2VM_ACCESS_MEM_H
-#define SELFTEST_KVM_VM2VM_ACCESS_MEM_H
-
 #include <fcntl.h>
+#include <linux/mman.h>
 #include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "mem.h"
 #include "numaif.h"
-#include "vm2vm_peer.h"
+#include "test_util.h"
 
 #define MEM_SWAP_SIZE	(16ul << 20)
 
 /* Write a number to a file; whether that worked. */
-static inline bool mem_knob(const char *path, unsigned long val)
+static bool mem_knob(const char *path, unsigned long val)
 {
 	FILE *f = fopen(path, "we");
 	bool ok;
@@ -30,7 +30,7 @@ static inline bool mem_knob(const char *path, unsigned long val)
 	return !fclose(f) && ok;
 }
 
-static inline long mem_knob_read(const char *path)
+long mem_knob_read(const char *path)
 {
 	FILE *f = fopen(path, "re");
 	long val = -1;
@@ -44,7 +44,7 @@ static inline long mem_knob_read(const char *path)
 }
 
 /* A header as mkswap writes it. */
-static inline bool mem_make_swap(const char *path)
+static bool mem_make_swap(const char *path)
 {
 	static char page[4096];
 	uint32_t *info = (uint32_t *)(page + 1024);
@@ -61,8 +61,7 @@ static inline bool mem_make_swap(const char *path)
 	return ok;
 }
 
-/* Swap in compressed memory; returns its number, or -1. */
-static inline long mem_swap_start(void)
+long mem_swap_start(void)
 {
 	long n = mem_knob_read("/sys/class/zram-control/hot_add");
 	char path[64];
@@ -77,7 +76,7 @@ static inline long mem_swap_start(void)
 	       n : -1;
 }
 
-static inline void mem_swap_stop(long n)
+void mem_swap_stop(long n)
 {
 	char path[64];
 
@@ -88,11 +87,7 @@ static inline void mem_swap_stop(long n)
 	mem_knob("/sys/class/zram-control/hot_remove", n);
 }
 
-/*
- * Get new pages to where reclaim, and who asks what is idle, looks for them: from what
- * each CPU collects before.  Moving pages does that first, also if it moves none.
- */
-static inline void mem_settle(void)
+void mem_settle(void)
 {
 	int node = 0;
 
@@ -100,7 +95,7 @@ static inline void mem_settle(void)
 }
 
 /* What /proc/self/pagemap has about the page at @addr. */
-static inline uint64_t mem_pagemap(void *addr)
+static uint64_t mem_pagemap(void *addr)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint64_t entry;
@@ -111,15 +106,12 @@ static inline uint64_t mem_pagemap(void *addr)
 	return entry;
 }
 
-static inline bool mem_is_swapped(void *addr)
+bool mem_is_swapped(void *addr)
 {
 	return mem_pagemap(addr) >> 62 & 1;
 }
 
-#define MEM_IDLE	"/sys/kernel/mm/page_idle/bitmap"
-
-/* Mark the page at @addr idle, which clears what says that it was accessed. */
-static inline void mem_set_idle(void *addr)
+void mem_set_idle(void *addr)
 {
 	uint64_t pfn = mem_pagemap(addr) & ((1ul << 55) - 1), bits = 1ul << pfn % 64;
 	int fd = open(MEM_IDLE, O_WRONLY | O_CLOEXEC);
@@ -129,8 +121,7 @@ static inline void mem_set_idle(void *addr)
 	close(fd);
 }
 
-/* Whether nobody has accessed it since. */
-static inline bool mem_is_idle(void *addr)
+bool mem_is_idle(void *addr)
 {
 	uint64_t pfn = mem_pagemap(addr) & ((1ul << 55) - 1), bits;
 	int fd = open(MEM_IDLE, O_RDONLY | O_CLOEXEC);
@@ -141,8 +132,7 @@ static inline bool mem_is_idle(void *addr)
 	return bits >> pfn % 64 & 1;
 }
 
-/* A descriptor that is told of missing pages in the memory, or -1. */
-static inline int mem_userfault(void *mem, size_t size)
+int mem_userfault(void *mem, size_t size)
 {
 	struct uffdio_register reg = {
 		.range = { .start = (uintptr_t)mem, .len = size },
@@ -157,8 +147,7 @@ static inline int mem_userfault(void *mem, size_t size)
 	return fd;
 }
 
-/* One page of 1 GiB, or NULL if there is none to be had. */
-static inline void *mem_1g(void)
+void *mem_1g(void)
 {
 	void *mem;
 
@@ -168,13 +157,10 @@ static inline void *mem_1g(void)
 	return mem == MAP_FAILED ? NULL : mem;
 }
 
-/* Seconds since an arbitrary time. */
-static inline double mem_now(void)
+double mem_now(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec + now.tv_nsec / 1e9;
 }
-
-#endif /* SELFTEST_KVM_VM2VM_ACCESS_MEM_H */

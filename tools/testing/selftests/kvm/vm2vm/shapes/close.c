@@ -1,35 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_shapes_test: an owner and a backend whose descriptors are closed in any
- * order, and what each close leaves.
+ * vm2vm_shapes_test: an owner and a backend whose descriptors are closed in any order, and
+ * what each close leaves.
  */
-#ifndef SELFTEST_KVM_VM2VM_SHAPES_CLOSE_H
-#define SELFTEST_KVM_VM2VM_SHAPES_CLOSE_H
-
 #include <dirent.h>
 
-#include "vm2vm_shapes_node.h"
-#include "vm2vm_shapes_world.h"
+#include "shapes.h"
 
-enum part { DOMAIN, OWNER_VM, BACKEND_VM, BACKEND_VCPU, OWNER_VCPU, NR_PARTS };
-
-/* Without the owner's vCPU it is the first ones. */
-#define NR_PARTS_MEMORY_OWNER	OWNER_VCPU
-
-/**
- * struct pair - two VMs
- * @owner: the one that shares
- * @backend: the one that has a window to it, and the only one that writes
- * @gen: of what is written
- */
-struct pair {
-	struct node owner;
-	struct node backend;
-	uint64_t gen;
-};
-
-/* The VMs that this process has made, as debugfs has them; -1 without it. */
-static inline int count_vms(void)
+int count_vms(void)
 {
 	DIR *dir = opendir("/sys/kernel/debug/kvm");
 	struct dirent *entry;
@@ -45,7 +23,7 @@ static inline int count_vms(void)
 	return n;
 }
 
-static inline int count_fds(void)
+int count_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
 	int n = 0;
@@ -57,21 +35,21 @@ static inline int count_fds(void)
 	return n;
 }
 
-static inline void pair_init(struct pair *p)
+void pair_init(struct pair *p)
 {
 	node_init(&p->owner, 0);
 	node_init(&p->backend, 1);
 	p->gen = 0;
 }
 
-static inline void pair_fini(struct pair *p)
+void pair_fini(struct pair *p)
 {
 	node_fini(&p->owner);
 	node_fini(&p->backend);
 }
 
 /* Each page is approved by itself, so that there is something to leak. */
-static inline void pair_start(struct pair *p, bool owner_vcpu)
+static void pair_start(struct pair *p, bool owner_vcpu)
 {
 	struct node *o = &p->owner;
 	unsigned int i;
@@ -88,29 +66,29 @@ static inline void pair_start(struct pair *p, bool owner_vcpu)
 	node_link(&p->backend, o->domain, 0);
 }
 
-static inline bool pair_owner_alive(struct pair *p)
+static bool pair_owner_alive(struct pair *p)
 {
 	return p->owner.vm >= 0 || p->owner.vcpu >= 0;
 }
 
-static inline bool pair_backend_alive(struct pair *p)
+static bool pair_backend_alive(struct pair *p)
 {
 	return p->backend.vm >= 0 || p->backend.vcpu >= 0;
 }
 
 /* The descriptor of its vCPU keeps a VM alive, but not its domains. */
-static inline bool pair_owner_shares(struct pair *p)
+static bool pair_owner_shares(struct pair *p)
 {
 	return p->owner.vm >= 0;
 }
 
-static inline bool pair_approved(struct pair *p)
+static bool pair_approved(struct pair *p)
 {
 	return pair_owner_shares(p) && p->owner.domain >= 0;
 }
 
 /* One page, by the backend's guest: the owner's data both ways, or a hole. */
-static inline void pair_check_window(struct pair *p, unsigned int page)
+static void pair_check_window(struct pair *p, unsigned int page)
 {
 	uint64_t *word = p->owner.own[page], window = NODE_WINDOW(0) + page * 4096;
 	uint64_t tag = NODE_TAG(0, page, ++p->gen), val;
@@ -130,7 +108,7 @@ static inline void pair_check_window(struct pair *p, unsigned int page)
 }
 
 /* A VM's own memory, by its guest. */
-static inline void pair_check_own(struct pair *p, struct node *n)
+static void pair_check_own(struct pair *p, struct node *n)
 {
 	uint64_t tag = NODE_TAG(n->ctl->id, NODE_PAGES - 1, ++p->gen);
 
@@ -139,7 +117,7 @@ static inline void pair_check_own(struct pair *p, struct node *n)
 		    n->own[NODE_PAGES - 1][511] == tag, "own memory");
 }
 
-static inline void pair_check_domain(struct pair *p)
+static void pair_check_domain(struct pair *p)
 {
 	int expected = pair_owner_shares(p) ? 0 : -ENODEV, r;
 	uint64_t unmapped;
@@ -152,7 +130,7 @@ static inline void pair_check_domain(struct pair *p)
 }
 
 /* The backend may get another window, if the domain has not ended. */
-static inline void pair_check_link(struct pair *p)
+static void pair_check_link(struct pair *p)
 {
 	int r = __node_link(p->backend.vm, p->owner.domain, 1, NODE_IOVA);
 
@@ -169,7 +147,7 @@ static inline void pair_check_link(struct pair *p)
 }
 
 /* What is left behaves as the documentation says. */
-static inline void pair_check(struct pair *p)
+static void pair_check(struct pair *p)
 {
 	int vms = count_vms(), fd;
 	unsigned int i;
@@ -194,7 +172,7 @@ static inline void pair_check(struct pair *p)
 	}
 }
 
-static inline void pair_close(struct pair *p, enum part part)
+static void pair_close(struct pair *p, enum part part)
 {
 	switch (part) {
 	case DOMAIN:
@@ -217,15 +195,14 @@ static inline void pair_close(struct pair *p, enum part part)
 	}
 }
 
-static inline void pair_free_memory(struct pair *p)
+static void pair_free_memory(struct pair *p)
 {
 	/* What is left are its memory and no descriptors. */
 	node_destroy(&p->owner);
 	node_destroy(&p->backend);
 }
 
-/* Close everything in the @order th order, and look at what each close leaves. */
-static inline void close_in_order(unsigned int order, unsigned int nr_parts)
+void close_in_order(unsigned int order, unsigned int nr_parts)
 {
 	unsigned int what[NR_PARTS], i;
 	struct pair p;
@@ -244,8 +221,7 @@ static inline void close_in_order(unsigned int order, unsigned int nr_parts)
 	pair_fini(&p);
 }
 
-/* Make, link, use and end a pair: a cycle of which a thousand must leave nothing. */
-static inline void cycle(struct pair *p, unsigned int n)
+void cycle(struct pair *p, unsigned int n)
 {
 	unsigned int what[NR_PARTS], nr = n % 2 ? NR_PARTS : NR_PARTS_MEMORY_OWNER, i;
 
@@ -264,7 +240,7 @@ static inline void cycle(struct pair *p, unsigned int n)
 }
 
 /* The per-CPU memory of the kernel, in bytes. */
-static inline long percpu_memory(void)
+static long percpu_memory(void)
 {
 	FILE *f = fopen("/proc/meminfo", "r");
 	long kib = 0, val;
@@ -278,12 +254,7 @@ static inline long percpu_memory(void)
 	return kib * 1024;
 }
 
-/*
- * Bytes of the kernel that are in use and that a leak would be in.  Pages that the
- * slab allocator keeps in reserve, and caches that have nothing to do with VMs, are
- * not among them.  Returns -1 if the kernel does not tell.
- */
-static inline long kernel_memory(void)
+long kernel_memory(void)
 {
 	static const char * const names[] = {
 		"kmalloc-", "maple_node", "kvm_", "x86_emulator", "pte_list_desc", "filp",
@@ -305,5 +276,3 @@ static inline long kernel_memory(void)
 	fclose(f);
 	return sum + percpu_memory();
 }
-
-#endif /* SELFTEST_KVM_VM2VM_SHAPES_CLOSE_H */

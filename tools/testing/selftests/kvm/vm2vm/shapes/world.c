@@ -1,25 +1,15 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_shapes_test: two VMs that link each other, or a ring of them, all of
- * whose guests read and write through their windows at the same time, and which
- * are taken away one after the other.
+ * vm2vm_shapes_test: two VMs that link each other, or a ring of them, all of whose guests
+ * read and write through their windows at the same time, and which are taken away one
+ * after the other.
  */
-#ifndef SELFTEST_KVM_VM2VM_SHAPES_WORLD_H
-#define SELFTEST_KVM_VM2VM_SHAPES_WORLD_H
-
 #include <sys/socket.h>
 
-#include "vm2vm_shapes_node.h"
+#include "shapes.h"
 
 #define WORLD_MAX	3
 #define WORLD_FLOW	10	/* passes of the other side to be seen for data to flow */
-
-/* What may happen to a node: its approvals, its window, all of it goes. */
-enum method { BY_UNMAP, BY_UNLINK, BY_CLOSE, BY_DESTROY, BY_KILL, NR_METHODS };
-
-static const char * const method_names[NR_METHODS] = {
-	"unmap", "unlink", "close", "destroy", "kill",
-};
 
 /* What a node's VMM is told. */
 enum order { DO_CREATE, DO_LINK, DO_GO, DO_UNMAP, DO_UNLINK, DO_CLOSE, DO_DESTROY };
@@ -52,17 +42,17 @@ struct message {
 	pid_t pid;
 };
 
-static inline unsigned int world_next(struct world *w, unsigned int i)
+static unsigned int world_next(struct world *w, unsigned int i)
 {
 	return (i + 1) % w->nr;
 }
 
-static inline unsigned int world_prev(struct world *w, unsigned int i)
+static unsigned int world_prev(struct world *w, unsigned int i)
 {
 	return (i + w->nr - 1) % w->nr;
 }
 
-static inline void world_link(struct node *n, const struct message *m)
+static void world_link(struct node *n, const struct message *m)
 {
 	int domain = m->domain;
 
@@ -75,7 +65,7 @@ static inline void world_link(struct node *n, const struct message *m)
 }
 
 /* In the node's process. */
-static inline int world_obey(struct node *n, const struct message *m)
+static int world_obey(struct node *n, const struct message *m)
 {
 	switch (m->order) {
 	case DO_CREATE:
@@ -104,7 +94,7 @@ static inline int world_obey(struct node *n, const struct message *m)
 	return 0;
 }
 
-static inline void world_serve(struct node *n, int socket)
+static void world_serve(struct node *n, int socket)
 {
 	struct message m;
 	int r;
@@ -116,7 +106,7 @@ static inline void world_serve(struct node *n, int socket)
 	exit(0);
 }
 
-static inline int world_do(struct world *w, unsigned int i, enum order order)
+static int world_do(struct world *w, unsigned int i, enum order order)
 {
 	unsigned int next = world_next(w, i);
 	struct message m = {
@@ -132,7 +122,7 @@ static inline int world_do(struct world *w, unsigned int i, enum order order)
 	return r;
 }
 
-static inline void world_fork(struct world *w, unsigned int i)
+static void world_fork(struct world *w, unsigned int i)
 {
 	int s[2];
 
@@ -147,7 +137,7 @@ static inline void world_fork(struct world *w, unsigned int i)
 	w->socket[i] = s[0];
 }
 
-static inline void world_start(struct world *w)
+static void world_start(struct world *w)
 {
 	unsigned int i;
 
@@ -173,13 +163,13 @@ static inline void world_start(struct world *w)
 		world_do(w, i, DO_GO);
 }
 
-static inline void world_kill(struct world *w, unsigned int i)
+static void world_kill(struct world *w, unsigned int i)
 {
 	node_kill(w->pid[i]);
 	close(w->socket[i]);
 }
 
-static inline void world_end(struct world *w)
+static void world_end(struct world *w)
 {
 	unsigned int i;
 
@@ -194,7 +184,7 @@ static inline void world_end(struct world *w)
 }
 
 /* Both sides of the window of node @i: @gen are of its own and of the next one. */
-static inline void world_wait_flow(struct world *w, unsigned int i, const uint64_t *gen)
+static void world_wait_flow(struct world *w, unsigned int i, const uint64_t *gen)
 {
 	unsigned int next = world_next(w, i), p;
 	struct node_ctl *c = w->node[i].ctl, *n = w->node[next].ctl;
@@ -211,7 +201,7 @@ static inline void world_wait_flow(struct world *w, unsigned int i, const uint64
  * All guests go on.  What each of them writes from now on arrives through all
  * windows that are left, both ways, in every page, and is right.
  */
-static inline void world_check_flow(struct world *w)
+static void world_check_flow(struct world *w)
 {
 	uint64_t gen[WORLD_MAX];
 	unsigned int i;
@@ -232,7 +222,7 @@ static inline void world_check_flow(struct world *w)
  * The window of node @i is a hole from now on.  The canary is put where it showed,
  * and the node must neither see nor overwrite it.
  */
-static inline void world_check_hole(struct world *w, unsigned int i)
+static void world_check_hole(struct world *w, unsigned int i)
 {
 	struct node *n = &w->node[i], *next = &w->node[world_next(w, i)];
 	uint64_t good, holes;
@@ -264,14 +254,14 @@ static inline void world_check_hole(struct world *w, unsigned int i)
 }
 
 /* The window of node @i goes, in whatever way. */
-static inline void world_unlinked(struct world *w, unsigned int i)
+static void world_unlinked(struct world *w, unsigned int i)
 {
 	if (w->linked[i])
 		world_check_hole(w, i);
 	w->linked[i] = false;
 }
 
-static inline void world_revoke(struct world *w, unsigned int i, enum method method)
+static void world_revoke(struct world *w, unsigned int i, enum method method)
 {
 	switch (method) {
 	case BY_UNMAP:
@@ -302,8 +292,7 @@ static inline void world_revoke(struct world *w, unsigned int i, enum method met
 		world_unlinked(w, i);
 }
 
-/* The @n th permutation of @nr things. */
-static inline void permutation(unsigned int n, unsigned int nr, unsigned int *what)
+void permutation(unsigned int n, unsigned int nr, unsigned int *what)
 {
 	unsigned int i, j, k, left = nr, all[8];
 
@@ -318,14 +307,12 @@ static inline void permutation(unsigned int n, unsigned int nr, unsigned int *wh
 	}
 }
 
-static inline unsigned int factorial(unsigned int n)
+unsigned int factorial(unsigned int n)
 {
 	return n < 2 ? 1 : n * factorial(n - 1);
 }
 
-/* All of the nodes are taken away by @method, in the @order th order. */
-static inline void world_run(unsigned int nr, bool processes, enum method method,
-			     unsigned int order)
+void world_run(unsigned int nr, bool processes, enum method method, unsigned int order)
 {
 	struct world w = { .nr = nr, .processes = processes };
 	unsigned int who[WORLD_MAX], i;
@@ -339,5 +326,3 @@ static inline void world_run(unsigned int nr, bool processes, enum method method
 	}
 	world_end(&w);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_SHAPES_WORLD_H */

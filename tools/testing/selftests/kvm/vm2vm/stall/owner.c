@@ -1,17 +1,19 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_stall_test: the owner, and the ways in which it keeps others waiting.
  */
-#ifndef SELFTEST_KVM_VM2VM_STALL_OWNER_H
-#define SELFTEST_KVM_VM2VM_STALL_OWNER_H
-
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 
-#include "vm2vm_stall.h"
+#include "stall.h"
+#include "vm2vm_peer.h"
 
 #define BIG_SIZE	(512ul << 20)	/* of a mapping that takes long to change */
-#define HOLD_CPU	1		/* where the holder of the lock does not get to run */
 
 static struct {
 	struct kvm_vm *vm;
@@ -82,8 +84,7 @@ static int owner_stall(bool events)
 	return owner.uffd;
 }
 
-/* Give @page, at @addr of the process that has @uffd, its contents. */
-static void answer(int uffd, uint64_t addr, unsigned int page)
+void answer(int uffd, uint64_t addr, unsigned int page)
 {
 	static uint64_t contents[512] __aligned(4096);
 	struct uffdio_copy copy = {
@@ -298,7 +299,7 @@ static int owner_do(const struct stall_msg *msg)
 	return 0;
 }
 
-static void owner_process(int sock)
+void owner_process(int sock)
 {
 	struct stall_msg msg;
 	int fd;
@@ -310,5 +311,3 @@ static void owner_process(int sock)
 		stall_send(sock, &msg, fd);
 	}
 }
-
-#endif /* SELFTEST_KVM_VM2VM_STALL_OWNER_H */

@@ -1,14 +1,14 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_access_test: a guest that has KVM read and write a page of its window again
- * and again, while the page is taken away.
+ * vm2vm_access_test: a guest that has KVM read and write a page of its window again and
+ * again, while the page is taken away.
  */
-#ifndef SELFTEST_KVM_VM2VM_ACCESS_RACE_H
-#define SELFTEST_KVM_VM2VM_ACCESS_RACE_H
-
 #include <pthread.h>
+#include <sys/mman.h>
+#include <time.h>
 
-#include "vm2vm_access.h"
+#include "vm2vm_harness.h"
+#include "access.h"
 
 #define RACE_OLD	0x01d01d01d01d01d0ull
 #define RACE_CANARY	0xdeadbeefdeadbeefull
@@ -29,7 +29,7 @@ struct race {
 
 static struct race race;
 
-static inline void race_pass_forced(uint64_t *page)
+static void race_pass_forced(uint64_t *page)
 {
 	uint64_t val;
 
@@ -43,7 +43,7 @@ static inline void race_pass_forced(uint64_t *page)
 }
 
 /* The same from and to the first words of the device, which counts what it gets. */
-static inline void race_pass_moves(uint64_t *page)
+static void race_pass_moves(uint64_t *page)
 {
 	uint64_t src = DEV_GPA, dst = (uintptr_t)&page[RACE_WRITE];
 
@@ -53,7 +53,7 @@ static inline void race_pass_moves(uint64_t *page)
 	asm volatile("movsq" : "+S"(src), "+D"(dst) : : "memory");
 }
 
-static inline void race_guest(void)
+static void race_guest(void)
 {
 	uint64_t *page = (uint64_t *)PEER_WINDOW;
 
@@ -84,7 +84,7 @@ struct race_world {
 	pthread_t thread;
 };
 
-static inline void *race_vcpu(void *arg)
+static void *race_vcpu(void *arg)
 {
 	struct race_world *w = arg;
 	struct access *a = &w->a;
@@ -108,7 +108,7 @@ static inline void *race_vcpu(void *arg)
 	return NULL;
 }
 
-static inline void *race_map(struct race_world *w, void *where)
+static void *race_map(struct race_world *w, void *where)
 {
 	void *p = mmap(where, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | (where ? MAP_FIXED : 0),
 		       w->memfd, 0);
@@ -117,7 +117,7 @@ static inline void *race_map(struct race_world *w, void *where)
 	return p;
 }
 
-static inline void race_start(struct race_world *w, bool forced)
+static void race_start(struct race_world *w, bool forced)
 {
 	w->memfd = memfd_create("vm2vm", MFD_CLOEXEC);
 	TEST_ASSERT(w->memfd >= 0 && !ftruncate(w->memfd, 4096), "memfd: %s", strerror(errno));
@@ -131,7 +131,7 @@ static inline void race_start(struct race_world *w, bool forced)
 	pthread_create(&w->thread, NULL, race_vcpu, w);
 }
 
-static inline void race_stop(struct race_world *w)
+static void race_stop(struct race_world *w)
 {
 	WRITE_ONCE(w->race->stop, 1);
 	pthread_join(w->thread, NULL);
@@ -139,7 +139,7 @@ static inline void race_stop(struct race_world *w)
 }
 
 /* Wait until the guest has been around its loop @n times from now on. */
-static inline void race_wait(struct race_world *w, uint64_t n)
+static void race_wait(struct race_world *w, uint64_t n)
 {
 	uint64_t end = READ_ONCE(w->race->count) + n;
 	struct timespec start, now;
@@ -155,7 +155,7 @@ static inline void race_wait(struct race_world *w, uint64_t n)
 }
 
 /* After a revocation: nothing of the guest gets to the page or comes from it. */
-static inline void race_end(struct race_world *w, unsigned int trial)
+static void race_end(struct race_world *w, unsigned int trial)
 {
 	WRITE_ONCE(w->page[RACE_READ], RACE_CANARY);
 	WRITE_ONCE(w->page[RACE_WRITE], RACE_CANARY);
@@ -168,4 +168,56 @@ static inline void race_end(struct race_world *w, unsigned int trial)
 	WRITE_ONCE(w->page[RACE_READ], RACE_OLD);
 }
 
-#endif /* SELFTEST_KVM_VM2VM_ACCESS_RACE_H */
+FIXTURE(race)
+{
+	struct race_world w;
+	unsigned int trials;
+};
+
+FIXTURE_VARIANT(race)
+{
+	bool forced;
+};
+
+FIXTURE_VARIANT_ADD(race, moves) { .forced = false };
+FIXTURE_VARIANT_ADD(race, forced) { .forced = true };
+
+FIXTURE_SETUP(race)
+{
+	if (variant->forced && !kvm_is_forced_emulation_enabled())
+		SKIP(return, "kvm.force_emulation_prefix is off");
+	self->trials = vm2vm_trials(1000);
+	race_start(&self->w, variant->forced);
+}
+
+FIXTURE_TEARDOWN(race)
+{
+	race_stop(&self->w);
+}
+
+TEST_F_TIMEOUT(race, unmap, 600)
+{
+	struct race_world *w = &self->w;
+	unsigned int i;
+
+	for (i = 0; i < self->trials; i++) {
+		vm2vm_map(w->a.p.domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
+		race_wait(w, i % 4);
+		vm2vm_unmap(w->a.p.domain, PEER_IOVA, 4096);
+		race_end(w, i);
+	}
+}
+
+TEST_F_TIMEOUT(race, munmap, 600)
+{
+	struct race_world *w = &self->w;
+	unsigned int i;
+
+	vm2vm_map(w->a.p.domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
+	for (i = 0; i < self->trials; i++) {
+		race_wait(w, 1 + i % 4);
+		TEST_ASSERT(!munmap(w->a.p.mem, 4096), "munmap");
+		race_end(w, i);
+		race_map(w, w->a.p.mem);
+	}
+}

@@ -1,12 +1,11 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_shapes_test: SIGKILL of an owner, of a backend, or of a process that is
- * both, at any moment of its life.
+ * vm2vm_shapes_test: SIGKILL of an owner, of a backend, or of a process that is both, at any
+ * moment of its life.
  */
-#ifndef SELFTEST_KVM_VM2VM_SHAPES_KILL_H
-#define SELFTEST_KVM_VM2VM_SHAPES_KILL_H
+#include <sys/mman.h>
 
-#include "vm2vm_shapes_node.h"
+#include "shapes.h"
 
 #define VICTIM_OWNS	1	/* the survivor has a window to it */
 #define VICTIM_BACKS	2	/* it has a window to the survivor */
@@ -14,32 +13,7 @@
 #define SURVIVOR	0
 #define VICTIM		1
 
-/**
- * struct kill - a survivor, and what dies next to it
- * @survivor: VM of this process; its guest never stops
- * @victim: VM of a process that is made and killed, round by round.  The test has
- *	    what it shares, and the state of its guest, which goes on from one victim
- *	    to the next
- * @domain: the victim's domain as soon as it has one; shared with it
- * @linked: whether the survivor has linked it
- * @stolen: its descriptor, here
- * @up: us that a victim needs until its guest runs, about; 0 for the first victim,
- *	which lives until it does
- * @early: rounds in which it had no domain yet
- * @late: rounds in which its guest ran
- */
-struct kill {
-	struct node survivor;
-	struct node victim;
-	int *domain;
-	bool linked;
-	int stolen;
-	uint64_t up;
-	unsigned int early;
-	unsigned int late;
-};
-
-static inline void kill_init(struct kill *k)
+void kill_init(struct kill *k)
 {
 	struct node *s = &k->survivor, *v = &k->victim;
 
@@ -62,7 +36,7 @@ static inline void kill_init(struct kill *k)
 	node_go(s);
 }
 
-static inline void kill_fini(struct kill *k)
+void kill_fini(struct kill *k)
 {
 	node_destroy(&k->survivor);
 	node_check(&k->survivor);
@@ -73,7 +47,7 @@ static inline void kill_fini(struct kill *k)
 }
 
 /* The victim's process. */
-static inline void __noreturn kill_victim(struct kill *k, unsigned int role)
+static void __noreturn kill_victim(struct kill *k, unsigned int role)
 {
 	struct node *v = &k->victim;
 
@@ -92,7 +66,7 @@ static inline void __noreturn kill_victim(struct kill *k, unsigned int role)
 }
 
 /* What a survivor's VMM does for its victim: link its domain once there is one. */
-static inline void kill_link(struct kill *k, pid_t pid)
+static void kill_link(struct kill *k, pid_t pid)
 {
 	int fd = READ_ONCE(*k->domain);
 
@@ -105,7 +79,7 @@ static inline void kill_link(struct kill *k, pid_t pid)
 }
 
 /* The domain of the dead: known, but ended. */
-static inline void kill_unlink(struct kill *k)
+static void kill_unlink(struct kill *k)
 {
 	if (!k->linked)
 		return;
@@ -119,7 +93,7 @@ static inline void kill_unlink(struct kill *k)
  * The victim is dead: nothing can be seen of its memory any more, nothing written
  * to it, and it writes to nothing.
  */
-static inline void kill_check(struct kill *k)
+static void kill_check(struct kill *k)
 {
 	struct node *s = &k->survivor, *v = &k->victim;
 	uint64_t arrived[NODE_PAGES];
@@ -143,7 +117,7 @@ static inline void kill_check(struct kill *k)
 }
 
 /* The next victim's memory is what the last one's was. */
-static inline void kill_restore(struct kill *k)
+static void kill_restore(struct kill *k)
 {
 	struct node *v = &k->victim;
 	uint64_t gen;
@@ -157,7 +131,7 @@ static inline void kill_restore(struct kill *k)
 	}
 }
 
-static inline void kill_round(struct kill *k, unsigned int round)
+void kill_round(struct kill *k, unsigned int round)
 {
 	uint64_t passes = k->victim.ctl->passes, start, end;
 	bool up = false;
@@ -186,5 +160,3 @@ static inline void kill_round(struct kill *k, unsigned int round)
 	k->early += READ_ONCE(*k->domain) < 0 && (1 + round % 3) & VICTIM_OWNS;
 	k->late += READ_ONCE(k->victim.ctl->passes) != passes;
 }
-
-#endif /* SELFTEST_KVM_VM2VM_SHAPES_KILL_H */

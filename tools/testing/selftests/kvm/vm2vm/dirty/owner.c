@@ -1,31 +1,14 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_dirty_test: the owner, its log, and how others come to its memory.
+ * vm2vm_dirty_test: what owner.h declares, the owner and its log.
  */
-#ifndef SELFTEST_KVM_VM2VM_DIRTY_OWNER_H
-#define SELFTEST_KVM_VM2VM_DIRTY_OWNER_H
-
 #include <asm/barrier.h>
+#include <sys/mman.h>
 
-#include "vm2vm_dirty.h"
+#include "owner.h"
+#include "vm2vm_peer.h"
 
-static inline unsigned int owner_first(struct dirty_owner *o, unsigned int slot)
-{
-	return slot ? o->split : 0;
-}
-
-static inline unsigned int owner_end(struct dirty_owner *o, unsigned int slot)
-{
-	return slot ? o->pages : o->split;
-}
-
-static inline uint64_t *owner_word(struct dirty_owner *o, unsigned int page, unsigned int word)
-{
-	return (uint64_t *)(o->mem + page * 4096ul) + word;
-}
-
-/* Take what is in the ring of the owner's vCPU, and have these pages logged again. */
-static inline void owner_collect_ring(struct dirty_owner *o)
+void owner_collect_ring(struct dirty_owner *o)
 {
 	unsigned int slot, page, n = 0;
 	struct kvm_dirty_gfn *gfn;
@@ -51,7 +34,7 @@ static inline void owner_collect_ring(struct dirty_owner *o)
 	TEST_ASSERT(r == n, "KVM_RESET_DIRTY_RINGS has reset %d entries of %u", r, n);
 }
 
-static inline int __owner_set_slot(struct dirty_owner *o, unsigned int slot, bool there, bool log)
+int __owner_set_slot(struct dirty_owner *o, unsigned int slot, bool there, bool log)
 {
 	unsigned int first = owner_first(o, slot), nr = owner_end(o, slot) - first;
 
@@ -60,8 +43,7 @@ static inline int __owner_set_slot(struct dirty_owner *o, unsigned int slot, boo
 				 log ? KVM_MEM_LOG_DIRTY_PAGES : 0);
 }
 
-/* Make or delete a memslot, or switch its log.  What an old log had is lost. */
-static inline void owner_set_slot(struct dirty_owner *o, unsigned int slot, bool there, bool log)
+void owner_set_slot(struct dirty_owner *o, unsigned int slot, bool there, bool log)
 {
 	unsigned int page;
 	int r = __owner_set_slot(o, slot, there, log);
@@ -76,8 +58,7 @@ static inline void owner_set_slot(struct dirty_owner *o, unsigned int slot, bool
 		o->ring[page] = false;
 }
 
-/* An owner's VM that logs in this way, without any memory. */
-static inline void owner_begin(struct dirty_owner *o, enum dirty_style style, unsigned int id)
+void owner_begin(struct dirty_owner *o, enum dirty_style style, unsigned int id)
 {
 	uint64_t protect = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
 
@@ -94,9 +75,8 @@ static inline void owner_begin(struct dirty_owner *o, enum dirty_style style, un
 	}
 }
 
-/* The memory: the first @split of @pages pages are in a memslot of their own. */
-static inline void owner_complete(struct dirty_owner *o, void *mem, unsigned int pages,
-				  unsigned int split, bool log)
+void owner_complete(struct dirty_owner *o, void *mem, unsigned int pages, unsigned int split,
+		    bool log)
 {
 	o->mem = mem;
 	o->pages = pages;
@@ -108,7 +88,7 @@ static inline void owner_complete(struct dirty_owner *o, void *mem, unsigned int
 	TEST_ASSERT(o->domain >= 0, "KVM_VM2VM_CREATE_DOMAIN: %s", strerror(-o->domain));
 }
 
-static inline void *owner_memory(unsigned int pages)
+void *owner_memory(unsigned int pages)
 {
 	void *mem = peer_mmap(pages * 4096ul, 0);
 
@@ -117,21 +97,21 @@ static inline void *owner_memory(unsigned int pages)
 	return mem;
 }
 
-static inline void owner_create(struct dirty_owner *o, enum dirty_style style, unsigned int id,
-				unsigned int pages, unsigned int split)
+void owner_create(struct dirty_owner *o, enum dirty_style style, unsigned int id,
+		  unsigned int pages, unsigned int split)
 {
 	owner_begin(o, style, id);
 	owner_complete(o, owner_memory(pages), pages, split, false);
 }
 
-static inline void owner_destroy(struct dirty_owner *o)
+void owner_destroy(struct dirty_owner *o)
 {
 	node_close(&o->domain);
 	dirty_vm_destroy(&o->v);
 	munmap(o->mem, o->pages * 4096ul);
 }
 
-static inline int __owner_get_log(struct dirty_owner *o, unsigned int slot, uint64_t *log)
+int __owner_get_log(struct dirty_owner *o, unsigned int slot, uint64_t *log)
 {
 	struct kvm_dirty_log get = { .slot = DIRTY_SLOT_OWN + slot, .dirty_bitmap = log };
 
@@ -139,7 +119,7 @@ static inline int __owner_get_log(struct dirty_owner *o, unsigned int slot, uint
 }
 
 /* At once or by pieces, one after the other. */
-static inline void owner_clear_log(struct dirty_owner *o, unsigned int slot, uint64_t *log)
+static void owner_clear_log(struct dirty_owner *o, unsigned int slot, uint64_t *log)
 {
 	unsigned int first, nr = owner_end(o, slot) - owner_first(o, slot);
 	unsigned int step = o->harvests % 2 ? 64 : nr;
@@ -154,8 +134,7 @@ static inline void owner_clear_log(struct dirty_owner *o, unsigned int slot, uin
 	}
 }
 
-/* Harvest what a memslot has logged: into o->dirty. */
-static inline void owner_harvest_slot(struct dirty_owner *o, unsigned int slot)
+void owner_harvest_slot(struct dirty_owner *o, unsigned int slot)
 {
 	unsigned int first = owner_first(o, slot), end = owner_end(o, slot), i;
 	uint64_t log[DIRTY_MAX / 64] = {};
@@ -175,7 +154,7 @@ static inline void owner_harvest_slot(struct dirty_owner *o, unsigned int slot)
 	o->harvests++;
 }
 
-static inline void owner_harvest(struct dirty_owner *o)
+void owner_harvest(struct dirty_owner *o)
 {
 	unsigned int slot;
 
@@ -185,11 +164,7 @@ static inline void owner_harvest(struct dirty_owner *o)
 			owner_harvest_slot(o, slot);
 }
 
-/*
- * Harvest: the pages in o->want are reported and no others.  Pages that do not log
- * are reported by nobody.
- */
-static inline void __expect_harvest(struct dirty_owner *o, unsigned int line, const char *what)
+void __expect_harvest(struct dirty_owner *o, unsigned int line, const char *what)
 {
 	unsigned int slot, page, lost = 0, more = 0, first_lost = 0, first_more = 0;
 
@@ -209,55 +184,71 @@ static inline void __expect_harvest(struct dirty_owner *o, unsigned int line, co
 		    line, what, more, first_more);
 }
 
-#define EXPECT_HARVEST(owner, what)	__expect_harvest(owner, __LINE__, what)
-
-static inline void owner_want(struct dirty_owner *o, unsigned int first, unsigned int nr)
+void owner_want(struct dirty_owner *o, unsigned int first, unsigned int nr)
 {
 	while (nr--)
 		o->want[first++] = true;
 }
 
-/* What is reported at once when logging begins. */
-static inline void owner_expect_first(struct dirty_owner *o)
+void owner_want_first(struct dirty_owner *o, unsigned int slot)
 {
-	unsigned int slot;
+	unsigned int first = owner_first(o, slot);
 
-	for (slot = 0; slot < 2; slot++)
-		if (o->style == STYLE_INITIALLY_SET && o->log[slot])
-			owner_want(o, owner_first(o, slot),
-				   owner_end(o, slot) - owner_first(o, slot));
+	if (o->style == STYLE_INITIALLY_SET && o->log[slot])
+		owner_want(o, first, owner_end(o, slot) - first);
+}
+
+void owner_expect_first(struct dirty_owner *o)
+{
+	owner_want_first(o, 0);
+	owner_want_first(o, 1);
 	EXPECT_HARVEST(o, "the first harvest");
 }
 
-/* All of the memory logs, and nothing is in the log. */
-static inline void owner_log_on(struct dirty_owner *o)
+void owner_log_slot(struct dirty_owner *o, unsigned int slot)
 {
-	owner_set_slot(o, 0, true, true);
-	owner_set_slot(o, 1, true, true);
+	owner_set_slot(o, slot, true, true);
+	owner_want_first(o, slot);
+}
+
+void owner_log(struct dirty_owner *o, bool log)
+{
+	owner_set_slot(o, 0, true, log);
+	owner_set_slot(o, 1, true, log);
+}
+
+void owner_log_on(struct dirty_owner *o)
+{
+	owner_log(o, true);
 	owner_expect_first(o);
 }
 
-static inline void owner_log_off(struct dirty_owner *o)
+void owner_show(struct dirty_owner *o, struct dirty_vm *v)
 {
-	owner_set_slot(o, 0, true, false);
-	owner_set_slot(o, 1, true, false);
+	domain_map(o->domain, 0, o->pages, VM2VM_RW);
+	backend_link(v, 0, o, o->domain, 0);
 }
 
-static inline void domain_map(int domain, unsigned int page, unsigned int nr, uint32_t flags)
+void owner_show_and_log(struct dirty_owner *o, struct dirty_vm *v)
+{
+	owner_show(o, v);
+	owner_log_on(o);
+}
+
+void domain_map(int domain, unsigned int page, unsigned int nr, uint32_t flags)
 {
 	vm2vm_map(domain, DIRTY_IOVA + page * 4096ul, DIRTY_OWN + page * 4096ul, nr * 4096ul,
 		  flags);
 }
 
-static inline void domain_unmap(int domain, unsigned int page, unsigned int nr)
+void domain_unmap(int domain, unsigned int page, unsigned int nr)
 {
 	uint64_t bytes = vm2vm_unmap(domain, DIRTY_IOVA + page * 4096ul, nr * 4096ul);
 
 	TEST_ASSERT(bytes == nr * 4096ul, "UNMAP of %u pages: %lu bytes", nr, bytes);
 }
 
-/* Each page in a mapping of its own. */
-static inline void domain_map_pages(int domain, unsigned int nr, uint32_t flags)
+void domain_map_pages(int domain, unsigned int nr, uint32_t flags)
 {
 	unsigned int page;
 
@@ -265,7 +256,7 @@ static inline void domain_map_pages(int domain, unsigned int nr, uint32_t flags)
 		domain_map(domain, page, 1, flags);
 }
 
-static inline int owner_more_domain_flags(struct dirty_owner *o, uint32_t flags)
+int owner_more_domain_flags(struct dirty_owner *o, uint32_t flags)
 {
 	struct kvm_vm2vm_create_domain args = { .flags = flags };
 	int fd = node_ioctl(o->v.vm, KVM_VM2VM_CREATE_DOMAIN, &args);
@@ -274,13 +265,13 @@ static inline int owner_more_domain_flags(struct dirty_owner *o, uint32_t flags)
 	return fd;
 }
 
-static inline int owner_more_domain(struct dirty_owner *o)
+int owner_more_domain(struct dirty_owner *o)
 {
 	return owner_more_domain_flags(o, 0);
 }
 
-static inline void backend_link_at(struct dirty_vm *v, unsigned int window, int domain,
-				   uint64_t iova, unsigned int pages, uint32_t flags)
+void backend_link_at(struct dirty_vm *v, unsigned int window, int domain, uint64_t iova,
+		     unsigned int pages, uint32_t flags)
 {
 	struct kvm_vm2vm_link args = {
 		.domain_fd = domain, .slot = DIRTY_SLOT + window, .gpa = DIRTY_WINDOW(window),
@@ -290,30 +281,27 @@ static inline void backend_link_at(struct dirty_vm *v, unsigned int window, int 
 	NODE_IOCTL(v->vm, KVM_VM2VM_LINK, &args);
 }
 
-/* A window to all of the owner's memory. */
-static inline void backend_link(struct dirty_vm *v, unsigned int window, struct dirty_owner *o,
-				int domain, uint32_t flags)
+void backend_link(struct dirty_vm *v, unsigned int window, struct dirty_owner *o, int domain,
+		  uint32_t flags)
 {
 	backend_link_at(v, window, domain, DIRTY_IOVA, o->pages, flags);
 }
 
-static inline void backend_unlink(struct dirty_vm *v, unsigned int window)
+void backend_unlink(struct dirty_vm *v, unsigned int window)
 {
 	struct kvm_vm2vm_unlink args = { .slot = DIRTY_SLOT + window };
 
 	NODE_IOCTL(v->vm, KVM_VM2VM_UNLINK, &args);
 }
 
-static inline uint64_t dirty_next_value(void)
+uint64_t dirty_next_value(void)
 {
 	static uint64_t val = 0x1000;
 
 	return ++val;
 }
 
-/* A guest writes to the page of the owner that it has at this address. */
-static inline void dirty_write_at(struct dirty_owner *o, struct dirty_vm *v, uint64_t addr,
-				  unsigned int page)
+void dirty_write_at(struct dirty_owner *o, struct dirty_vm *v, uint64_t addr, unsigned int page)
 {
 	uint64_t val = dirty_next_value();
 
@@ -323,20 +311,18 @@ static inline void dirty_write_at(struct dirty_owner *o, struct dirty_vm *v, uin
 	o->want[page] = true;
 }
 
-/* A backend, by a window to all of the owner's memory. */
-static inline void dirty_write(struct dirty_owner *o, struct dirty_vm *v, unsigned int window,
-			       unsigned int page)
+void dirty_write(struct dirty_owner *o, struct dirty_vm *v, unsigned int window, unsigned int page)
 {
 	dirty_write_at(o, v, DIRTY_WINDOW(window) + page * 4096ul, page);
 }
 
-static inline void dirty_write_own(struct dirty_owner *o, unsigned int page)
+void dirty_write_own(struct dirty_owner *o, unsigned int page)
 {
 	dirty_write_at(o, &o->v, DIRTY_OWN + page * 4096ul, page);
 }
 
-static inline void dirty_read(struct dirty_owner *o, struct dirty_vm *v, unsigned int window,
-			      unsigned int page, unsigned int nr)
+void dirty_read(struct dirty_owner *o, struct dirty_vm *v, unsigned int window, unsigned int page,
+		unsigned int nr)
 {
 	uint64_t sum = 0;
 	unsigned int i;
@@ -348,19 +334,45 @@ static inline void dirty_read(struct dirty_owner *o, struct dirty_vm *v, unsigne
 		    v->ctl->val, sum);
 }
 
-/* The guest has KVM do this. */
-static inline void dirty_access(struct dirty_vm *v, enum access_op op, uint64_t dst, uint64_t src,
-				uint64_t count, uint64_t val)
+void dirty_access(struct dirty_vm *v, enum access_op op, uint64_t dst, uint64_t src, uint64_t count,
+		  uint64_t val)
 {
-	struct access_cmd *c = &v->ctl->access;
-
-	c->op = op;
-	c->dst = dst;
-	c->src = src;
-	c->count = count;
-	c->val = val;
+	access_set_cmd(&v->ctl->access, op, dst, src, count, val);
 	v->ctl->op = DIRTY_ACCESS;
 	dirty_run(v);
 }
 
-#endif /* SELFTEST_KVM_VM2VM_DIRTY_OWNER_H */
+void write_emulated(struct dirty_owner *o, struct dirty_vm *b, unsigned int page)
+{
+	b->dev_val = dirty_next_value();
+	dirty_access(b, ACCESS_MOVSQ_ONE, DIRTY_WINDOW(0) + page * 4096, DEV_GPA, 0, 0);
+	TEST_ASSERT(*owner_word(o, page, 0) == b->dev_val,
+		    "the emulated write to page %u has not arrived", page);
+	o->want[page] = true;
+}
+
+void read_emulated(struct dirty_owner *o, struct dirty_vm *b, unsigned int page)
+{
+	dirty_access(b, ACCESS_MOVSQ_ONE, DEV_GPA, DIRTY_WINDOW(0) + page * 4096, 0, 0);
+	TEST_ASSERT(*owner_word(o, page, 0) == b->dev_val, "page %u is read as 0x%lx", page,
+		    b->dev_val);
+}
+
+void dirty_log_begin(struct dirty_owner *o, struct dirty_vm *b, enum dirty_style style)
+{
+	unsigned int i;
+
+	dirty_template_init();
+	owner_create(o, style, 0, PAGES, SPLIT);
+	for (i = 0; i < 4; i++)
+		dirty_vm_create(&b[i], i + 1);
+}
+
+void dirty_log_end(struct dirty_owner *o, struct dirty_vm *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < 4; i++)
+		dirty_vm_destroy(&b[i]);
+	owner_destroy(o);
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vm2vm_access_test: accesses to memory of the owner that is not there, or is shared with
+ * somebody else: never touched, given back, swapped, copy-on-write, asked for.
+ */
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "vm2vm_harness.h"
+#include "access.h"
+#include "fixture.h"
+#include "mem.h"
+
+/* Memory that the owner never touched, or gave back: it comes in by the access. */
+TEST_F(access, absent)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+
+	share(p, VM2VM_RW, 0);
+	TEST_ASSERT(!madvise(p->mem, p->size, MADV_DONTNEED), "MADV_DONTNEED");
+	EXPECT_EQ(0, access_out(a, 0));
+	access_write(a, 0, VALUE);
+	EXPECT_EQ(VALUE, *word_at(p, 0));
+	EXPECT_EQ(VALUE >> 32, access_out(a, 4));
+	access_write(a, 4096, OTHER);
+	EXPECT_EQ(OTHER, *word_at(p, 4096));
+	access_do(a, ACCESS_MOVSQ, PEER_WINDOW + 8196, DEV_GPA, 600, 0);
+	EXPECT_TRUE(!memcmp(word_at(p, 8196), a->dev, 4092));
+	EXPECT_TRUE(!memcmp(word_at(p, 3 * 4096), a->dev + 4092, 708));
+	EXPECT_EQ(0, a->holes);
+
+	/* Not for this access. */
+	TEST_ASSERT(!mprotect(word_at(p, 0), 4096, PROT_READ), "mprotect");
+	access_write(a, 0, OTHER);
+	EXPECT_EQ(8, a->holes);
+	EXPECT_EQ(VALUE, access_read(a, 0));
+	TEST_ASSERT(!mprotect(word_at(p, 0), 4096, PROT_NONE), "mprotect");
+	EXPECT_EQ(HOLE, access_read(a, 0));
+	TEST_ASSERT(!munmap(word_at(p, 4096), 4096), "munmap");
+	EXPECT_EQ(HOLE, access_read(a, 4096));
+	EXPECT_EQ(24, a->holes);
+}
+
+/* Holes in a file. */
+TEST_F(access, file)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	int fd = memfd_create("vm2vm", MFD_CLOEXEC);
+
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, SIZE), "memfd: %s", strerror(errno));
+	TEST_ASSERT(mmap(p->mem, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    p->mem, "mmap");
+	share(p, VM2VM_RW, 0);
+	EXPECT_EQ(0, access_out(a, 0));
+	access_write(a, 4096, VALUE);
+	EXPECT_EQ(VALUE, *word_at(p, 4096));
+	TEST_ASSERT(!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, SIZE), "hole");
+	access_write(a, 0, OTHER);
+	EXPECT_EQ(OTHER, *word_at(p, 0));
+	EXPECT_EQ(0, access_out(a, 4096));
+	EXPECT_EQ(0, a->holes);
+
+	/* Beyond its end. */
+	TEST_ASSERT(!ftruncate(fd, owner_offset(0)), "ftruncate");
+	EXPECT_EQ(HOLE, access_read(a, 0));
+	close(fd);
+}
+
+TEST_F(access, swapped)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	unsigned int i, tries;
+	long swap;
+
+	swap = mem_swap_start();
+	if (swap < 0)
+		SKIP(return, "no swap in compressed memory");
+	share(p, VM2VM_RW, 0);
+	for (i = 0; i < 4; i++) {
+		*word_at(p, i * 4096) = VALUE + i;
+		for (tries = 0; tries < 100 && !mem_is_swapped(word_at(p, i * 4096)); tries++) {
+			mem_settle();
+			TEST_ASSERT(!madvise(word_at(p, i * 4096), 4096, MADV_PAGEOUT),
+				    "MADV_PAGEOUT: %s", strerror(errno));
+			usleep(10000);
+		}
+		ASSERT_TRUE(mem_is_swapped(word_at(p, i * 4096)));
+		if (i % 2) {
+			EXPECT_EQ((uint32_t)(VALUE + i), access_out(a, i * 4096));
+		} else {
+			access_write(a, i * 4096 + 8, OTHER);
+			EXPECT_EQ(OTHER, *word_at(p, i * 4096 + 8));
+			EXPECT_EQ(VALUE + i, *word_at(p, i * 4096));
+		}
+	}
+	EXPECT_EQ(0, a->holes);
+	mem_swap_stop(swap);
+}
+
+/* Copy-on-write: KVM writes to the owner's copy, and not to its child's. */
+TEST_F(access, copy_on_write)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	int to_child[2], status;
+	pid_t pid;
+	char c;
+
+	share(p, VM2VM_RW, 0);
+	*word_at(p, 0) = VALUE;
+	TEST_ASSERT(!pipe(to_child), "pipe");
+	pid = fork();
+	if (!pid) {
+		close(to_child[1]);
+		_exit(read(to_child[0], &c, 1) == 0 && *word_at(p, 0) == VALUE ? 0 : 1);
+	}
+	access_write(a, 0, OTHER);
+	EXPECT_EQ(OTHER, *word_at(p, 0));
+	EXPECT_EQ((uint32_t)OTHER, access_out(a, 0));
+	close(to_child[1]);
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_EQ(0, a->holes);
+}
+
+/*
+ * What has to be asked for is not there, for KVM: it holds up others meanwhile.  The
+ * answer takes a few ticks for each access.
+ */
+static int start_userfault(struct peer *p)
+{
+	TEST_ASSERT(!madvise(p->mem, p->size, MADV_DONTNEED), "MADV_DONTNEED");
+	return mem_userfault(p->mem, p->size);
+}
+
+TEST_F(access, userfault)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	double start;
+	int uffd;
+
+	share(p, VM2VM_RW, 0);
+	uffd = start_userfault(p);
+	if (uffd < 0)
+		SKIP(return, "no userfaultfd");
+	start = mem_now();
+	access_write(a, 0, VALUE);
+	EXPECT_GT(10, mem_now() - start);
+	EXPECT_EQ(8, a->holes);
+	close(uffd);
+	access_write(a, 0, VALUE);
+	EXPECT_EQ(VALUE, *word_at(p, 0));
+	EXPECT_EQ(8, a->holes);
+}
+
+TEST_F(forced, userfault)
+{
+	struct access *a = &self->a;
+	double start;
+	int uffd;
+
+	uffd = start_userfault(&a->p);
+	if (uffd < 0)
+		SKIP(return, "no userfaultfd");
+	start = mem_now();
+	access_do(a, ACCESS_LOAD, 0, PEER_WINDOW, 0, 0);
+	EXPECT_EQ(HOLE, a->cmd->val);
+	access_do(a, ACCESS_STORE, PEER_WINDOW, 0, 0, VALUE);
+	EXPECT_GT(10, mem_now() - start);
+	EXPECT_EQ(16, a->holes);
+	close(uffd);
+	access_do(a, ACCESS_LOAD, 0, PEER_WINDOW, 0, 0);
+	EXPECT_EQ(0, a->cmd->val);
+	EXPECT_EQ(16, a->holes);
+}
