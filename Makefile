@@ -80,9 +80,8 @@ dkms:
 	@lab/dkms/dkms.sh
 stock: base selftests
 	@lab/check/stock.sh
-mutants: base light selftests
-	@[ -n "$(filter qemu/%,$(MUTANT))" ] || lab/mutants/mutants.sh
-	@[ -n "$(filter-out qemu/%,$(MUTANT))" ] || lab/mutants/vmm-mutants.sh
+mutants: base light $(if $(AUTO),debug) selftests
+	@$(if $(AUTO),lab/mutants/auto.py $(AUTO) $(SEED),lab/mutants/hand.sh)
 kcsan: tree selftests
 	@lab/build/kernel.sh kcsan
 	@lab/check/kcsan.sh

@@ -49,7 +49,8 @@ if [ "$(cat "$out/config.key" 2>/dev/null)" != "$key" ]; then
 fi
 
 # Nothing to do is the common case, and asking kbuild about it takes long.
-stamp=$(cd "$LINUX" && xargs -r stat -c '%n %s %Y' <"$BUILD/tree.placed" | sha256sum)
+# Tests and documents are no part of it.
+stamp=$(cd "$LINUX" && grep -v '^tools/\|^Documentation/' "$BUILD/tree.placed" | xargs -r stat -c '%n %s %Y' | sha256sum)
 if [ "$(cat "$out/built.key" 2>/dev/null)" = "$key $stamp" ]; then exit 0; fi
 say "$name: building the kernel"
 rm -f "$out/built.key"

@@ -44,11 +44,12 @@ WORLDS = {
     "emulated": ("amd", "light", "kvm.force_emulation_prefix=1", ["access_test", "dirty_test"]),
     "intel": ("intel", "light", "", ["test", "view_test", "revoke_test", "doorbell_test"]),
     "inject": ("amd", "debug", "", ["inject_test"]),
+    "qemu": ("amd", "base", "", ["link_peer_test.py", "link_test.py"]),
 }
 
 HEADER = """
 extern int vm2vm_mutant;
-extern unsigned char vm2vm_mutant_hit[];
+extern unsigned char %(hits)s;
 #define VM2VM_MUTANT(n) (vm2vm_mutant_hit[n] = 1, __builtin_expect(*(volatile int *)&vm2vm_mutant == (n), 0))
 """
 KERNEL_SUPPORT = """
@@ -72,28 +73,38 @@ static int vm2vm_mutant_get(char *buffer, const struct kernel_param *kp)
 static const struct kernel_param_ops vm2vm_mutant_ops = { .set = vm2vm_mutant_set, .get = vm2vm_mutant_get };
 module_param_cb(vm2vm_mutant, &vm2vm_mutant_ops, NULL, 0644);
 """
+# QEMU is killed by some tests, so what it comes by goes to a file as it does
 QEMU_SUPPORT = """
 #include <sys/mman.h>
 int vm2vm_mutant;
-unsigned char vm2vm_mutant_hit[%(size)d];
+static unsigned char no_hits[%(size)d];
+unsigned char *vm2vm_mutant_hit = no_hits;
 static void __attribute__((constructor)) vm2vm_mutant_init(void)
 {
     const char *n = getenv("VM2VM_MUTANT"), *hits = getenv("VM2VM_MUTANT_HITS");
+    int fd = hits ? open(hits, O_RDWR) : -1;
 
     vm2vm_mutant = n ? atoi(n) : 0;
-    (void)hits;
+    if (fd >= 0 && !ftruncate(fd, %(size)d)) {
+        vm2vm_mutant_hit = mmap(NULL, %(size)d, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    }
 }
 """
+
+
+# QEMU's needs to know what lab/vms/links.sh knows
+RUNNER = {"qemu": f"env QEMU={WORK}/qemu/build/qemu-system-x86_64 BUILD={BUILD} L2_KERNEL={BUILD}/base/arch/x86/boot/bzImage "
+                  f"VMS_LOGS=/tmp/vms PYTHONDONTWRITEBYTECODE=1 {ROOT}/lab/mutants/runner.sh"}
 
 
 def say(text):
     print(f"[{time.monotonic() - START:4.0f}s] {text}", flush=True)
 
 
-def bash(script, **how):
+def bash(script, check=True, **how):
     """Run a piece of shell with the lab's functions."""
     return subprocess.run(["bash", "-c", f'. "{ROOT}/lab/lib.sh"; work={WORK}; . "{ROOT}/lab/mutants/work.sh"; {script}'],
-                          check=True, **how)
+                          check=check, **how)
 
 
 def our_files(*under):
@@ -125,14 +136,14 @@ def draw(count, seed):
     return chosen
 
 
-def place(tree, strip, mutants, support):
+def place(tree, strip, mutants, hits, support):
     """Write the files with the mutants in them into a tree of hard links."""
     size = max((m.number for m in mutants), default=0) + 1
     first = True
     for path in sorted({m.path for m in mutants}):
         source = (ROOT / path).read_text()
         text = sites.instrument(source, [m for m in mutants if m.path == path])
-        text = HEADER + f'#line 1 "{path}"\n' + text
+        text = HEADER % {"hits": hits} + f'#line 1 "{path}"\n' + text
         if first:
             text += support % {"size": size}
         first = False
@@ -162,13 +173,12 @@ def build_until_it_works(what, mutants, write, build):
 
 def build_kernels(mutants, kernels):
     def write(ms):
-        place(WORK / "linux", "", ms, "#include <linux/moduleparam.h>\n" + KERNEL_SUPPORT)
+        place(WORK / "linux", "", ms, "vm2vm_mutant_hit[]", "#include <linux/moduleparam.h>\n" + KERNEL_SUPPORT)
 
     def build():
         for k in kernels:
             log = LOGS / f"build-{k}.log"
-            if subprocess.run(["bash", "-c", f'. "{ROOT}/lab/lib.sh"; work={WORK}; . "{ROOT}/lab/mutants/work.sh"; '
-                               f'build {k} {log} amd intel'], check=False).returncode:
+            if bash(f"build {k} {log} amd intel", check=False).returncode:
                 return log.read_text()
         return None
 
@@ -178,11 +188,22 @@ def build_kernels(mutants, kernels):
     return build_until_it_works("KVM", mutants, write, build)
 
 
+def build_qemu(mutants):
+    def build():
+        log = LOGS / "build-qemu.log"
+        return None if not bash(f"build_qemu {log}", check=False).returncode else log.read_text()
+
+    bash("prepare_qemu; lab/build/guest.sh", cwd=ROOT)
+    say(f"building QEMU with {len(mutants)} mutants")
+    return build_until_it_works("QEMU", mutants,
+                                lambda ms: place(WORK / "qemu/src", "qemu/", ms, "*vm2vm_mutant_hit", QEMU_SUPPORT), build)
+
+
 def lab(world, command, name, timeout=3600):
     """Run the runner in a lab; its lines, as they come, and how it ended."""
     where, kernel, params, _ = WORLDS[world]
-    env = dict(os.environ, LAB=where, KERNEL=kernel, PARAMS=params, MODULES=str(WORK / kernel), BUILD=str(BUILD),
-               CMD=command, TIMEOUT=str(timeout), LOG=str(LOGS / f"console-{name}.log"))
+    modules = BUILD if world == "qemu" else WORK
+    env = dict(os.environ, LAB=where, KERNEL=kernel, PARAMS=params, MODULES=str(modules / kernel), BUILD=str(BUILD), CMD=command, TIMEOUT=str(timeout), LOG=str(LOGS / f"console-{name}.log"))
     with open(LOGS / f"{name}.log", "w", encoding="utf-8", errors="replace") as log, subprocess.Popen(
             [ROOT / "lab/machine/run.sh"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace") as p:
@@ -194,13 +215,15 @@ def lab(world, command, name, timeout=3600):
 
 
 def programs(world):
+    if world == "qemu":
+        return [f"{ROOT}/lab/vms/{p}" for p in WORLDS[world][3]]
     return [f"{BUILD}/selftests/vm2vm_{p}" for p in WORLDS[world][3]]
 
 
 def cover(world):
     """(program, test) -> (milliseconds, mutants it comes by), for tests that pass."""
     tests = {}
-    runner = f"{ROOT}/lab/mutants/runner.sh"
+    runner = RUNNER.get(world, f"{ROOT}/lab/mutants/runner.sh")
     for line in lab(world, f"{runner} cover {SLOWEST} {' '.join(programs(world))}", f"cover-{world}"):
         w = line.split()
         if line.startswith("lab: FAILED"):
@@ -253,7 +276,7 @@ def try_all(world, tests, numbers, verdicts, mutants, part=0):
         path = WORK / f"{name}.todo"
         path.write_text("\n".join(line for n in left for line in todo_for(tests, n)) + "\n")
         current, done, stopped = None, set(), None
-        for line in lab(world, f"{ROOT}/lab/mutants/runner.sh try {path}", name):
+        for line in lab(world, f"{RUNNER.get(world, str(ROOT / 'lab/mutants/runner.sh'))} try {path}", name):
             w = line.split(maxsplit=3)
             if line.startswith("lab: FAILED"):
                 stopped = line.split(";")[0][13:]
@@ -312,13 +335,17 @@ def main():
     in_kernel = [m for m in mutants if m.path.startswith(KERNEL_FILES)]
     say(f"{len(mutants)} mutants, {len(in_kernel)} of them in the kernel; {len(same)} more are known to change nothing")
     verdicts = Verdicts()
-    kernel_worlds = [w for w in worlds if w in WORLDS]
+    kernel_worlds = [w for w in worlds if w in WORLDS and w != "qemu"]
     if in_kernel and kernel_worlds:
         kernels = sorted({WORLDS[w][1] for w in kernel_worlds}, reverse=True)
         in_kernel = build_kernels(in_kernel, kernels)
         for w in kernel_worlds:
             in_world(w, in_kernel, verdicts, 1 if w == "inject" else 2)
-    tried = in_kernel
+    in_qemu = [m for m in mutants if m.path.startswith("qemu/")]
+    if in_qemu and "qemu" in worlds:
+        in_qemu = build_qemu(in_qemu)
+        in_world("qemu", in_qemu, verdicts, 2)
+    tried = (in_kernel if kernel_worlds else []) + (in_qemu if "qemu" in worlds else [])
     report = {"seed": seed, "killed": {}, "survived": [], "equivalent": [m.key() for m in same]}
     for m in tried:
         if m.number in verdicts.killed:

@@ -1,4 +1,4 @@
-# Sourced by what changes KVM and builds it: a tree and build directories of its own.
+# Sourced by what changes KVM or QEMU and builds it: trees and build directories of its own.
 # shellcheck shell=bash disable=SC2154
 work=${work:-$BUILD/mutants}
 src=$work/linux
@@ -39,3 +39,29 @@ build() {
 	make -s -j"$JOBS" -C "$src" O="$work/$kernel" "${CACHED[@]}" arch/x86/kvm/kvm.ko $targets \
 		virt/lib/irqbypass.ko >"$log" 2>&1 </dev/null
 }
+
+# prepare_qemu: make $work/qemu/src what QEMU's source with our files is now, and
+# $work/qemu/build ready to build
+prepare_qemu() {
+	local f
+	lock mutants-qemu
+	"$ROOT/lab/build/vmm.sh" >&2
+	if [ "$(cat "$work/qemu/key" 2>/dev/null)" != "$(cat "$BUILD/qemu/options")" ]; then
+		say "mutants: preparing QEMU"
+		rm -rf "$work/qemu"
+		mkdir -p "$work/qemu/build"
+		cp -al "$BUILD/qemu-src" "$work/qemu/src"
+		# shellcheck disable=SC2046
+		(cd "$work/qemu/build" && CC="ccache gcc" CXX="ccache g++" quietly mutants-qemu-configure \
+			"$work/qemu/src/configure" $(cat "$BUILD/qemu/options"))
+		cat "$BUILD/qemu/options" >"$work/qemu/key"
+		: >"$work/qemu/files"
+	fi
+	cat "$BUILD/qemu.placed" "$work/qemu/files" | sort -u | while read -r f; do
+		if [ -f "$BUILD/qemu-src/$f" ]; then put "$BUILD/qemu-src/$f" "$work/qemu/src/$f" || true; else rm -f "$work/qemu/src/$f"; fi
+	done
+	cp "$BUILD/qemu.placed" "$work/qemu/files"
+}
+
+# build_qemu LOG
+build_qemu() { ninja -C "$work/qemu/build" -j"$JOBS" qemu-system-x86_64 >"$1" 2>&1 </dev/null; }

@@ -1,0 +1,115 @@
+#!/bin/bash
+# hand.sh: break our code in the ways of lab/mutants/kernel/*.patch and lab/mutants/qemu/*.patch,
+# one at a time, and see the tests notice. Each patch says on top what must notice:
+#
+#	# kills: [PROGRAM] TEST		of KVM's part: vm2vm_test if no program is given
+#	# where: LAB KERNEL		amd base if not given
+#	# params: NAME=VALUE		parameters of KVM's modules
+#	# kills: SCRIPT TEST		of QEMU's part: one of lab/vms/*.py
+#
+# Just TEST is run, with KVM's modules, or QEMU, built from the changed source.
+# MUTANT=name, or MUTANT=qemu/name, tries that one only; MUTANTS=kernel or qemu, those.
+. "$(dirname "$0")/../lib.sh"
+. "$ROOT/lab/mutants/work.sh"
+
+passed=0 failed=0
+result() {
+	if [ "$1" = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+	say "$2"
+}
+
+# mutate PATCH FROM TO: apply the patch in TO, to copies of what it touches in FROM
+mutate() {
+	from=$2 to=$3
+	files=$(sed -n 's|^+++ b/\([^\t]*\).*|\1|p' "$1")
+	[ -n "$files" ] || return 1
+	for f in $files; do
+		[ -f "$from/$f" ] || return 1
+		cp "$from/$f" "$to/$f.new" && mv -f "$to/$f.new" "$to/$f"
+	done
+	patch -s -p1 -F0 -d "$to" --no-backup-if-mismatch -r - <"$1" >"$log" 2>&1
+}
+
+restore() {
+	for f in $files; do put "$from/$f" "$to/$f" || true; done
+	files=
+}
+files=
+trap restore EXIT
+
+# verdict NAME TEST STATUS: from what is in $log
+verdict() {
+	if grep -aq "^not ok .*$2" "$log"; then
+		result ok "$1: killed by $2"
+	elif [ "$3" = 125 ]; then
+		result ok "$1: killed by $2 ($(sed -n 's/^lab: FAILED: \([^;]*\);.*/\1/p' "$log"))"
+	elif [ "$3" = 0 ] && grep -aq "^ok .*$2" "$log"; then
+		result bad "$1: SURVIVED $2 ($log)"
+	else
+		result bad "$1: ERROR: the test exits with $3 and no result ($log)"
+	fi
+}
+
+# try_kernel NAME PATCH
+try_kernel() {
+	local name=$1 patch=$2 program=vm2vm_test test lab kernel status=0
+	read -r lab kernel < <(sed -n 's/^# where: *//p' "$patch") || true
+	lab=${lab:-amd} kernel=${kernel:-base}
+	read -r program test < <(sed -n 's/^# kills: *//p' "$patch") || true
+	if [ -z "$test" ]; then test=$program program=vm2vm_test; fi
+	[ -n "$test" ] || { result bad "$name: ERROR: it has no line '# kills: TEST'"; return; }
+	log=$LOGS/mutant-$name.log
+	if [[ " $prepared " != *" $kernel "* ]]; then
+		(prepare "$kernel")
+		say "mutants: building what they share ($kernel)"
+		quietly mutants build "$kernel" "$LOGS/mutants-$kernel.log" amd intel
+		prepared="$prepared $kernel"
+	fi
+	if ! mutate "$patch" "$LINUX" "$src"; then
+		result bad "$name: ERROR: it does not apply ($log)"
+	elif ! build "$kernel" "$log" "$lab"; then
+		result bad "$name: ERROR: it does not build ($log)"
+	else
+		LAB=$lab MODULES=$work/$kernel KERNEL=$kernel TIMEOUT=${TIMEOUT:-300} LOG=$LOGS/console-mutant-$name.log \
+			PARAMS=$(sed -n 's/^# params: *//p' "$patch") CMD="$SELFTESTS/$program -t $test" \
+			"$ROOT/lab/machine/run.sh" >"$log" 2>&1 || status=$?
+		verdict "$name" "$test" "$status"
+	fi
+	restore
+}
+
+# try_qemu NAME PATCH
+try_qemu() {
+	local name=$1 patch=$2 script test status=0
+	log=$LOGS/mutant-$name.log
+	read -r script test < <(sed -n 's/^# kills: *//p' "$patch") || true
+	[ -n "$test" ] || { result bad "$name: ERROR: it has no line '# kills: SCRIPT TEST'"; return; }
+	if ! mutate "$patch" "$BUILD/qemu-src" "$work/qemu/src"; then
+		result bad "$name: ERROR: it does not apply ($log)"
+	elif ! build_qemu "$log"; then
+		result bad "$name: ERROR: it does not build ($log)"
+	else
+		QEMU=$work/qemu/build/qemu-system-x86_64 TIMEOUT=${TIMEOUT:-300} LOG=$LOGS/console-mutant-$name.log \
+			"$ROOT/lab/vms/links.sh" "$script" "$test" >"$log" 2>&1 || status=$?
+		verdict "$name" "$test" "$status"
+	fi
+	restore
+}
+
+prepared=
+for patch in "$ROOT"/lab/mutants/kernel/*.patch; do
+	name=$(basename "$patch" .patch)
+	[ "${MUTANTS:-kernel}" = kernel ] || continue
+	[ -z "${MUTANT:-}" ] || [ "$MUTANT" = "$name" ] || continue
+	try_kernel "$name" "$patch"
+done
+for patch in "$ROOT"/lab/mutants/qemu/*.patch; do
+	name=qemu/$(basename "$patch" .patch)
+	[ "${MUTANTS:-qemu}" = qemu ] || continue
+	[ -z "${MUTANT:-}" ] || [ "$MUTANT" = "$name" ] || continue
+	[[ " $prepared " = *" qemu "* ]] || (prepare_qemu)
+	prepared="$prepared qemu"
+	try_qemu "qemu-${name#qemu/}" "$patch"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
