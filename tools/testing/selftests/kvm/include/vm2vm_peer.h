@@ -119,7 +119,10 @@ void peer_write(struct peer *p, uint64_t offset, uint64_t val);
 /* Sum up @count words that are @stride bytes apart. */
 uint64_t peer_sum(struct peer *p, uint64_t gva, uint64_t count, uint64_t stride);
 
-/* One of the statistics of a vCPU, by name. */
+/* One of the statistics of a vCPU, by name: @fd is where they are read. */
+uint64_t peer_stat(int fd, const char *name);
+
+/* The same while the vCPU does not run. */
 uint64_t peer_vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
 
 #endif /* SELFTEST_KVM_VM2VM_PEER_H */

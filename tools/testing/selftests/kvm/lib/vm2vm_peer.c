@@ -142,11 +142,10 @@ uint64_t peer_sum(struct peer *p, uint64_t gva, uint64_t count, uint64_t stride)
 	return peer_val(p);
 }
 
-uint64_t peer_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
+uint64_t peer_stat(int fd, const char *name)
 {
 	struct kvm_stats_header header;
 	struct kvm_stats_desc *descs, *desc;
-	int fd = vcpu_get_stats_fd(vcpu);
 	uint64_t val = 0;
 	bool found = false;
 	uint32_t i;
@@ -162,6 +161,14 @@ uint64_t peer_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
 	}
 	TEST_ASSERT(found, "no vCPU statistic '%s'", name);
 	free(descs);
+	return val;
+}
+
+uint64_t peer_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
+{
+	int fd = vcpu_get_stats_fd(vcpu);
+	uint64_t val = peer_stat(fd, name);
+
 	close(fd);
 	return val;
 }
