@@ -1,99 +1,32 @@
-// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm: failing allocations and copies.
  *
  * Each call of the ABI, and the fault of a backend's vCPU on its window, is made
  * to fail at every allocation and every copy that it does, one after the other,
- * see vm2vm_inject.h.  Each time the call must say so, by an errno that there is
- * for it, it must have changed nothing, and it must work when it is tried again.
+ * see vm2vm/inject/faults.h.  Each time the call must say so, by an errno that there
+ * is for it, it must have changed nothing, and it must work when it is tried again.
+ *
+ * Here are domains, MAP, UNMAP, LINK, UNLINK, and the fault; vm2vm/inject/ has the
+ * batches and QUERY (batch.c), misses (miss.c), doorbells (bell.c), and views (view.c).
  *
  * The kernel needs CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC,
  * CONFIG_FAULT_INJECTION_USERCOPY and CONFIG_FAULT_INJECTION_DEBUG_FS.  What it
  * detects by itself (KASAN, kmemleak, ...) makes this a much better test.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "vm2vm_harness.h"
-#include "vm2vm_inject.h"
-#include "vm2vm_inject_bell.h"
-#include "vm2vm_inject_more.h"
-#include "vm2vm_inject_view.h"
+#include "vm2vm/inject/inject.h"
 
-#define HOLE		(~0ull)
-#define VALUE		0x1122334455667788ull
-#define PAGES		64		/* of the owner's memory that are used */
-#define WINDOW_SIZE	(2 * PAGES * 4096ul)
 #define REGIONS		48		/* more page tables than KVM has in stock */
 #define FREE_SLOT	(PEER_SLOT + 1)
 #define BIG_SIZE	(64ul << 30)
 #define BIG_GPA		(64ul << 30)
 #define TABLE_SIZE	256		/* of the kernel's table of descriptors */
-
-struct env {
-	struct peer p;
-	int fd;			/* a domain just made */
-	unsigned int first;	/* of the mappings that a call is about */
-	unsigned int count;
-	uint64_t unmapped;
-	uint64_t gpa, size;	/* of the link that a call is about */
-	uint32_t slot;
-	uint64_t offset;	/* of the page that a vCPU touches */
-	int memfd;
-};
-
-FIXTURE(inject)
-{
-	struct env env;
-};
-
-FIXTURE_SETUP(inject)
-{
-	struct env *e = &self->env;
-	unsigned int i;
-
-	if (!inject_start())
-		SKIP(return, "the kernel cannot inject faults");
-	e->memfd = -1;
-	peer_init(&e->p, PEER_SIZE_2M);
-	for (i = 0; i < PAGES; i++)
-		*peer_word(&e->p, i * 4096) = VALUE + i;
-}
-
-FIXTURE_TEARDOWN(inject)
-{
-	inject_stop();
-	if (self->env.memfd >= 0)
-		close(self->env.memfd);
-	if (self->env.p.backend)
-		peer_free(&self->env.p);
-}
-
-static void expect_word(struct env *e, uint64_t offset, uint64_t val)
-{
-	unsigned int mmio = e->p.mmio;
-	uint64_t got = peer_read(&e->p, offset);
-
-	TEST_ASSERT(got == val && e->p.mmio == mmio, "window + 0x%lx is 0x%lx, not 0x%lx; %u MMIO",
-		    offset, got, val, e->p.mmio - mmio);
-}
-
-static void expect_hole(struct env *e, uint64_t offset)
-{
-	unsigned int mmio = e->p.mmio;
-	uint64_t got = peer_read(&e->p, offset);
-
-	TEST_ASSERT(got == HOLE && e->p.mmio == mmio + 1, "window + 0x%lx is 0x%lx, not a hole",
-		    offset, got);
-}
-
-/* Make the kernel look through the tree of all that is mapped. */
-static void shake(struct env *e)
-{
-	TEST_ASSERT(!mprotect(e->p.mem, e->p.size, PROT_READ) &&
-		    !mprotect(e->p.mem, e->p.size, PROT_READ | PROT_WRITE), "mprotect");
-}
 
 /*
  * KVM_VM2VM_CREATE_DOMAIN
@@ -200,14 +133,8 @@ TEST_F_TIMEOUT(inject, create_domain, 300)
 }
 
 /*
- * KVM_VM2VM_MAP and KVM_VM2VM_UNMAP: mapping i is of page i at every other page
- * of the window, so that none is the neighbour of another.
+ * KVM_VM2VM_MAP and KVM_VM2VM_UNMAP: mapping i is of page i at mapping_iova(i).
  */
-
-static uint64_t mapping_iova(unsigned int i)
-{
-	return PEER_IOVA + 2 * i * 4096;
-}
 
 static int map_one(struct env *e)
 {
@@ -457,16 +384,6 @@ static int run_vcpu(struct env *e)
 	return 0;
 }
 
-static void set_cmd(struct env *e, enum peer_op op, uint64_t val, uint64_t count)
-{
-	struct peer_cmd *cmd = addr_gva2hva(e->p.backend, (uintptr_t)&peer_cmd);
-
-	*cmd = (struct peer_cmd) {
-		.op = op, .gva = PEER_WINDOW + e->offset, .val = val, .count = count,
-		.stride = PEER_SIZE_2M,
-	};
-}
-
 static void check_val(struct env *e, uint64_t val)
 {
 	TEST_ASSERT(get_ucall(e->p.vcpu, NULL) == UCALL_SYNC, "not the end of the command");
@@ -609,83 +526,6 @@ TEST_F_TIMEOUT(inject, fault_owner_page, 900)
 	fault(e, "fault, file", prepare_file, write_done);
 	fault(e, "fault, copy", prepare_copy, write_done);
 	EXPECT_EQ(0, e->p.mmio);
-}
-
-/*
- * The other calls, see vm2vm_inject_more.h
- */
-
-TEST_F_TIMEOUT(inject, batch_and_query, 300)
-{
-	struct env *e = &self->env;
-
-	batch.domain = e->p.domain;
-	inject(e, &map_batch_op);
-	inject(e, &unmap_batch_op);
-	unmap_batch_undo(e);
-	inject(e, &query_op);
-}
-
-/* The vCPU does the access again, which waits again. */
-static void miss_prepare(struct env *e)
-{
-	e->offset = MISS_PAGE * 4096;
-	set_cmd(e, PEER_READ, 0, 0);
-	miss_start();
-}
-
-static void refuse_prepare(struct env *e)
-{
-	miss_prepare(e);
-	TEST_ASSERT(miss_read(e) > 0, "no record");
-}
-
-TEST_F_TIMEOUT(inject, miss, 300)
-{
-	const struct inject_op read_op = {
-		.name = "read a miss",
-		.errs = ERR(EFAULT),
-		.prepare = miss_prepare,
-		.call = miss_read,
-		.unchanged = read_unchanged,
-		.changed = read_done,
-		.undo = read_undo,
-	};
-	const struct inject_op refuse_op = {
-		.name = "refuse",
-		.errs = ERR(EFAULT),
-		.prepare = refuse_prepare,
-		.call = miss_refuse,
-		.unchanged = refuse_unchanged,
-		.changed = refuse_done,
-	};
-	struct env *e = &self->env;
-
-	miss.domain = vm2vm_create_domain_flags(e->p.owner, KVM_VM2VM_DOMAIN_MISSES);
-	miss.vcpu = e->p.vcpu;
-	vm2vm_link(e->p.backend, miss.domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, WINDOW_SIZE,
-		   KVM_VM2VM_LINK_WAIT);
-	peer_map_window(&e->p, PEER_WINDOW, WINDOW_SIZE);
-	inject(e, &read_op);
-	read_undo(e);
-	inject(e, &refuse_op);
-	close(miss.domain);
-}
-
-TEST_F_TIMEOUT(inject, doorbell, 300)
-{
-	bell.vm = self->env.p.backend->fd;
-	bell_inject_all(&self->env);
-}
-
-TEST_F_TIMEOUT(inject, views, 300)
-{
-	if (!(kvm_check_cap(KVM_CAP_VM2VM) & KVM_VM2VM_FEATURE_VIEW))
-		SKIP(return, "no views here");
-	view.vm = self->env.p.backend;
-	view.vcpu = self->env.p.vcpu->fd;
-	view.domain = self->env.p.domain;
-	view_inject_all(&self->env);
 }
 
 TEST_HARNESS_MAIN

@@ -3,11 +3,17 @@
  * vm2vm: what an access does that nothing approves, through links that have
  * KVM_VM2VM_LINK_EXIT or KVM_VM2VM_LINK_WAIT; and windows of all memory.
  *
- * Here is what one vCPU does and what answers it.  vm2vm_miss_many.h has many
- * vCPUs, vm2vm_miss_file.h the descriptor and the end of owners and backends,
- * vm2vm_miss_all.h domains of all memory.
+ * Here is what one vCPU does and what answers it.  vm2vm/miss/ has many
+ * vCPUs (many.c), the descriptor and the end of owners and backends (file.c), and
+ * domains of all memory (all.c).
  */
-#include "vm2vm_miss.h"
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "vm2vm/miss/miss.h"
 
 /* KVM_RUN has failed with EFAULT for this page. */
 static void expect_exit(struct __test_metadata *_metadata, struct runner *r, unsigned int page)
@@ -591,9 +597,5 @@ TEST_F_TIMEOUT(miss, different_links, 120)
 	EXPECT_EQ(VALUE(0), access_val(r2));
 	EXPECT_EQ(1, r2->mmio);
 }
-
-#include "vm2vm_miss_all.h"
-#include "vm2vm_miss_file.h"
-#include "vm2vm_miss_many.h"
 
 TEST_HARNESS_MAIN

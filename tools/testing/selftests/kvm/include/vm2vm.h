@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 #include <linux/kvm_vm2vm.h>
 
 #include "kvm_util.h"
@@ -97,6 +98,14 @@ static inline int __vm2vm_query(int domain, uint64_t iova,
 {
 	*found = (struct kvm_vm2vm_query) { .iova = iova };
 	return vm2vm_ioctl(domain, KVM_VM2VM_QUERY, found);
+}
+
+/* read() of misses: the bytes read, or -errno. */
+static inline int64_t __vm2vm_read_misses(int domain, void *buf, size_t size)
+{
+	ssize_t r = read(domain, buf, size);
+
+	return r < 0 ? -errno : r;
 }
 
 /* The number of vCPUs that waited goes to *refused if it is not NULL. */

@@ -28,4 +28,16 @@ static int __maybe_unused test_harness_run(int argc, char **argv);
 
 #include "kselftest_harness.h"
 
+/* The functions of a fixture are static, too: each file that defines it has its own. */
+#define __VM2VM_FIXTURE_FUNCTION(name, what)						\
+	static void name##_##what(struct __test_metadata __maybe_unused *_metadata,	\
+				  struct _test_data_##name __maybe_unused *self,	\
+				  const struct _fixture_variant_##name __maybe_unused *variant)
+
+#undef FIXTURE_SETUP
+#define FIXTURE_SETUP(name)	__VM2VM_FIXTURE_FUNCTION(name, setup)
+
+#undef __FIXTURE_TEARDOWN
+#define __FIXTURE_TEARDOWN(name) __VM2VM_FIXTURE_FUNCTION(name, teardown)
+
 #endif /* SELFTEST_KVM_VM2VM_HARNESS_H */

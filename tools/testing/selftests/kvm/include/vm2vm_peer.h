@@ -119,7 +119,10 @@ void peer_write(struct peer *p, uint64_t offset, uint64_t val);
 /* Sum up @count words that are @stride bytes apart. */
 uint64_t peer_sum(struct peer *p, uint64_t gva, uint64_t count, uint64_t stride);
 
-/* One of the statistics of a VM or a vCPU, whose descriptor it gets, by name. */
+/* One of the statistics of a VM or a vCPU, by name: @fd is where they are read. */
+uint64_t peer_stat(int fd, const char *name);
+
+/* The same for whoever does not keep that: it is got from the VM or the vCPU. */
 uint64_t peer_fd_stat(int vm_or_vcpu, const char *name);
 
 static inline uint64_t peer_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)

@@ -142,11 +142,10 @@ uint64_t peer_sum(struct peer *p, uint64_t gva, uint64_t count, uint64_t stride)
 	return peer_val(p);
 }
 
-uint64_t peer_fd_stat(int vm_or_vcpu, const char *name)
+uint64_t peer_stat(int fd, const char *name)
 {
 	struct kvm_stats_header header;
 	struct kvm_stats_desc *descs, *desc;
-	int fd = ioctl(vm_or_vcpu, KVM_GET_STATS_FD, NULL);
 	uint64_t val = 0;
 	bool found = false;
 	uint32_t i;
@@ -163,6 +162,14 @@ uint64_t peer_fd_stat(int vm_or_vcpu, const char *name)
 	}
 	TEST_ASSERT(found, "no statistic '%s'", name);
 	free(descs);
+	return val;
+}
+
+uint64_t peer_fd_stat(int vm_or_vcpu, const char *name)
+{
+	int fd = ioctl(vm_or_vcpu, KVM_GET_STATS_FD, NULL);
+	uint64_t val = peer_stat(fd, name);
+
 	close(fd);
 	return val;
 }

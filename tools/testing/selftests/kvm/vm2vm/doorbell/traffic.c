@@ -1,7 +1,7 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /* vm2vm_doorbell_test: many rings, none lost, and none that nobody rang. */
-#ifndef SELFTEST_KVM_VM2VM_DOORBELL_TRAFFIC_H
-#define SELFTEST_KVM_VM2VM_DOORBELL_TRAFFIC_H
+#include "vm2vm_doorbell.h"
+#include "vm2vm_harness.h"
 
 FIXTURE(traffic)
 {
@@ -58,9 +58,9 @@ FIXTURE_SETUP(traffic)
 	for (i = 0; i < 2; i++) {
 		self->fds[i] = bell_eventfd();
 		if (variant->pin) {
-			add_pin(&self->vms[i], 20, KVM_IRQCHIP_IOAPIC, 20);
+			bell_add_pin(&self->vms[i], 20, KVM_IRQCHIP_IOAPIC, 20);
 			bell_set_routing(&self->vms[i]);
-			set_pin(&self->vms[i], 20, 0, false, false);
+			bell_set_pin(&self->vms[i], 20, 0, false, false);
 		}
 		bell_irqfd(&self->vms[i], self->fds[i], variant->pin ? 20 : BELL_GSI);
 		bell_doorbell(&self->vms[!i], variant->at, variant->len, self->fds[i]);
@@ -195,5 +195,3 @@ TEST_F_TIMEOUT(traffic, masked, 900)
 	TH_LOG("%lu rings, %lu of them signalled, %lu interrupts", a->ctl->sent,
 	       peer_vcpu_stat(a->vcpu, "vm2vm_rings_signalled"), b->ctl->total);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_DOORBELL_TRAFFIC_H */

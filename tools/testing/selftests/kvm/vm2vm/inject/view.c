@@ -1,9 +1,6 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /* vm2vm_inject_test: transient links, and to be in their view. */
-#ifndef SELFTEST_KVM_VM2VM_INJECT_VIEW_H
-#define SELFTEST_KVM_VM2VM_INJECT_VIEW_H
-
-#include "vm2vm_inject.h"
+#include "inject.h"
 
 #define VIEW_NR		300	/* takes several nodes of a tree */
 #define VIEW_LINK_SLOT	200
@@ -107,4 +104,12 @@ static void view_inject_all(struct env *e)
 	view_unlink(e);
 }
 
-#endif /* SELFTEST_KVM_VM2VM_INJECT_VIEW_H */
+TEST_F_TIMEOUT(inject, views, 300)
+{
+	if (!(kvm_check_cap(KVM_CAP_VM2VM) & KVM_VM2VM_FEATURE_VIEW))
+		SKIP(return, "no views here");
+	view.vm = self->env.p.backend;
+	view.vcpu = self->env.p.vcpu->fd;
+	view.domain = self->env.p.domain;
+	view_inject_all(&self->env);
+}

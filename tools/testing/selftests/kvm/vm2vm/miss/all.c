@@ -1,9 +1,9 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /* vm2vm_miss_test: domains of all memory, whose approvals come and go by themselves. */
-#ifndef SELFTEST_KVM_VM2VM_MISS_ALL_H
-#define SELFTEST_KVM_VM2VM_MISS_ALL_H
+#include <poll.h>
+#include <sys/mman.h>
 
-#include "vm2vm_miss.h"
+#include "miss.h"
 
 #define ALL	KVM_VM2VM_DOMAIN_ALL_MEMORY
 
@@ -157,5 +157,3 @@ TEST_F_TIMEOUT(miss, all_end, 120)
 	expect_pages(_metadata, r, 0, 0);
 	EXPECT_EQ(POLLHUP, poll_for(domain, 0));
 }
-
-#endif /* SELFTEST_KVM_VM2VM_MISS_ALL_H */

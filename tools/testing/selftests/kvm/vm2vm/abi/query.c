@@ -1,12 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_abi_test: QUERY, REFUSE and read() as far as nobody waits, and domains of
- * all memory.  What happens when a vCPU misses is in vm2vm_miss_test.c.
+ * all memory.  What happens when a vCPU misses is in vm2vm_miss_test.
  */
-#ifndef SELFTEST_KVM_VM2VM_ABI2_H
-#define SELFTEST_KVM_VM2VM_ABI2_H
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
 
-#include "vm2vm_abi.h"
+#include "abi.h"
 
 #define ALL_SIZE	(-PG)	/* of what a domain of all memory maps, from 0 */
 
@@ -127,21 +128,22 @@ TEST_F(abi, read)
 
 	ASSERT_NE(MAP_FAILED, nowhere);
 	take_state(e, &e->before);
-	fails(e, "no misses", EINVAL, read_misses(other, buf, sizeof(buf)));
-	fails(e, "size 0", EINVAL, read_misses(d, buf, 0));
-	fails(e, "size 1", EINVAL, read_misses(d, buf, 1));
-	fails(e, "size 15", EINVAL, read_misses(d, buf, sizeof(struct kvm_vm2vm_miss) - 1));
+	fails(e, "no misses", EINVAL, __vm2vm_read_misses(other, buf, sizeof(buf)));
+	fails(e, "size 0", EINVAL, __vm2vm_read_misses(d, buf, 0));
+	fails(e, "size 1", EINVAL, __vm2vm_read_misses(d, buf, 1));
+	fails(e, "size 15", EINVAL, __vm2vm_read_misses(d, buf, sizeof(struct kvm_vm2vm_miss) - 1));
 	fails(e, "write", EINVAL, write(d, buf, sizeof(buf)) < 0 ? -errno : 0);
 
 	ASSERT_EQ(0, fcntl(d, F_SETFL, O_NONBLOCK));
-	fails(e, "one", EAGAIN, read_misses(d, buf, sizeof(struct kvm_vm2vm_miss)));
-	fails(e, "not quite two", EAGAIN, read_misses(d, buf, 31));
-	fails(e, "some", EAGAIN, read_misses(d, buf, sizeof(buf)));
-	fails(e, "size 15, O_NONBLOCK", EINVAL, read_misses(d, buf, 15));
-	fails(e, "nothing to read to nowhere", EAGAIN, read_misses(d, nowhere, sizeof(buf)));
+	fails(e, "one", EAGAIN, __vm2vm_read_misses(d, buf, sizeof(struct kvm_vm2vm_miss)));
+	fails(e, "not quite two", EAGAIN, __vm2vm_read_misses(d, buf, 31));
+	fails(e, "some", EAGAIN, __vm2vm_read_misses(d, buf, sizeof(buf)));
+	fails(e, "size 15, O_NONBLOCK", EINVAL, __vm2vm_read_misses(d, buf, 15));
+	fails(e, "nothing to read to nowhere", EAGAIN,
+	      __vm2vm_read_misses(d, nowhere, sizeof(buf)));
 	fails(e, "to kernel memory", EFAULT,
-	      read_misses(d, (void *)0xffff888000000000, sizeof(buf)));
-	fails(e, "no misses, O_NONBLOCK", EINVAL, read_misses(other, buf, sizeof(buf)));
+	      __vm2vm_read_misses(d, (void *)0xffff888000000000, sizeof(buf)));
+	fails(e, "no misses, O_NONBLOCK", EINVAL, __vm2vm_read_misses(other, buf, sizeof(buf)));
 
 	works(e, "poll", 0, poll_events(d));
 	works(e, "poll without misses", 0, poll_events(other));
@@ -163,7 +165,7 @@ TEST_F(abi, poll_end)
 	take_state(e, &e->before);
 	works(e, "plain domain, ended", POLLHUP, poll_events(plain));
 	works(e, "all memory, ended", POLLHUP, poll_events(all));
-	fails(e, "read the plain one", EINVAL, read_misses(plain, buf, sizeof(buf)));
+	fails(e, "read the plain one", EINVAL, __vm2vm_read_misses(plain, buf, sizeof(buf)));
 	fails(e, "refuse", EINVAL, __vm2vm_refuse(plain, M1, PG, NULL));
 }
 
@@ -276,5 +278,3 @@ TEST_F(abi, all_memory_empty)
 	fails(e, "map, owner gone", ENODEV, __vm2vm_map(d, MEM, MEM, PG, RD));
 	fails(e, "unmap, owner gone", ENODEV, __vm2vm_unmap(d, MEM, PG, NULL));
 }
-
-#endif /* SELFTEST_KVM_VM2VM_ABI2_H */

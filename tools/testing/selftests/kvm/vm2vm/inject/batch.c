@@ -1,18 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/*
- * vm2vm_inject_test: the calls that take many ranges, those that only ask, and
- * those about misses.
- */
-#ifndef SELFTEST_KVM_VM2VM_INJECT_MORE_H
-#define SELFTEST_KVM_VM2VM_INJECT_MORE_H
-
-#include <poll.h>
-#include <pthread.h>
-
-#include "vm2vm_inject.h"
+// SPDX-License-Identifier: GPL-2.0
+/* vm2vm_inject_test: the calls that take many ranges, and the one that only asks. */
+#include "inject.h"
 
 #define BATCH		4
-#define MISS_PAGE	5
 
 /*
  * KVM_VM2VM_MAP_BATCH and KVM_VM2VM_UNMAP_BATCH, of BATCH pages.  One that has
@@ -26,22 +16,17 @@ static struct {
 	struct kvm_vm2vm_batch args;
 } batch;
 
-static uint64_t batch_iova(unsigned int i)
-{
-	return PEER_IOVA + 2 * i * 4096;
-}
-
 static void batch_prepare(void *entries)
 {
 	unsigned int i;
 
 	for (i = 0; i < BATCH; i++) {
 		batch.maps[i] = (struct kvm_vm2vm_map) {
-			.iova = batch_iova(i), .gpa = PEER_OWNER_GPA, .size = 4096,
+			.iova = mapping_iova(i), .gpa = PEER_OWNER_GPA, .size = 4096,
 			.flags = VM2VM_RW,
 		};
 		batch.unmaps[i] = (struct kvm_vm2vm_unmap) {
-			.iova = batch_iova(i), .size = 4096,
+			.iova = mapping_iova(i), .size = 4096,
 		};
 	}
 	batch.args = (struct kvm_vm2vm_batch) { .entries = (uintptr_t)entries, .nr = BATCH };
@@ -86,7 +71,8 @@ static void batch_check(unsigned int done, bool mapped)
 	bool found;
 
 	for (i = 0; i < BATCH; i++) {
-		found = !__vm2vm_query(batch.domain, batch_iova(i), &q) && q.iova == batch_iova(i);
+		found = !__vm2vm_query(batch.domain, mapping_iova(i), &q) &&
+			q.iova == mapping_iova(i);
 		TEST_ASSERT(found == (mapped == (i < done)), "%u of %u done, and %u is %s", done,
 			    BATCH, i, found ? "mapped" : "not mapped");
 	}
@@ -112,7 +98,7 @@ static void unmap_batch_undo(struct env *e)
 	unsigned int i;
 
 	for (i = 0; i < BATCH; i++)
-		vm2vm_map(batch.domain, batch_iova(i), PEER_OWNER_GPA, 4096, VM2VM_RW);
+		vm2vm_map(batch.domain, mapping_iova(i), PEER_OWNER_GPA, 4096, VM2VM_RW);
 }
 
 static const struct inject_op map_batch_op = {
@@ -140,7 +126,7 @@ static struct kvm_vm2vm_query query;
 
 static int query_call(struct env *e)
 {
-	return __vm2vm_query(batch.domain, batch_iova(1), &query);
+	return __vm2vm_query(batch.domain, mapping_iova(1), &query);
 }
 
 static void query_unchanged(struct env *e)
@@ -150,7 +136,7 @@ static void query_unchanged(struct env *e)
 
 static void query_done(struct env *e)
 {
-	TEST_ASSERT(query.iova == batch_iova(1) && query.gpa == PEER_OWNER_GPA &&
+	TEST_ASSERT(query.iova == mapping_iova(1) && query.gpa == PEER_OWNER_GPA &&
 		    query.size == 4096 && query.flags == VM2VM_RW, "it is another mapping");
 }
 
@@ -162,91 +148,13 @@ static const struct inject_op query_op = {
 	.changed = query_done,
 };
 
-/*
- * A miss: the vCPU waits in a thread of its own until the owner refuses.  First
- * reading the record, then the refusal, has faults.
- */
-static struct {
-	int domain;
-	struct kvm_vcpu *vcpu;
-	pthread_t thread;
-	struct kvm_vm2vm_miss record;
-	bool waits;
-	bool hole;
-} miss;
-
-static void *miss_vcpu(void *arg)
+TEST_F_TIMEOUT(inject, batch_and_query, 300)
 {
-	struct kvm_run *run = miss.vcpu->run;
+	struct env *e = &self->env;
 
-	vcpu_run(miss.vcpu);
-	miss.hole = run->exit_reason == KVM_EXIT_MMIO && !run->mmio.is_write &&
-		    run->mmio.phys_addr == PEER_WINDOW + MISS_PAGE * 4096;
-	while (run->exit_reason == KVM_EXIT_MMIO)
-		vcpu_run(miss.vcpu);
-	WRITE_ONCE(miss.waits, false);
-	return NULL;
+	batch.domain = e->p.domain;
+	inject(e, &map_batch_op);
+	inject(e, &unmap_batch_op);
+	unmap_batch_undo(e);
+	inject(e, &query_op);
 }
-
-static bool miss_pending(unsigned int ms)
-{
-	struct pollfd pfd = { .fd = miss.domain, .events = POLLIN };
-
-	return poll(&pfd, 1, ms) == 1;
-}
-
-static int miss_read(struct env *e)
-{
-	ssize_t r = read(miss.domain, &miss.record, sizeof(miss.record));
-
-	return r < 0 ? -errno : r;
-}
-
-static int miss_refuse(struct env *e)
-{
-	return __vm2vm_refuse(miss.domain, PEER_IOVA + MISS_PAGE * 4096, 4096, NULL);
-}
-
-/* One vCPU waits, and its record is to be read. */
-static void miss_start(void)
-{
-	miss.waits = true;
-	miss.hole = false;
-	TEST_ASSERT(!pthread_create(&miss.thread, NULL, miss_vcpu, NULL), "pthread_create");
-	TEST_ASSERT(miss_pending(60000), "no miss");
-}
-
-static void miss_end(void)
-{
-	pthread_join(miss.thread, NULL);
-	TEST_ASSERT(miss.hole, "the access was not one to a hole");
-}
-
-static void read_unchanged(struct env *e)
-{
-	TEST_ASSERT(miss_pending(0), "the record is lost");
-}
-
-static void read_done(struct env *e)
-{
-	TEST_ASSERT(miss.record.iova == PEER_IOVA + MISS_PAGE * 4096 && !miss_pending(0),
-		    "it is not the record, or not all");
-}
-
-static void read_undo(struct env *e)
-{
-	TEST_ASSERT(!miss_refuse(e), "KVM_VM2VM_REFUSE");
-	miss_end();
-}
-
-static void refuse_unchanged(struct env *e)
-{
-	TEST_ASSERT(READ_ONCE(miss.waits), "the vCPU does not wait");
-}
-
-static void refuse_done(struct env *e)
-{
-	miss_end();
-}
-
-#endif /* SELFTEST_KVM_VM2VM_INJECT_MORE_H */

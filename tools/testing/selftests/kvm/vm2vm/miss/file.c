@@ -1,18 +1,19 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_miss_test: read() and poll() on a domain that has misses, and what the end
  * of a process is to those that wait.
  */
-#ifndef SELFTEST_KVM_VM2VM_MISS_FILE_H
-#define SELFTEST_KVM_VM2VM_MISS_FILE_H
-
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include "vm2vm_miss.h"
+#include "miss.h"
 
 #define RECORD	sizeof(struct kvm_vm2vm_miss)
 
@@ -84,13 +85,6 @@ static int64_t reader_interrupt(struct reader *rd)
 		usleep(10000);
 	}
 	return reader_end(rd);
-}
-
-static int64_t read_now_from(int fd, void *buf, size_t size)
-{
-	ssize_t r = read(fd, buf, size);
-
-	return r < 0 ? -errno : r;
 }
 
 /* Who reads or polls is woken by a miss. */
@@ -174,7 +168,7 @@ TEST_F_TIMEOUT(miss, file_end, 120)
 	EXPECT_EQ(1, r->mmio);
 	EXPECT_EQ(HOLE, read_now(r, 2));
 	EXPECT_EQ(1, waits(r));
-	EXPECT_EQ(0, read_now_from(self->domain, buf, sizeof(buf)));
+	EXPECT_EQ(0, __vm2vm_read_misses(self->domain, buf, sizeof(buf)));
 	EXPECT_EQ(POLLHUP, poll_for(self->domain, 0));
 	EXPECT_EQ(-ENODEV, __vm2vm_refuse(self->domain, IOVA(0), 4096, NULL));
 }
@@ -195,7 +189,7 @@ TEST_F_TIMEOUT(miss, file_end_unread, 120)
 	EXPECT_EQ(0, access_end(r));
 	EXPECT_EQ(1, r->mmio);
 	EXPECT_EQ(VALUE(1), *word(self->mem, 1));
-	EXPECT_EQ(0, read_now_from(self->domain, &miss, RECORD));
+	EXPECT_EQ(0, __vm2vm_read_misses(self->domain, &miss, RECORD));
 }
 
 /* The close of the descriptor, from which nobody reads. */
@@ -232,17 +226,17 @@ TEST_F_TIMEOUT(miss, file_sizes, 120)
 	backend_link(&self->b, self->domain, WAIT);
 	backend_link(&more, self->domain, WAIT);
 	ASSERT_EQ(0, fcntl(self->domain, F_SETFL, O_NONBLOCK));
-	EXPECT_EQ(-EAGAIN, read_now_from(self->domain, misses, sizeof(misses)));
+	EXPECT_EQ(-EAGAIN, __vm2vm_read_misses(self->domain, misses, sizeof(misses)));
 	for (i = 0; i < 3; i++) {
 		access_start(r[i], MISS_READ, 1 + i, 0);
 		until_waits(r[i], 1);
 	}
-	EXPECT_EQ(-EINVAL, read_now_from(self->domain, misses, 0));
-	EXPECT_EQ(-EINVAL, read_now_from(self->domain, misses, RECORD - 1));
-	EXPECT_EQ(2 * RECORD, read_now_from(self->domain, misses, 3 * RECORD - 1));
+	EXPECT_EQ(-EINVAL, __vm2vm_read_misses(self->domain, misses, 0));
+	EXPECT_EQ(-EINVAL, __vm2vm_read_misses(self->domain, misses, RECORD - 1));
+	EXPECT_EQ(2 * RECORD, __vm2vm_read_misses(self->domain, misses, 3 * RECORD - 1));
 	EXPECT_EQ(POLLIN, poll_for(self->domain, 0));
-	EXPECT_EQ(RECORD, read_now_from(self->domain, misses + 2, 2 * RECORD));
-	EXPECT_EQ(-EAGAIN, read_now_from(self->domain, misses + 3, RECORD));
+	EXPECT_EQ(RECORD, __vm2vm_read_misses(self->domain, misses + 2, 2 * RECORD));
+	EXPECT_EQ(-EAGAIN, __vm2vm_read_misses(self->domain, misses + 3, RECORD));
 	expect_no_miss(self->domain);
 	for (i = 0; i < 3; i++) {
 		sum |= 1 << (misses[i].iova - PEER_IOVA) / 4096;
@@ -267,17 +261,17 @@ TEST_F_TIMEOUT(miss, file_bad_memory, 120)
 	backend_link(&self->b, self->domain, WAIT);
 	access_start(r, MISS_READ, 1, 0);
 	until_waits(r, 1);
-	EXPECT_EQ(-EFAULT, read_now_from(self->domain, (void *)-4096ul, RECORD));
-	EXPECT_EQ(-EFAULT, read_now_from(self->domain, pages + 4096, RECORD));
-	EXPECT_EQ(-EFAULT, read_now_from(self->domain, pages + 4095, 3 * RECORD));
+	EXPECT_EQ(-EFAULT, __vm2vm_read_misses(self->domain, (void *)-4096ul, RECORD));
+	EXPECT_EQ(-EFAULT, __vm2vm_read_misses(self->domain, pages + 4096, RECORD));
+	EXPECT_EQ(-EFAULT, __vm2vm_read_misses(self->domain, pages + 4095, 3 * RECORD));
 	EXPECT_EQ(POLLIN, poll_for(self->domain, 0));
 
 	/* One of two fits. */
 	access_start(r2, MISS_WRITE, 2, 9);
 	until_waits(r2, 1);
-	EXPECT_EQ(RECORD, read_now_from(self->domain, last, 2 * RECORD));
+	EXPECT_EQ(RECORD, __vm2vm_read_misses(self->domain, last, 2 * RECORD));
 	EXPECT_EQ(POLLIN, poll_for(self->domain, 0));
-	EXPECT_EQ(-EFAULT, read_now_from(self->domain, last + 1, RECORD));
+	EXPECT_EQ(-EFAULT, __vm2vm_read_misses(self->domain, last + 1, RECORD));
 	if (last->iova == IOVA(1))
 		expect_miss(self->domain, 2, VM2VM_RW);
 	else
@@ -323,7 +317,7 @@ TEST_F_TIMEOUT(miss, file_bad_memory_late, 120)
 	close(uffd);
 	EXPECT_EQ(-EFAULT, reader_end(&rd));
 	EXPECT_EQ(POLLIN, reader_end(&polling));
-	EXPECT_EQ(RECORD, read_now_from(self->domain, &miss, RECORD));
+	EXPECT_EQ(RECORD, __vm2vm_read_misses(self->domain, &miss, RECORD));
 	EXPECT_EQ(IOVA(1), miss.iova);
 	map_pages(self->domain, 1, 1, RD);
 	EXPECT_EQ(VALUE(1), access_val(r));
@@ -343,7 +337,7 @@ TEST_F_TIMEOUT(miss, file_stranger, 120)
 	if (!pid) {
 		char buf[RECORD];
 
-		if (read_now_from(self->domain, buf, sizeof(buf)) != -EPERM)
+		if (__vm2vm_read_misses(self->domain, buf, sizeof(buf)) != -EPERM)
 			_exit(1);
 		if (__vm2vm_refuse(self->domain, IOVA(1), 4096, NULL) != -EPERM)
 			_exit(2);
@@ -442,9 +436,7 @@ static pid_t start_owner(int *fds)
 	TEST_ASSERT(pid >= 0, "fork: %s", strerror(errno));
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		vm = vm_create_barebones();
-		vm_set_user_memory_region(vm, 0, 0, GPA(0), PAGES * 4096, make_memory());
-		fds[0] = vm2vm_create_domain_flags(vm, KVM_VM2VM_DOMAIN_MISSES);
+		vm = make_owner(make_memory(), &fds[0]);
 		fds[1] = vm->fd;
 		map_pages(fds[0], 0, 1, VM2VM_RW);
 		send_fds(socks[1], fds);
@@ -495,5 +487,3 @@ TEST_F_TIMEOUT(miss, owner_killed_vm_held, 120)
 {
 	owner_killed(_metadata, &self->b, true);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_MISS_FILE_H */

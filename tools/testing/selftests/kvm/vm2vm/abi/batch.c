@@ -1,19 +1,16 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_abi_test: MAP_BATCH and UNMAP_BATCH.  A batch fails as the single call
  * does, and stops there: what it did before stays done, and the argument says how
  * far it came.
  */
-#ifndef SELFTEST_KVM_VM2VM_ABI2_BATCH_H
-#define SELFTEST_KVM_VM2VM_ABI2_BATCH_H
-
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 
-#include "vm2vm_abi.h"
+#include "abi.h"
 
 #define GOOD	0x500000ull	/* iova of what batches do beside the bad entry */
 
@@ -116,7 +113,7 @@ TEST_F_TIMEOUT(abi, map_batch, 120)
 	struct batch b;
 	int k;
 
-	for (row = map_rows; row < map_rows + ARRAY_SIZE(map_rows); row++) {
+	for (row = map_rows; row < map_rows + nr_map_rows; row++) {
 		entries[2] = row->args.map;
 		b = make_batch(e, KVM_VM2VM_MAP_BATCH, entries + 2, 1);
 		batch_fails(&b, row->name, row->err);
@@ -138,7 +135,7 @@ TEST_F_TIMEOUT(abi, unmap_batch, 120)
 	const struct row *row;
 	struct batch b;
 
-	for (row = unmap_rows; row < unmap_rows + ARRAY_SIZE(unmap_rows); row++) {
+	for (row = unmap_rows; row < unmap_rows + nr_unmap_rows; row++) {
 		entries[1] = row->args.unmap;
 		b = make_batch(e, KVM_VM2VM_UNMAP_BATCH, entries + 1, 2);
 		batch_fails(&b, row->name, row->err);
@@ -411,5 +408,3 @@ TEST_F_TIMEOUT(abi, batch_interrupted, 120)
 	works(e, "each was there", nr * PG, sum);
 	batch_left(e, "none is there", 0);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_ABI2_BATCH_H */

@@ -1,13 +1,12 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_doorbell_test: bad input, the errno it gets, and that nothing has changed.
  * There are always the doorbells of made[]; all the rest is at AT, a port and a gpa.
  */
-#ifndef SELFTEST_KVM_VM2VM_DOORBELL_ABI_H
-#define SELFTEST_KVM_VM2VM_DOORBELL_ABI_H
-
 #include <sys/resource.h>
 #include <sys/wait.h>
+
+#include "doorbell.h"
 
 #define AT		0x2000ull
 #define F_MATCH		KVM_VM2VM_DOORBELL_DATAMATCH
@@ -494,5 +493,3 @@ TEST_F_TIMEOUT(bell, abi_odd, 120)
 	*(int32_t *)PAGE_END(8) = -1;
 	bell_abi_refused(&t, rows[1].name, EFAULT, rows[1].args);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_DOORBELL_ABI_H */

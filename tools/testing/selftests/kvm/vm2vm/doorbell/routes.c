@@ -1,7 +1,6 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /* vm2vm_doorbell_test: what is behind an eventfd, as it comes, changes and goes. */
-#ifndef SELFTEST_KVM_VM2VM_DOORBELL_ROUTES_H
-#define SELFTEST_KVM_VM2VM_DOORBELL_ROUTES_H
+#include "doorbell.h"
 
 static const struct bell_at route_ats[] = {
 	{ true, BELL_PORT, 2 },
@@ -182,28 +181,6 @@ TEST_F_TIMEOUT(bell, routing_while_ringing, 300)
 	EXPECT_LT(trials, b->ctl->total);
 }
 
-/* Set up a pin of the I/O APIC: the vector that counts as @n, by level or edge. */
-static void set_pin(struct bell_vm *v, unsigned int pin, unsigned int n, bool level, bool masked)
-{
-	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
-
-	vm_ioctl(v->vm, KVM_GET_IRQCHIP, &chip);
-	chip.chip.ioapic.redirtbl[pin].bits = BELL_VECTOR + n;
-	chip.chip.ioapic.redirtbl[pin].fields.trig_mode = level;
-	chip.chip.ioapic.redirtbl[pin].fields.mask = masked;
-	vm_ioctl(v->vm, KVM_SET_IRQCHIP, &chip);
-}
-
-static void add_pin(struct bell_vm *v, unsigned int gsi, unsigned int chip, unsigned int pin)
-{
-	struct kvm_irq_routing_entry *e = &v->routing->entries[v->routing->nr++];
-
-	e->gsi = gsi;
-	e->type = KVM_IRQ_ROUTING_IRQCHIP;
-	e->u.irqchip.irqchip = chip;
-	e->u.irqchip.pin = pin;
-}
-
 /* Pins: edge, one that is the PIC's too, masked, and level with a resamplefd. */
 TEST_F(bell, pins)
 {
@@ -211,12 +188,12 @@ TEST_F(bell, pins)
 	int resample = bell_eventfd();
 	unsigned int i;
 
-	add_pin(b, 20, KVM_IRQCHIP_IOAPIC, 20);
-	add_pin(b, 5, KVM_IRQCHIP_IOAPIC, 5);
-	add_pin(b, 5, KVM_IRQCHIP_PIC_MASTER, 5);
+	bell_add_pin(b, 20, KVM_IRQCHIP_IOAPIC, 20);
+	bell_add_pin(b, 5, KVM_IRQCHIP_IOAPIC, 5);
+	bell_add_pin(b, 5, KVM_IRQCHIP_PIC_MASTER, 5);
 	bell_set_routing(b);
-	set_pin(b, 20, 3, false, false);
-	set_pin(b, 5, 4, false, false);
+	bell_set_pin(b, 20, 3, false, false);
+	bell_set_pin(b, 5, 4, false, false);
 	for (i = 0; i < ARRAY_SIZE(route_ats); i++) {
 		bell_doorbell(a, route_ats[i], 0, self->fd);
 
@@ -224,10 +201,10 @@ TEST_F(bell, pins)
 		bell_ring(a, route_ats[i], 0, 0, 1);
 		EXPECT_RANG(b, 3, 1, a, 0);
 		/* An edge at a masked pin is lost, and nothing is late. */
-		set_pin(b, 20, 3, false, true);
+		bell_set_pin(b, 20, 3, false, true);
 		bell_ring(a, route_ats[i], 0, 0, 1);
 		EXPECT_RANG(b, 3, 0, a, 0);
-		set_pin(b, 20, 3, false, false);
+		bell_set_pin(b, 20, 3, false, false);
 		bell_irqfd_deassign(b, self->fd, 20);
 
 		bell_irqfd(b, self->fd, 5);
@@ -236,7 +213,7 @@ TEST_F(bell, pins)
 		bell_irqfd_deassign(b, self->fd, 5);
 
 		/* By level: low again with the EOI, of which the VMM is told. */
-		set_pin(b, 20, 5, true, false);
+		bell_set_pin(b, 20, 5, true, false);
 		ASSERT_EQ(0, __bell_irqfd(b, self->fd, 20, KVM_IRQFD_FLAG_RESAMPLE, resample));
 		bell_ring(a, route_ats[i], 0, 0, 1);
 		EXPECT_EQ(0, bell_pending(resample));
@@ -248,7 +225,7 @@ TEST_F(bell, pins)
 		bell_take(b);
 		EXPECT_RANG(b, 5, 0, a, 0);
 		bell_irqfd_deassign(b, self->fd, 20);
-		set_pin(b, 20, 3, false, false);
+		bell_set_pin(b, 20, 3, false, false);
 	}
 	EXPECT_EQ(0, peer_vcpu_stat(a->vcpu, "vm2vm_rings_signalled"));
 	EXPECT_EQ(0, bell_pending(self->fd));
@@ -329,5 +306,3 @@ TEST_F(bell, split_irqchip)
 	EXPECT_EQ(0, bell_pending(self->fd));
 	kvm_vm_free(vm);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_DOORBELL_ROUTES_H */

@@ -1,58 +1,77 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /* vm2vm_miss_test: many vCPUs of several backends. */
-#ifndef SELFTEST_KVM_VM2VM_MISS_MANY_H
-#define SELFTEST_KVM_VM2VM_MISS_MANY_H
-
+#include <poll.h>
 #include <sched.h>
+#include <signal.h>
 
-#include "vm2vm_miss.h"
+#include "miss.h"
 
-/* All vCPUs of the fixture's backend and of two more, six together. */
-static void make_more(struct backend *first, struct runner **r, struct backend *more, int domain)
+/**
+ * struct six - six vCPUs that miss
+ * @more: two backends besides that of the fixture
+ * @r: the vCPUs: of these two, then of the fixture's
+ * @by_page: how many misses read_six() has read
+ */
+struct six {
+	struct backend more[2];
+	struct runner *r[6];
+	unsigned int by_page[PAGES];
+};
+
+static void make_six(struct six *s, struct backend *first, int domain)
 {
 	unsigned int i;
 
 	for (i = 0; i < 2; i++) {
-		backend_make(&more[i], 2);
-		backend_link(&more[i], domain, WAIT);
-		r[2 * i] = &more[i].r[0];
-		r[2 * i + 1] = &more[i].r[1];
+		backend_make(&s->more[i], 2);
+		backend_link(&s->more[i], domain, WAIT);
+		s->r[2 * i] = &s->more[i].r[0];
+		s->r[2 * i + 1] = &s->more[i].r[1];
 	}
 	backend_link(first, domain, WAIT);
-	r[4] = &first->r[0];
-	r[5] = &first->r[1];
+	s->r[4] = &first->r[0];
+	s->r[5] = &first->r[1];
 }
 
 /* Read the misses of six vCPUs by one call each two, or all that are there. */
-static void read_six(int domain, unsigned int *by_page)
+static void read_six(struct six *s, int domain)
 {
 	struct kvm_vm2vm_miss misses[6];
 	unsigned int i, nr;
 	ssize_t size;
 
+	memset(s->by_page, 0, sizeof(s->by_page));
 	for (nr = 0; nr < 6; nr += size / sizeof(misses[0])) {
 		TEST_ASSERT(poll_for(domain, LIMIT * 1000) == POLLIN, "no more misses than %u", nr);
 		size = read(domain, misses, sizeof(misses));
 		TEST_ASSERT(size > 0 && !(size % sizeof(misses[0])), "read: %zd", size);
 		for (i = 0; i < size / sizeof(misses[0]); i++)
-			by_page[(misses[i].iova - PEER_IOVA) / 4096]++;
+			s->by_page[(misses[i].iova - PEER_IOVA) / 4096]++;
 	}
 	TEST_ASSERT(nr == 6, "%u misses", nr);
+}
+
+/* Have each read a page, which is @step pages behind that of the one before, and miss. */
+static void start_six(struct six *s, struct backend *first, int domain, unsigned int page,
+		      unsigned int step)
+{
+	unsigned int i;
+
+	make_six(s, first, domain);
+	for (i = 0; i < 6; i++)
+		access_start(s->r[i], MISS_READ, page + i * step, 0);
+	read_six(s, domain);
 }
 
 /* One answer is for all that wait for the page, whoever they are. */
 TEST_F_TIMEOUT(miss, many_same, 120)
 {
-	unsigned int by_page[PAGES] = {};
-	struct backend more[2];
-	struct runner *r[6];
+	struct six s;
+	struct runner **r = s.r;
 	unsigned int i;
 
-	make_more(&self->b, r, more, self->domain);
-	for (i = 0; i < 6; i++)
-		access_start(r[i], MISS_READ, 7, 0);
-	read_six(self->domain, by_page);
-	EXPECT_EQ(6, by_page[7]);
+	start_six(&s, &self->b, self->domain, 7, 0);
+	EXPECT_EQ(6, s.by_page[7]);
 	map_pages(self->domain, 7, 1, RD);
 	for (i = 0; i < 6; i++)
 		EXPECT_EQ(VALUE(7), access_val(r[i]));
@@ -61,8 +80,7 @@ TEST_F_TIMEOUT(miss, many_same, 120)
 	unmap_pages(self->domain, 7, 1);
 	for (i = 0; i < 6; i++)
 		access_start(r[i], i % 2 ? MISS_WRITE : MISS_READ, 7, 8);
-	memset(by_page, 0, sizeof(by_page));
-	read_six(self->domain, by_page);
+	read_six(&s, self->domain);
 	map_pages(self->domain, 7, 1, RD);
 	for (i = 0; i < 6; i += 2)
 		EXPECT_EQ(VALUE(7), access_val(r[i]));
@@ -83,18 +101,14 @@ TEST_F_TIMEOUT(miss, many_different, 120)
 	struct kvm_vm2vm_map maps[2] = {
 		{ IOVA(0), GPA(0), 4096, RD }, { IOVA(4), GPA(4), 4096, RD },
 	};
-	unsigned int by_page[PAGES] = {};
-	struct backend more[2];
-	struct runner *r[6];
+	struct six s;
+	struct runner **r = s.r;
 	unsigned int i;
 	uint32_t nr = 2;
 
-	make_more(&self->b, r, more, self->domain);
-	for (i = 0; i < 6; i++)
-		access_start(r[i], MISS_READ, 2 * i, 0);
-	read_six(self->domain, by_page);
+	start_six(&s, &self->b, self->domain, 0, 2);
 	for (i = 0; i < 6; i++) {
-		EXPECT_EQ(1, by_page[2 * i]);
+		EXPECT_EQ(1, s.by_page[2 * i]);
 		until_waits(r[i], 1);
 	}
 
@@ -120,20 +134,16 @@ TEST_F_TIMEOUT(miss, many_different, 120)
 /* All that wait when a signal, the link, or the domain ends it for one, or all. */
 TEST_F_TIMEOUT(miss, many_end, 120)
 {
-	unsigned int by_page[PAGES] = {};
-	struct backend more[2];
-	struct runner *r[6];
+	struct six s;
+	struct runner **r = s.r;
 	unsigned int i;
 
-	make_more(&self->b, r, more, self->domain);
-	for (i = 0; i < 6; i++)
-		access_start(r[i], MISS_READ, 3, 0);
-	read_six(self->domain, by_page);
+	start_six(&s, &self->b, self->domain, 3, 0);
 	for (i = 0; i < 6; i++)
 		until_waits(r[i], 1);
 	pthread_kill(r[0]->thread, SIGUSR1);
 	EXPECT_EQ(-EINTR, access_end(r[0]));
-	vm2vm_unlink(more[1].vm, PEER_SLOT);
+	vm2vm_unlink(s.more[1].vm, PEER_SLOT);
 	EXPECT_EQ(HOLE, access_val(r[2]));
 	EXPECT_EQ(HOLE, access_val(r[3]));
 	still_waits(r[1], 1);
@@ -405,5 +415,3 @@ TEST_F_TIMEOUT(miss, stress, 600)
 	       stress.refused);
 	TH_LOG("%lu accesses to holes, %lu signals", stress.dropped, stress.signals);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_MISS_MANY_H */

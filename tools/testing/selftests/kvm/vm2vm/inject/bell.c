@@ -1,16 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_inject_test: KVM_VM2VM_DOORBELL.
  *
  * The last doorbell of an address is not removed here: KVM then makes a smaller bus,
  * and if it has no memory for that it gives up the whole bus.  So do ioeventfds.
  */
-#ifndef SELFTEST_KVM_VM2VM_INJECT_BELL_H
-#define SELFTEST_KVM_VM2VM_INJECT_BELL_H
-
 #include <sys/eventfd.h>
 
-#include "vm2vm_inject.h"
+#include "inject.h"
 
 #define BELL_ROUTES	8
 
@@ -124,4 +121,8 @@ static void bell_inject_all(struct env *e)
 	close(one.fd);
 }
 
-#endif /* SELFTEST_KVM_VM2VM_INJECT_BELL_H */
+TEST_F_TIMEOUT(inject, doorbell, 300)
+{
+	bell.vm = self->env.p.backend->fd;
+	bell_inject_all(&self->env);
+}

@@ -1,27 +1,19 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_inject_test: make the allocations and copies of one call fail in turn.
- *
- * /proc/thread-self/fail-nth makes the nth one from now on fail that this thread
- * does in the kernel.  So n = 1, 2, ... reaches each of them, until a call gets
- * through in which there is no nth.
- *
- * Some allocations are tried again when they fail.  So another pass over the call
- * lets all that follow fail, too: the slab allocator hands out so many bytes to
- * this thread, and no more.
+ * vm2vm_inject_test: make the allocations and copies of one call fail in turn; see
+ * faults.h.
  */
-#ifndef SELFTEST_KVM_VM2VM_INJECT_H
-#define SELFTEST_KVM_VM2VM_INJECT_H
-
+#include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
-#include "vm2vm_peer.h"
+#include "faults.h"
+#include "test_util.h"
 
 #define INJECT_MAX	10000		/* a call that allocates more often goes on for ever */
 #define INJECT_FDS	1024		/* descriptors that are looked at */
 #define INJECT_STEP	64		/* bytes, less than anything that is allocated has */
 #define INJECT_TIMES	1000000
-#define ERR(e)		(1u << (e))
 
 /* What may fail at all: everything, the allocations that may sleep included. */
 static struct inject_knob {
@@ -46,49 +38,7 @@ static struct inject_knob {
 
 static const struct inject_knob inject_knob_times = { "failslab/times" };
 
-struct env;
-
-/**
- * struct inject_op - a call to inject faults into
- * @name: for the output
- * @errs: mask of ERR(): each must come up
- * @more_errs: those may
- * @fds: descriptors that it opens
- * @prepare: done before each try, or NULL
- * @call: the call; returns -errno if it fails
- * @unchanged: check that the one that failed changed nothing, or NULL
- * @changed: check that it did what it is to do
- * @undo: take that back, or NULL
- */
-struct inject_op {
-	const char *name;
-	unsigned int errs;
-	unsigned int more_errs;
-	int fds;
-	void (*prepare)(struct env *e);
-	int (*call)(struct env *e);
-	void (*unchanged)(struct env *e);
-	void (*changed)(struct env *e);
-	void (*undo)(struct env *e);
-};
-
-enum inject_how { INJECT_NTH, INJECT_FROM };
-
-/**
- * struct inject_count - what came of it
- * @how: of what
- * @calls: that had faults
- * @absorbed: those of them that got over it
- * @err: those that failed, by their errno
- */
-struct inject_count {
-	enum inject_how how;
-	unsigned int calls;
-	unsigned int absorbed;
-	unsigned int err[32];
-};
-
-static __thread int inject_fd = -1;
+__thread int inject_fd = -1;
 static int inject_probability, inject_space, inject_times;	/* to write to */
 
 static int inject_open_knob(const struct inject_knob *knob, int flags)
@@ -112,8 +62,7 @@ static bool inject_set_knob(struct inject_knob *knob)
 	return ok;
 }
 
-/* Have inject_arm() work in this thread.  False if the kernel lacks what it takes. */
-static bool inject_open(void)
+bool inject_open(void)
 {
 	inject_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	return inject_fd >= 0;
@@ -130,7 +79,7 @@ static bool inject_mark_thread(void)
 	return ok;
 }
 
-static bool inject_start(void)
+bool inject_start(void)
 {
 	const struct inject_knob probability = { "failslab/probability" };
 	const struct inject_knob space = { "failslab/space" };
@@ -148,7 +97,7 @@ static bool inject_start(void)
 	return inject_probability >= 0 && inject_space >= 0 && inject_times >= 0;
 }
 
-static void inject_stop(void)
+void inject_stop(void)
 {
 	unsigned int i;
 	int fd;
@@ -251,9 +200,7 @@ static void inject_failed(struct env *e, const struct inject_op *op, struct inje
 	TEST_ASSERT(r >= 0, "%s: %s after fault %u", op->name, strerror(-r), n);
 }
 
-/* One call with the nth fault.  False if there is none: the call has got through. */
-static bool inject_nth(struct env *e, const struct inject_op *op, struct inject_count *c,
-		       unsigned int n)
+bool inject_nth(struct env *e, const struct inject_op *op, struct inject_count *c, unsigned int n)
 {
 	int fds, r;
 	bool injected;
@@ -276,11 +223,7 @@ static bool inject_nth(struct env *e, const struct inject_op *op, struct inject_
 	return injected;
 }
 
-/*
- * Fail every allocation and copy of a call in turn.  It is done in the end, and
- * not undone.
- */
-static void inject_add(struct env *e, const struct inject_op *op, struct inject_count *c)
+void inject_add(struct env *e, const struct inject_op *op, struct inject_count *c)
 {
 	unsigned int n = 1;
 
@@ -291,11 +234,7 @@ static void inject_add(struct env *e, const struct inject_op *op, struct inject_
 	}
 }
 
-/*
- * What was injected, which must be something of each kind that it can be; with memory
- * out altogether it is less, as the first failure may end it.
- */
-static void inject_report(const struct inject_op *op, const struct inject_count *c)
+void inject_report(const struct inject_op *op, const struct inject_count *c)
 {
 	unsigned int err;
 
@@ -308,7 +247,7 @@ static void inject_report(const struct inject_op *op, const struct inject_count 
 			    "%s: never %s", op->name, strerror(err));
 }
 
-static void inject(struct env *e, const struct inject_op *op)
+void inject(struct env *e, const struct inject_op *op)
 {
 	struct inject_count nth = { .how = INJECT_NTH }, from = { .how = INJECT_FROM };
 
@@ -319,5 +258,3 @@ static void inject(struct env *e, const struct inject_op *op)
 	inject_add(e, op, &from);
 	inject_report(op, &from);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_INJECT_H */

@@ -1,9 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /* vm2vm_abi_test: as many as there may be of something, and one more. */
-#ifndef SELFTEST_KVM_VM2VM_ABI2_LIMITS_H
-#define SELFTEST_KVM_VM2VM_ABI2_LIMITS_H
+#include <sys/resource.h>
 
-#include "vm2vm_abi.h"
+#include "abi.h"
 
 TEST_F_TIMEOUT(abi, domain_limit, 600)
 {
@@ -69,5 +68,3 @@ TEST_F_TIMEOUT(abi, link_limit, 600)
 	fails(e, "one too many again", ENOSPC,
 	      __vm2vm_link(vm, e->domain, SLOT_MANY + n, NEW + n * PG, FREE, PG, 0));
 }
-
-#endif /* SELFTEST_KVM_VM2VM_ABI2_LIMITS_H */
