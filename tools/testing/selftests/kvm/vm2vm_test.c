@@ -13,11 +13,9 @@
 #include <sys/syscall.h>
 
 #include "vm2vm_harness.h"
-#include "vm2vm_peer.h"
+#include "vm2vm_peer_check.h"
 
 #define PAGES	16
-#define HOLE	(~0ull)
-#define VALUE	0x1122334455667788ull
 
 FIXTURE(vm2vm)
 {
@@ -26,11 +24,8 @@ FIXTURE(vm2vm)
 
 FIXTURE_SETUP(vm2vm)
 {
-	unsigned int i;
-
 	peer_init(&self->p, PAGES * 4096);
-	for (i = 0; i < PAGES; i++)
-		*peer_word(&self->p, i * 4096) = VALUE + i;
+	peer_fill(&self->p);
 }
 
 FIXTURE_TEARDOWN(vm2vm)
@@ -46,7 +41,7 @@ TEST_F(vm2vm, read_write)
 
 	peer_share(p, VM2VM_RW, 0);
 	for (i = 0; i < PAGES; i++) {
-		EXPECT_EQ(VALUE + i, peer_read(p, i * 4096));
+		EXPECT_EQ(PEER_VALUE + i, peer_read(p, i * 4096));
 		peer_write(p, i * 4096 + 8, i);
 		EXPECT_EQ(i, *peer_word(p, i * 4096 + 8));
 		*peer_word(p, i * 4096 + 16) = ~(uint64_t)i;
@@ -70,7 +65,7 @@ static void peer_touch_again(struct peer *p)
 TEST_F(vm2vm, one_fault_per_page)
 {
 	struct peer *p = &self->p;
-	uint64_t fixed, exits, idle, irqs;
+	uint64_t fixed;
 
 	peer_share(p, VM2VM_RW, 0);
 	peer_touch_again(p);
@@ -78,41 +73,14 @@ TEST_F(vm2vm, one_fault_per_page)
 	peer_sum(p, PEER_WINDOW, PAGES, 4096);
 	EXPECT_EQ(PAGES, peer_vcpu_stat(p->vcpu, "pf_fixed") - fixed);
 
-	/* What a command costs by itself: its ucall. */
-	exits = peer_vcpu_stat(p->vcpu, "exits");
-	irqs = peer_vcpu_stat(p->vcpu, "irq_exits");
-	peer_sum(p, PEER_WINDOW, 0, 8);
-	idle = peer_vcpu_stat(p->vcpu, "exits") - exits -
-	       (peer_vcpu_stat(p->vcpu, "irq_exits") - irqs);
-
-	exits = peer_vcpu_stat(p->vcpu, "exits");
-	irqs = peer_vcpu_stat(p->vcpu, "irq_exits");
-	peer_sum(p, PEER_WINDOW, PAGES * 512, 8);
-	EXPECT_EQ(idle, peer_vcpu_stat(p->vcpu, "exits") - exits -
-			(peer_vcpu_stat(p->vcpu, "irq_exits") - irqs));
-	EXPECT_EQ(0, p->mmio);
+	peer_check_no_exits(p);
 }
 
 /* A write through a read-only mapping is dropped, whether it was read before. */
 TEST_F(vm2vm, readonly_mapping)
 {
-	struct peer *p = &self->p;
-
-	peer_share(p, KVM_VM2VM_MAP_READ, 0);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
-	EXPECT_EQ(0, p->mmio);
-
-	peer_write(p, 0, 1);
-	EXPECT_EQ(1, p->mmio);
-	EXPECT_TRUE(p->mmio_write);
-	EXPECT_EQ(PEER_WINDOW, p->mmio_gpa);
-	peer_write(p, 4096, 1);
-	EXPECT_EQ(2, p->mmio);
-
-	EXPECT_EQ(VALUE, *peer_word(p, 0));
-	EXPECT_EQ(VALUE + 1, *peer_word(p, 4096));
-	EXPECT_EQ(VALUE, peer_read(p, 0));
-	EXPECT_EQ(2, p->mmio);
+	peer_share(&self->p, KVM_VM2VM_MAP_READ, 0);
+	peer_check_readonly(&self->p, PEER_WINDOW);
 }
 
 TEST_F(vm2vm, readonly_link)
@@ -120,10 +88,10 @@ TEST_F(vm2vm, readonly_link)
 	struct peer *p = &self->p;
 
 	peer_share(p, VM2VM_RW, KVM_VM2VM_LINK_READONLY);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 	peer_write(p, 0, 1);
 	EXPECT_EQ(1, p->mmio);
-	EXPECT_EQ(VALUE, *peer_word(p, 0));
+	EXPECT_EQ(PEER_VALUE, *peer_word(p, 0));
 
 	/* Another link to the same domain may write. */
 	vm2vm_link(p->backend, p->domain, PEER_SLOT + 1, 2 * PEER_WINDOW,
@@ -142,7 +110,7 @@ TEST_F(vm2vm, readonly_memslot)
 	vm_set_user_memory_region(p->owner, 0, 0, PEER_OWNER_GPA, 0, p->mem);
 	peer_set_memory(p, p->mem, p->size, KVM_MEM_READONLY);
 	peer_share(p, KVM_VM2VM_MAP_READ, 0);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 
 	/* One that becomes read-only under a mapping that may write. */
 	vm2vm_unmap(p->domain, PEER_IOVA, p->size);
@@ -169,7 +137,7 @@ TEST_F(vm2vm, hole)
 		   p->size, 0);
 	peer_map_window(p, PEER_WINDOW, p->size);
 
-	EXPECT_EQ(HOLE, peer_read(p, 4096));
+	EXPECT_EQ(PEER_HOLE, peer_read(p, 4096));
 	EXPECT_EQ(1, p->mmio);
 	EXPECT_EQ(PEER_WINDOW + 4096, p->mmio_gpa);
 	p->fill = 0x5a;
@@ -178,7 +146,7 @@ TEST_F(vm2vm, hole)
 	vm2vm_map(p->domain, PEER_IOVA + 4096, PEER_OWNER_GPA + 8192, 4096,
 		  VM2VM_RW);
 	p->mmio = 0;
-	EXPECT_EQ(VALUE + 2, peer_read(p, 4096));
+	EXPECT_EQ(PEER_VALUE + 2, peer_read(p, 4096));
 	EXPECT_EQ(0, p->mmio);
 	peer_read(p, 0);
 	peer_read(p, 8192);
@@ -189,7 +157,7 @@ TEST_F(vm2vm, hole)
 	EXPECT_EQ(3, p->mmio);
 	peer_write(p, 4096, 0);
 	EXPECT_EQ(4, p->mmio);
-	EXPECT_EQ(VALUE + 2, *peer_word(p, 8192));
+	EXPECT_EQ(PEER_VALUE + 2, *peer_word(p, 8192));
 }
 
 /* The window is never executable, whatever the page says. */
@@ -209,7 +177,6 @@ TEST_F(vm2vm, many_iovas)
 {
 	struct peer *p = &self->p;
 	unsigned int i;
-	void *keep;
 
 	for (i = 0; i < 16; i++)
 		vm2vm_map(p->domain, PEER_IOVA + i * 4096, PEER_OWNER_GPA, 4096,
@@ -226,15 +193,8 @@ TEST_F(vm2vm, many_iovas)
 	}
 	EXPECT_EQ(0, p->mmio);
 
-	/*
-	 * The owner's memory changes: all sixteen see it.  The old page stays in
-	 * use, so that the new one is another.
-	 */
-	keep = peer_mmap(4096, 0);
-	TEST_ASSERT(mremap(p->mem, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
-			   keep) == keep, "mremap");
-	TEST_ASSERT(mmap(p->mem, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE |
-			 MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p->mem, "mmap");
+	/* The owner's memory changes: all sixteen see it. */
+	peer_replace_page(p);
 	*peer_word(p, 0) = 7;
 	for (i = 0; i < 16; i++)
 		EXPECT_EQ(7, peer_read(p, i * 4096));
@@ -258,7 +218,7 @@ TEST_F_TIMEOUT(vm2vm, many_mappings, 300)
 	for (i = 0; i < count; i++)
 		vm2vm_map(p->domain, PEER_IOVA + i * 4096,
 			  PEER_OWNER_GPA + i % PAGES * 4096, 4096, VM2VM_RW);
-	EXPECT_EQ(VALUE + (count - 1) % PAGES,
+	EXPECT_EQ(PEER_VALUE + (count - 1) % PAGES,
 		  peer_read(p, (count - 1) * 4096));
 	EXPECT_EQ(0, p->mmio);
 	EXPECT_EQ(count * 4096, vm2vm_unmap(p->domain, 0, -4096ull));
@@ -268,7 +228,7 @@ TEST_F_TIMEOUT(vm2vm, many_mappings, 300)
 	for (i = 0; i < count; i++)
 		vm2vm_map(p->domain, PEER_IOVA + i * 4096, PEER_OWNER_GPA, 4096,
 			  VM2VM_RW);
-	EXPECT_EQ(VALUE, peer_read(p, (count - 1) * 4096));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, (count - 1) * 4096));
 	EXPECT_EQ(1, p->mmio);
 }
 
@@ -283,7 +243,7 @@ TEST_F(vm2vm, part_of_mapping)
 		   PEER_IOVA + 3 * 4096, 4 * 4096, 0);
 	peer_map_window(p, PEER_WINDOW, 5 * 4096);
 	for (i = 0; i < 4; i++)
-		EXPECT_EQ(VALUE + 3 + i, peer_read(p, i * 4096));
+		EXPECT_EQ(PEER_VALUE + 3 + i, peer_read(p, i * 4096));
 	EXPECT_EQ(0, p->mmio);
 	peer_read(p, 4 * 4096);
 	EXPECT_EQ(1, p->mmio);
@@ -298,50 +258,19 @@ TEST_F(vm2vm, not_present)
 	struct peer *p = &self->p;
 
 	peer_share(p, VM2VM_RW, 0);
-	TEST_ASSERT(!madvise(p->mem, p->size, MADV_DONTNEED), "MADV_DONTNEED");
-	EXPECT_EQ(0, peer_read(p, 0));
-	*peer_word(p, 0) = 5;
-	EXPECT_EQ(5, peer_read(p, 0));
-	peer_write(p, 4096, 6);
-	EXPECT_EQ(6, *peer_word(p, 4096));
-	EXPECT_EQ(0, p->mmio);
-
+	peer_check_not_present(p);
 	/* No such memory, or not for this access: a hole; it comes back. */
-	TEST_ASSERT(!mprotect(p->mem, 4096, PROT_NONE), "mprotect");
-	peer_read(p, 0);
-	EXPECT_EQ(1, p->mmio);
-	TEST_ASSERT(!mprotect(p->mem, 4096, PROT_READ), "mprotect");
-	EXPECT_EQ(5, peer_read(p, 0));
-	EXPECT_EQ(1, p->mmio);
-	peer_write(p, 0, 1);
-	EXPECT_EQ(2, p->mmio);
-	TEST_ASSERT(!mprotect(p->mem, 4096, PROT_READ | PROT_WRITE), "mprotect");
-	peer_write(p, 0, 8);
-	EXPECT_EQ(8, *peer_word(p, 0));
-	EXPECT_EQ(2, p->mmio);
+	peer_check_protection(p);
 }
 
 /* Copy-on-write in the owner's process: backend and owner stay together. */
 TEST_F(vm2vm, copy_on_write)
 {
 	struct peer *p = &self->p;
-	int status;
-	pid_t pid;
 
 	peer_share(p, VM2VM_RW, 0);
 	peer_write(p, 0, 1);
-	pid = fork();
-	if (!pid) {
-		pause();
-		_exit(0);
-	}
-	*peer_word(p, 0) = 2;
-	EXPECT_EQ(2, peer_read(p, 0));
-	peer_write(p, 4096, 3);
-	EXPECT_EQ(3, *peer_word(p, 4096));
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
-	EXPECT_EQ(0, p->mmio);
+	peer_check_copy_on_write(p);
 }
 
 /* An approval is of guest-physical addresses, memslots come and go. */
@@ -350,11 +279,11 @@ TEST_F(vm2vm, memslots)
 	struct peer *p = &self->p;
 
 	peer_share(p, VM2VM_RW, 0);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 	/* Moved by one page: each iova shows what is at its gpa now. */
 	vm_set_user_memory_region(p->owner, 0, 0, PEER_OWNER_GPA + 4096, p->size,
 				  p->mem);
-	EXPECT_EQ(VALUE, peer_read(p, 4096));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 4096));
 	EXPECT_EQ(0, p->mmio);
 	peer_read(p, 0);
 	EXPECT_EQ(1, p->mmio);
@@ -365,8 +294,8 @@ TEST_F(vm2vm, memslots)
 	EXPECT_EQ(2, p->mmio);
 	/* Back. */
 	peer_set_memory(p, p->mem, p->size, 0);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
-	EXPECT_EQ(VALUE + 1, peer_read(p, 4096));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE + 1, peer_read(p, 4096));
 	EXPECT_EQ(2, p->mmio);
 }
 
@@ -376,10 +305,10 @@ TEST_F(vm2vm, owner_first)
 	struct peer *p = &self->p;
 
 	peer_share(p, VM2VM_RW, 0);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 	kvm_vm_free(p->owner);
 	p->owner = NULL;
-	EXPECT_EQ(HOLE, peer_read(p, 0));
+	EXPECT_EQ(PEER_HOLE, peer_read(p, 0));
 	EXPECT_EQ(1, p->mmio);
 	EXPECT_EQ(-ENODEV, __vm2vm_map(p->domain, 0, PEER_OWNER_GPA, 4096,
 				       VM2VM_RW));
@@ -407,13 +336,13 @@ TEST_F(vm2vm, domain_first)
 	int copy;
 
 	peer_share(p, VM2VM_RW, 0);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 	copy = dup(p->domain);
 	close(p->domain);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 	close(copy);
 	p->domain = -1;
-	EXPECT_EQ(HOLE, peer_read(p, 0));
+	EXPECT_EQ(PEER_HOLE, peer_read(p, 0));
 	EXPECT_EQ(1, p->mmio);
 	vm2vm_unlink(p->backend, PEER_SLOT);
 }
@@ -440,7 +369,7 @@ TEST_F(vm2vm, ring)
 		  __vm2vm_map(domain, 0, PEER_WINDOW, 4096, VM2VM_RW));
 	vm2vm_map(domain, 0, 0, 4096, VM2VM_RW);
 	vm2vm_link(p->owner, domain, PEER_SLOT + 1, 2 * PEER_WINDOW, 0, 4096, 0);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 	EXPECT_EQ(0, p->mmio);
 }
 
@@ -451,16 +380,16 @@ TEST_F(vm2vm, backend_memslots)
 	void *mem = peer_mmap(4096, 0);
 
 	peer_share(p, VM2VM_RW, 0);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 	vm_set_user_memory_region(p->backend, 50, 0, 2 * PEER_WINDOW, 4096, mem);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 	vm_set_user_memory_region(p->backend, 50, 0, 2 * PEER_WINDOW, 0, mem);
-	EXPECT_EQ(VALUE, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE, peer_read(p, 0));
 	vm2vm_unlink(p->backend, PEER_SLOT);
-	EXPECT_EQ(HOLE, peer_read(p, 0));
+	EXPECT_EQ(PEER_HOLE, peer_read(p, 0));
 	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW,
 		   PEER_IOVA + 4096, p->size - 4096, 0);
-	EXPECT_EQ(VALUE + 1, peer_read(p, 0));
+	EXPECT_EQ(PEER_VALUE + 1, peer_read(p, 0));
 	EXPECT_EQ(1, p->mmio);
 }
 
@@ -476,34 +405,15 @@ FIXTURE(vm2vm_huge)
 FIXTURE_SETUP(vm2vm_huge)
 {
 	struct peer *p = &self->p;
-	uint64_t i;
-	void *mem;
-	FILE *f;
 
 	peer_init(p, 4096);
-	f = fopen("/proc/sys/vm/nr_hugepages", "w");
-	if (f) {
-		fprintf(f, "%d\n", HUGE_PAGES);
-		fclose(f);
-	}
-	mem = peer_mmap(HUGE_SIZE, MAP_HUGETLB | MAP_HUGE_2MB);
-	if (!mem)
+	if (!peer_use_huge(p, HUGE_PAGES))
 		SKIP(return, "no 2 MiB pages: %s", strerror(errno));
-	vm_set_user_memory_region(p->owner, 0, 0, PEER_OWNER_GPA, 0, p->mem);
-	peer_set_memory(p, mem, HUGE_SIZE, 0);
-	for (i = 0; i < HUGE_SIZE / 4096; i++)
-		*peer_word(p, i * 4096) = i;
 }
 
 FIXTURE_TEARDOWN(vm2vm_huge)
 {
 	peer_free(&self->p);
-}
-
-/* The sum of the numbers of the 4 KiB pages. */
-static uint64_t huge_sum(uint64_t first, uint64_t count)
-{
-	return (2 * first + count - 1) * count / 2;
 }
 
 TEST_F(vm2vm_huge, one_fault_per_2m)
@@ -515,7 +425,7 @@ TEST_F(vm2vm_huge, one_fault_per_2m)
 	peer_touch_again(p);
 	fixed = peer_vcpu_stat(p->vcpu, "pf_fixed");
 	huge = vm_get_stat(p->backend, "pages_2m");
-	EXPECT_EQ(huge_sum(0, HUGE_SIZE / 4096),
+	EXPECT_EQ(peer_huge_sum(HUGE_SIZE / 4096),
 		  peer_sum(p, PEER_WINDOW, HUGE_SIZE / 4096, 4096));
 	EXPECT_EQ(HUGE_PAGES, peer_vcpu_stat(p->vcpu, "pf_fixed") - fixed);
 	EXPECT_EQ(HUGE_PAGES, vm_get_stat(p->backend, "pages_2m") - huge);
@@ -537,9 +447,9 @@ TEST_F(vm2vm_huge, misaligned)
 		   2 * PEER_WINDOW + 8192, PEER_IOVA + 4096, HUGE_SIZE, 0);
 	peer_map_window(p, PEER_WINDOW, HUGE_SIZE + 4096);
 	peer_map_window(p, 2 * PEER_WINDOW + 8192, HUGE_SIZE);
-	EXPECT_EQ(huge_sum(0, HUGE_SIZE / 4096),
+	EXPECT_EQ(peer_huge_sum(HUGE_SIZE / 4096),
 		  peer_sum(p, PEER_WINDOW + 4096, HUGE_SIZE / 4096, 4096));
-	EXPECT_EQ(huge_sum(0, HUGE_SIZE / 4096),
+	EXPECT_EQ(peer_huge_sum(HUGE_SIZE / 4096),
 		  peer_sum(p, 2 * PEER_WINDOW + 8192, HUGE_SIZE / 4096, 4096));
 	EXPECT_EQ(huge, vm_get_stat(p->backend, "pages_2m"));
 	EXPECT_EQ(0, p->mmio);
@@ -550,25 +460,11 @@ TEST_F(vm2vm_huge, part_of_page)
 {
 	struct peer *p = &self->p;
 
-	vm2vm_map(p->domain, PEER_IOVA + 0x1000, PEER_OWNER_GPA + 0x1000,
-		  0x1000, VM2VM_RW);
-	vm2vm_map(p->domain, PEER_IOVA + PEER_SIZE_2M,
-		  PEER_OWNER_GPA + PEER_SIZE_2M, PEER_SIZE_2M - 0x1000,
-		  VM2VM_RW);
 	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA,
 		   HUGE_SIZE, 0);
 	peer_map_window(p, PEER_WINDOW, HUGE_SIZE);
 
-	EXPECT_EQ(1, peer_read(p, 0x1000));
-	EXPECT_EQ(0, p->mmio);
-	EXPECT_EQ(HOLE, peer_read(p, 0));
-	EXPECT_EQ(HOLE, peer_read(p, 0x2000));
-	EXPECT_EQ(2, p->mmio);
-	EXPECT_EQ(512, peer_read(p, PEER_SIZE_2M));
-	EXPECT_EQ(1022, peer_read(p, 2 * PEER_SIZE_2M - 0x2000));
-	EXPECT_EQ(2, p->mmio);
-	EXPECT_EQ(HOLE, peer_read(p, 2 * PEER_SIZE_2M - 0x1000));
-	EXPECT_EQ(3, p->mmio);
+	peer_check_part_of_huge(p);
 }
 
 /* The owner's 4 KiB pages are mapped as what they are, aligned or not. */

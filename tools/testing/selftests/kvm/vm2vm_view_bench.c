@@ -175,14 +175,12 @@ static double view_bench_link(struct view *w)
 /* Exits of trips alone, other than for the host's interrupts. */
 static u64 view_bench_exits(struct view *w)
 {
-	struct kvm_vcpu *vcpu = w->cpu[0].vcpu;
 	u64 exits[2], count[2] = { 0, 10000 }, i;
 
 	for (i = 0; i < 2; i++) {
-		exits[i] = peer_vcpu_stat(vcpu, "exits") - peer_vcpu_stat(vcpu, "irq_exits");
+		exits[i] = view_exits(&w->cpu[0]);
 		view_bench_run(w, BENCH_TRIP, count[i], 1, 0);
-		exits[i] = peer_vcpu_stat(vcpu, "exits") - peer_vcpu_stat(vcpu, "irq_exits") -
-			   exits[i];
+		exits[i] = view_exits(&w->cpu[0]) - exits[i];
 	}
 	return exits[1] - exits[0];
 }

@@ -8,25 +8,9 @@
  */
 #define VM2VM_VIEW_SIGILL
 
-#include "vm2vm_harness.h"
-#include "vm2vm_view.h"
+#include <signal.h>
 
-FIXTURE(views)
-{
-	struct view w;
-};
-
-FIXTURE_SETUP(views)
-{
-	if (!view_feature())
-		SKIP(return, "no views here");
-	view_init(&self->w, VIEW_PAGES);
-}
-
-FIXTURE_TEARDOWN(views)
-{
-	view_free(&self->w);
-}
+#include "vm2vm/view/views.h"
 
 /* The window is there in its view, with what the owner has, and nowhere else. */
 TEST_F(views, content)
@@ -193,12 +177,5 @@ TEST(probe)
 	EXPECT_EQ(0, sigaction(SIGILL, NULL, &old));
 	EXPECT_TRUE(old.sa_handler == SIG_DFL);
 }
-
-#include "vm2vm_view_events.h"
-#include "vm2vm_view_revoke.h"
-#include "vm2vm_view_wrong.h"
-#include "vm2vm_view_modes.h"
-#include "vm2vm_view_mem.h"
-#include "vm2vm_view_abi.h"
 
 TEST_HARNESS_MAIN

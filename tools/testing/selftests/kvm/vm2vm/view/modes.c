@@ -1,11 +1,9 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_view_test: views of a vCPU in real mode, in SMM, and with a nested guest.
  */
-#ifndef SELFTEST_KVM_VM2VM_VIEW_MODES_H
-#define SELFTEST_KVM_VM2VM_VIEW_MODES_H
-
-#include "vm2vm_view_events.h"
+#include "views.h"
+#include "vm2vm_access.h"
 #include "vmx.h"
 
 /* 16 bit code: gpa, and its memslot; in SMM the first byte that is executed is 0x8000. */
@@ -368,5 +366,3 @@ TEST_F(views, apic_mode)
 	}
 	EXPECT_EQ(0, cpu->mmio);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_VIEW_MODES_H */

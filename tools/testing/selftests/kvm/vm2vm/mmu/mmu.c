@@ -1,60 +1,19 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_mmu_test: a backend whose window is used by its guest, or by a guest of
- * its guest (L2), with and without nested page tables.
+ * vm2vm_mmu_test: a backend whose window is used by its guest, or by a guest of its
+ * guest, as mmu.h declares it.
  */
-#ifndef SELFTEST_KVM_VM2VM_MMU_H
-#define SELFTEST_KVM_VM2VM_MMU_H
-
-#include "vm2vm_peer.h"
-
-#include "svm_util.h"
-#include "vmx.h"
-
-/*
- * Who accesses the window: the backend's guest; an L2 guest without nested paging;
- * one with, its window in entries of 1 GiB, or in entries of 4 KiB that are not an
- * identity.
- */
-enum mmu_who { MMU_L1, MMU_L2, MMU_L2_1G, MMU_L2_4K };
+#include "mmu.h"
 
 #define MMU_SIZE_1G	0x40000000ul
-
-/**
- * struct mmu - an owner, and a backend whose guest is one of enum mmu_who
- * @p: the pair
- * @who: the guest
- * @link: gpa of the window in the backend; in the guest it is PEER_WINDOW
- * @npt: gpa of the nested page table's root, of an SVM guest
- * @vmx: the nested guest's pages, of a VMX guest
- * @exit: why the nested guest ended, in the backend's memory
- */
-struct mmu {
-	struct peer p;
-	enum mmu_who who;
-	uint64_t link;
-	uint64_t npt;
-	struct vmx_pages *vmx;
-	struct mmu_exit *exit;
-};
-
-/* Why L2 went back to L1; in L1's memory. */
-struct mmu_exit {
-	uint64_t code;		/* what the CPU says */
-	uint64_t gpa;		/* of a violation of the nested page tables */
-	uint64_t vector;	/* of an exception, of L1 or L2, that mmu_exception() handled */
-	uint64_t addr;		/* of the page fault among those */
-	uint64_t count;		/* of these exceptions */
-};
-
-static struct mmu_exit mmu_exit;
 
 /* Where a guest stays that does not go on. */
 #define MMU_SYNC_EXCEPTION	1
 #define MMU_SYNC_EXIT		2
 
-/* An exception that is expected; the guest does not go on. */
-static inline void mmu_exception(struct ex_regs *regs)
+static struct mmu_exit mmu_exit;
+
+void mmu_exception(struct ex_regs *regs)
 {
 	mmu_exit.vector = regs->vector;
 	asm volatile("mov %%cr2, %0" : "=r"(mmu_exit.addr));
@@ -63,9 +22,7 @@ static inline void mmu_exception(struct ex_regs *regs)
 		GUEST_SYNC(MMU_SYNC_EXCEPTION);
 }
 
-#define MMU_L2_STACK	512
-
-static inline void mmu_l1_svm(struct svm_test_data *svm, void *l2, uint64_t npt)
+static void mmu_l1_svm(struct svm_test_data *svm, void *l2, uint64_t npt)
 {
 	unsigned long stack[MMU_L2_STACK];
 	struct vmcb *vmcb = svm->vmcb;
@@ -80,7 +37,7 @@ static inline void mmu_l1_svm(struct svm_test_data *svm, void *l2, uint64_t npt)
 	mmu_exit.gpa = vmcb->control.exit_info_2;
 }
 
-static inline void mmu_l1_vmx(struct vmx_pages *vmx, void *l2)
+static void mmu_l1_vmx(struct vmx_pages *vmx, void *l2)
 {
 	unsigned long stack[MMU_L2_STACK];
 
@@ -93,7 +50,7 @@ static inline void mmu_l1_vmx(struct vmx_pages *vmx, void *l2)
 }
 
 /* L1: start L2, which stays there unless something is wrong. */
-static inline void mmu_l1(void *nested, void *l2, uint64_t npt)
+static void mmu_l1(void *nested, void *l2, uint64_t npt)
 {
 	if (this_cpu_has(X86_FEATURE_SVM))
 		mmu_l1_svm(nested, l2, npt);
@@ -104,8 +61,7 @@ static inline void mmu_l1(void *nested, void *l2, uint64_t npt)
 }
 
 /* Nested page tables as SVM has them: page tables for user mode. */
-static inline void mmu_npt_map(struct kvm_vm *vm, uint64_t root, uint64_t from,
-			       uint64_t to, int level)
+static void mmu_npt_map(struct kvm_vm *vm, uint64_t root, uint64_t from, uint64_t to, int level)
 {
 	const uint64_t flags = PTE_PRESENT_MASK | PTE_WRITABLE_MASK | PTE_USER_MASK;
 	uint64_t *pte, table = root;
@@ -123,8 +79,7 @@ static inline void mmu_npt_map(struct kvm_vm *vm, uint64_t root, uint64_t from,
 	*pte = to | flags | (level > PG_LEVEL_4K ? PTE_LARGE_MASK : 0);
 }
 
-static inline void mmu_nested_map(struct mmu *m, uint64_t from, uint64_t to,
-				  uint64_t size, int level)
+static void mmu_nested_map(struct mmu *m, uint64_t from, uint64_t to, uint64_t size, int level)
 {
 	struct kvm_vm *vm = m->p.backend;
 	uint64_t done;
@@ -141,8 +96,7 @@ static inline void mmu_nested_map(struct mmu *m, uint64_t from, uint64_t to,
 		mmu_npt_map(vm, m->npt, from + done, to + done, level);
 }
 
-/* Why there can be no guest such as this, or NULL. */
-static inline const char *mmu_lacks(enum mmu_who who)
+const char *mmu_lacks(enum mmu_who who)
 {
 	bool svm = kvm_cpu_has(X86_FEATURE_SVM);
 
@@ -162,7 +116,7 @@ static inline const char *mmu_lacks(enum mmu_who who)
 }
 
 /* Nested page tables that map the backend's own memory. */
-static inline void mmu_nested_init(struct mmu *m)
+static void mmu_nested_init(struct mmu *m)
 {
 	struct kvm_vm *vm = m->p.backend;
 
@@ -173,11 +127,7 @@ static inline void mmu_nested_init(struct mmu *m)
 	mmu_nested_map(m, 0, 0, PEER_WINDOW, PG_LEVEL_1G);
 }
 
-/*
- * An owner with @size of 4 KiB pages, and a backend in which @guest is run as
- * @who; it has no window yet.
- */
-static inline void mmu_init(struct mmu *m, enum mmu_who who, size_t size, void *guest)
+void mmu_init(struct mmu *m, enum mmu_who who, size_t size, void *guest)
 {
 	struct peer *p = &m->p;
 	vm_vaddr_t nested = 0;
@@ -201,11 +151,7 @@ static inline void mmu_init(struct mmu *m, enum mmu_who who, size_t size, void *
 	vcpu_args_set(p->vcpu, 3, nested, guest, m->npt);
 }
 
-/*
- * Give the guest a window of @size, in all the page tables that it goes through:
- * those of the guest in pages of @level.
- */
-static inline void mmu_map_window(struct mmu *m, uint64_t size, int level)
+void mmu_map_window(struct mmu *m, uint64_t size, int level)
 {
 	uint64_t up = (size + MMU_SIZE_1G - 1) & -MMU_SIZE_1G;
 
@@ -216,18 +162,10 @@ static inline void mmu_map_window(struct mmu *m, uint64_t size, int level)
 		mmu_nested_map(m, PEER_WINDOW, m->link, size, PG_LEVEL_4K);
 }
 
-/* Make the window without approving anything. */
-static inline void mmu_link(struct mmu *m, uint32_t flags, int level)
+void mmu_link(struct mmu *m, uint32_t flags, int level)
 {
 	struct peer *p = &m->p;
 
 	vm2vm_link(p->backend, p->domain, PEER_SLOT, m->link, PEER_IOVA, p->size, flags);
 	mmu_map_window(m, p->size, level);
 }
-
-static inline void mmu_approve(struct mmu *m, uint32_t flags)
-{
-	vm2vm_map(m->p.domain, PEER_IOVA, PEER_OWNER_GPA, m->p.size, flags);
-}
-
-#endif /* SELFTEST_KVM_VM2VM_MMU_H */

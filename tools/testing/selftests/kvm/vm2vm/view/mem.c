@@ -1,12 +1,11 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_view_test: what is written inside a view is in the dirty logs, and KVM's own
  * accesses for the guest see what the guest sees.
  */
-#ifndef SELFTEST_KVM_VM2VM_VIEW_MEM_H
-#define SELFTEST_KVM_VM2VM_VIEW_MEM_H
-
-#include "vm2vm_view_spin.h"
+#include "inside_fixture.h"
+#include "views.h"
+#include "vm2vm_access.h"
 
 /* Memory of the backend that logs: more pages than the CPU's buffer (PML) has room for. */
 #define MEM_GPA		0x90000000ul
@@ -68,28 +67,28 @@ TEST_F(views, dirty_peer)
 TEST_F_TIMEOUT(inside, dirty_peer, 900)
 {
 	struct view_owner *o = &self->s.w.owner[0];
-	struct spinner *s = &self->s;
+	struct inside *s = &self->s;
 	unsigned int i;
 
 	o->size = 4096;
-	spin_map(s);
-	spin_link(s, o->domain);
+	inside_map(s);
+	inside_link(s, o->domain);
 	mem_owner_log(o, true);
-	spin_start(s);
-	spin_begin(s, s->page[0]);
+	inside_start(s);
+	inside_begin(s, s->page[0]);
 	for (i = 0; i < self->trials; i++) {
-		WRITE_ONCE(s->spin->leave, i % 2);
-		spin_wait(s->spin, 2);
+		WRITE_ONCE(s->in->leave, i % 2);
+		spinner_wait(s->loop, 2);
 		mem_owner_harvest(o);
-		spin_wait(s->spin, 2);
+		spinner_wait(s->loop, 2);
 		ASSERT_EQ(1, mem_owner_harvest(o));
 	}
 	/* It is the writes that are in there. */
 	vm2vm_unmap(o->domain, PEER_IOVA, 4096);
 	mem_owner_harvest(o);
-	spin_wait(s->spin, 2);
+	spinner_wait(s->loop, 2);
 	EXPECT_EQ(0, mem_owner_harvest(o));
-	EXPECT_EQ(1, spin_view(s));
+	EXPECT_EQ(1, inside_view(s));
 }
 
 /* Have the guest write to @count pages of its own, from page @page on, in view @view. */
@@ -154,7 +153,7 @@ TEST_F_TIMEOUT(views, dirty_own, 300)
 
 static void mem_access(struct view *w, enum access_op op, uint64_t dst, uint64_t src, uint64_t val)
 {
-	struct access_cmd *cmd = addr_gva2hva(w->vm, (uintptr_t)&access_cmd);
+	struct access_cmd *cmd = view_access(w);
 
 	cmd->op = op;
 	cmd->dst = dst;
@@ -217,7 +216,7 @@ TEST_F(views, emulated)
 TEST_F(views, emulated_force)
 {
 	struct view *w = &self->w;
-	struct access_cmd *cmd = addr_gva2hva(w->vm, (uintptr_t)&access_cmd);
+	struct access_cmd *cmd = view_access(w);
 	uint64_t *page = view_word(&w->owner[0], 0);
 	struct view_cpu *cpu = &w->cpu[0];
 	unsigned int turn;
@@ -255,5 +254,3 @@ TEST_F(views, emulated_force)
 		EXPECT_EQ(2 * (turn + 1), cpu->mmio);
 	}
 }
-
-#endif /* SELFTEST_KVM_VM2VM_VIEW_MEM_H */

@@ -1,14 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_view_test: wrong use of VMFUNC, and windows seen from the wrong view.
  */
-#ifndef SELFTEST_KVM_VM2VM_VIEW_WRONG_H
-#define SELFTEST_KVM_VM2VM_VIEW_WRONG_H
-
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 
-#include "vm2vm_view_events.h"
+#include "views.h"
+#include "vm2vm_access.h"
 
 /* Functions other than 0, beside 1 to 63; those above do not even exit. */
 static const uint64_t wrong_functions[] = {
@@ -209,11 +208,8 @@ TEST_F(views, readonly)
 
 	/* The page has a RET, and that is not executed. */
 	*(uint8_t *)self->w.owner[0].mem = 0xc3;
-	access_cmd.op = ACCESS_RUN;
-	access_cmd.dst = VIEW_GPA(1);
-	sync_global_to_guest(self->w.vm, access_cmd);
+	view_access(&self->w)->op = ACCESS_RUN;
+	view_access(&self->w)->dst = VIEW_GPA(1);
 	cpu->cmd->op = VIEW_ACCESS;
 	EXPECT_EQ(KVM_EXIT_INTERNAL_ERROR, __view_run(cpu));
 }
-
-#endif /* SELFTEST_KVM_VM2VM_VIEW_WRONG_H */

@@ -1,90 +1,21 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_view_test: owners that are nothing but memory, and a backend that sees each
- * of them in a view of its own.  Its guest does one command for each run.
+ * Owners and a backend that sees each of them in a view of its own: what
+ * include/vm2vm_view.h declares.
  */
-#ifndef SELFTEST_KVM_VM2VM_VIEW_H
-#define SELFTEST_KVM_VM2VM_VIEW_H
-
-#include <pthread.h>
-
-#include "../../../../guest/vm2vm_view.h"
 #include "apic.h"
 #include "vm2vm_access.h"
-#include "vm2vm_peer.h"
+#include "vm2vm_view.h"
 
-#define VIEW_OWNERS	2
-#define VIEW_CPUS	2
-#define VIEW_PAGES	16		/* of an owner, if a test does not say otherwise */
-#define VIEW_SLOT(v)	(100 + (v))
-/* Where window v is: gpa, and gva in pages of 2 MiB. */
-#define VIEW_GPA(v)	(KVM_VM2VM_VIEW_SPAN + (v) * 0x400000ull)
-
-#define VIEW_HOLE	(~0ull)
-/* What an owner has in the first word of a page. */
-#define VIEW_VALUE(owner, page)	(0x5ee0000000000000ull + ((owner) << 16) + (page))
-
-enum view_op {
-	VIEW_NOP,
-	VIEW_VMFUNC,		/* with EAX @function, ECX @view */
-	VIEW_READ,
-	VIEW_WRITE,
-	VIEW_TRIPS,		/* @count times into @view, copy, and back */
-	VIEW_CHECK,		/* @count views from @view on, what is in each */
-	VIEW_FILL,		/* in @view @val to each of @count pages at @gva, and back */
-	VIEW_ACCESS,		/* what is in access_cmd */
-	VIEW_APIC,		/* in @view, change the mode of the local APIC */
-};
-
-/**
- * struct view_cmd - what a guest is to do, and what came of it; in its memory
- * @op: enum view_op
- * @function: of VMFUNC
- * @view: of VMFUNC, or the first view
- * @gva: where
- * @val: what is written or was read
- * @count: how often
- * @vector: exception that VMFUNC gave at its own address, or 0
- * @bad: how often something was not as it has to be
- * @cpl: privilege level of the guest
- */
-struct view_cmd {
-	uint64_t op;
-	uint64_t function;
-	uint64_t view;
-	uint64_t gva;
-	uint64_t val;
-	uint64_t count;
-	uint64_t vector;
-	uint64_t bad;
-	uint64_t cpl;
-};
-
+/* What each vCPU is to do, in the guest's memory, and its own page. */
 static struct view_cmd view_cmds[VIEW_CPUS];
-
-/* The exception that VMFUNC gives, if at its own address, or 0. */
-static inline uint8_t view_guest_vmfunc(uint64_t function, uint64_t view)
-{
-	uint8_t vector;
-
-	barrier();
-	vector = kvm_asm_safe(VM2VM_VMFUNC, "a" (function), "c" (view));
-	barrier();
-	return vector;
-}
-
-static inline void view_guest_copy(void *to, const void *from, uint64_t words)
-{
-	asm volatile("rep movsq" : "+D" (to), "+S" (from), "+c" (words) : : "memory");
-}
-
 static uint64_t view_guest_own[512];
 
 /*
  * Into the view, some of its first page to own memory, changed and back, and out.
  * Word 0 has to be VAL and the others, which are all the same, one more every time.
  */
-static inline void view_guest_trips(struct view_cmd *c)
+static void view_guest_trips(struct view_cmd *c)
 {
 	uint64_t *window = (uint64_t *)VIEW_GPA(c->view), words, i, k;
 
@@ -104,7 +35,7 @@ static inline void view_guest_trips(struct view_cmd *c)
 }
 
 /* The windows are consecutive pages of owner 0, from its first on. */
-static inline void view_guest_check(struct view_cmd *c)
+static void view_guest_check(struct view_cmd *c)
 {
 	uint64_t v;
 
@@ -117,7 +48,7 @@ static inline void view_guest_check(struct view_cmd *c)
 	vm2vm_view_leave();
 }
 
-static inline void view_guest_fill(struct view_cmd *c)
+static void view_guest_fill(struct view_cmd *c)
 {
 	uint64_t i;
 
@@ -128,7 +59,7 @@ static inline void view_guest_fill(struct view_cmd *c)
 }
 
 /* To disabled, xAPIC and x2APIC mode, and look at @gva in each. */
-static inline void view_guest_apic(struct view_cmd *c)
+static void view_guest_apic(struct view_cmd *c)
 {
 	uint64_t base = rdmsr(MSR_IA32_APICBASE) & ~(MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE);
 	const uint64_t modes[] = {
@@ -145,7 +76,7 @@ static inline void view_guest_apic(struct view_cmd *c)
 	vm2vm_view_leave();
 }
 
-static inline uint64_t view_guest_cpl(void)
+static uint64_t view_guest_cpl(void)
 {
 	uint16_t cs;
 
@@ -153,7 +84,7 @@ static inline uint64_t view_guest_cpl(void)
 	return cs & 3;
 }
 
-static inline void view_guest(struct view_cmd *c)
+void view_guest(struct view_cmd *c)
 {
 	peer_guest_interruptible();
 	for (;;) {
@@ -188,52 +119,7 @@ static inline void view_guest(struct view_cmd *c)
 	}
 }
 
-/**
- * struct view_owner - a VM that is memory, all of it approved
- * @vm: the VM
- * @domain: its domain
- * @mem: the memory, at PEER_OWNER_GPA; bus address PEER_IOVA
- * @size: bytes
- */
-struct view_owner {
-	struct kvm_vm *vm;
-	int domain;
-	void *mem;
-	size_t size;
-};
-
-/**
- * struct view_cpu - a vCPU of the backend
- * @vcpu: it
- * @cmd: its guest's command
- * @dev: what the device has, of which access_cmd may be
- * @mmio: number of MMIO exits in holes of windows
- * @mmio_gpa: address of the last
- * @mmio_write: whether that was a write
- */
-struct view_cpu {
-	struct kvm_vcpu *vcpu;
-	struct view_cmd *cmd;
-	uint64_t dev;
-	unsigned int mmio;
-	uint64_t mmio_gpa;
-	bool mmio_write;
-};
-
-struct view {
-	struct view_owner owner[VIEW_OWNERS];
-	struct kvm_vm *vm;
-	struct view_cpu cpu[VIEW_CPUS];
-	unsigned int cpus;
-};
-
-static inline bool view_feature(void)
-{
-	return kvm_check_cap(KVM_CAP_VM2VM) & KVM_VM2VM_FEATURE_VIEW;
-}
-
-static inline void view_owner_init(struct view_owner *o, unsigned int nr, unsigned int pages,
-				   uint32_t flags)
+void view_owner_init(struct view_owner *o, unsigned int nr, unsigned int pages, uint32_t flags)
 {
 	unsigned int i;
 
@@ -249,7 +135,7 @@ static inline void view_owner_init(struct view_owner *o, unsigned int nr, unsign
 	vm2vm_map(o->domain, PEER_IOVA, PEER_OWNER_GPA, o->size, VM2VM_RW);
 }
 
-static inline void view_owner_free(struct view_owner *o)
+void view_owner_free(struct view_owner *o)
 {
 	if (o->domain >= 0)
 		close(o->domain);
@@ -259,12 +145,7 @@ static inline void view_owner_free(struct view_owner *o)
 	o->vm = NULL;
 }
 
-static inline uint64_t *view_word(struct view_owner *o, uint64_t offset)
-{
-	return o->mem + offset;
-}
-
-static inline void view_add_cpu(struct view *w, void *guest)
+void view_add_cpu(struct view *w, void *guest)
 {
 	struct view_cpu *cpu = &w->cpu[w->cpus];
 
@@ -275,8 +156,7 @@ static inline void view_add_cpu(struct view *w, void *guest)
 	w->cpus++;
 }
 
-/* Two owners, and a backend with one vCPU that has no view yet. */
-static inline void view_init(struct view *w, unsigned int pages)
+void view_init(struct view *w, unsigned int pages)
 {
 	unsigned int i;
 
@@ -291,7 +171,7 @@ static inline void view_init(struct view *w, unsigned int pages)
 	view_add_cpu(w, view_guest);
 }
 
-static inline void view_free(struct view *w)
+void view_free(struct view *w)
 {
 	unsigned int i;
 
@@ -301,9 +181,8 @@ static inline void view_free(struct view *w)
 		kvm_vm_free(w->vm);
 }
 
-/* A transient link of @view to @size bytes of a domain; 0 or -errno. */
-static inline int __view_link(struct view *w, unsigned int view, int domain, uint64_t iova,
-			      uint64_t size, uint32_t flags)
+int __view_link(struct view *w, unsigned int view, int domain, uint64_t iova, uint64_t size,
+		uint32_t flags)
 {
 	struct kvm_vm2vm_link args = {
 		.domain_fd = domain, .slot = VIEW_SLOT(view), .gpa = VIEW_GPA(view),
@@ -314,15 +193,13 @@ static inline int __view_link(struct view *w, unsigned int view, int domain, uin
 	return vm2vm_ioctl(w->vm->fd, KVM_VM2VM_LINK, &args);
 }
 
-/* Page tables of the guest for a window. */
-static inline void view_map_window(struct view *w, unsigned int view)
+void view_map_window(struct view *w, unsigned int view)
 {
 	virt_map_level(w->vm, VIEW_GPA(view), VIEW_GPA(view), PEER_SIZE_2M, PG_LEVEL_2M);
 }
 
-/* View @view is @pages pages of an owner from page @page on. */
-static inline void view_link(struct view *w, unsigned int view, unsigned int owner,
-			     unsigned int page, unsigned int pages, uint32_t flags)
+void view_link(struct view *w, unsigned int view, unsigned int owner, unsigned int page,
+	       unsigned int pages, uint32_t flags)
 {
 	int r = __view_link(w, view, w->owner[owner].domain, PEER_IOVA + page * 4096ul,
 			    pages * 4096ul, flags);
@@ -331,20 +208,7 @@ static inline void view_link(struct view *w, unsigned int view, unsigned int own
 	view_map_window(w, view);
 }
 
-static inline int __view_get(struct view_cpu *cpu, struct kvm_vm2vm_view *args)
-{
-	return vm2vm_ioctl(cpu->vcpu->fd, KVM_VM2VM_GET_VIEW, args);
-}
-
-static inline int __view_set(struct view_cpu *cpu, uint32_t view)
-{
-	struct kvm_vm2vm_view args = { .view = view };
-
-	return vm2vm_ioctl(cpu->vcpu->fd, KVM_VM2VM_SET_VIEW, &args);
-}
-
-/* The view that the vCPU is in; it is not running. */
-static inline uint32_t view_get(struct view_cpu *cpu)
+uint32_t view_get(struct view_cpu *cpu)
 {
 	struct kvm_vm2vm_view args = {};
 	int r = __view_get(cpu, &args);
@@ -355,15 +219,14 @@ static inline uint32_t view_get(struct view_cpu *cpu)
 	return args.view;
 }
 
-static inline void view_set(struct view_cpu *cpu, uint32_t view)
+void view_set(struct view_cpu *cpu, uint32_t view)
 {
 	int r = __view_set(cpu, view);
 
 	TEST_ASSERT(!r, "KVM_VM2VM_SET_VIEW %u: %s", view, strerror(-r));
 }
 
-/* A device, and all-ones where a window has a hole. */
-static inline void view_mmio(struct view_cpu *cpu)
+void view_mmio(struct view_cpu *cpu)
 {
 	struct kvm_run *run = cpu->vcpu->run;
 
@@ -381,8 +244,7 @@ static inline void view_mmio(struct view_cpu *cpu)
 		memset(run->mmio.data, 0xff, run->mmio.len);
 }
 
-/* Run the guest to its next GUEST_SYNC(); 0, -errno of KVM_RUN, or an exit's reason. */
-static inline int __view_run(struct view_cpu *cpu)
+int __view_run(struct view_cpu *cpu)
 {
 	struct kvm_run *run = cpu->vcpu->run;
 	struct ucall uc;
@@ -402,7 +264,12 @@ static inline int __view_run(struct view_cpu *cpu)
 	return run->exit_reason;
 }
 
-static inline void view_do(struct view_cpu *cpu, enum view_op op)
+void *view_thread(void *cpu)
+{
+	return (void *)(long)__view_run(cpu);
+}
+
+void view_do(struct view_cpu *cpu, enum view_op op)
 {
 	int r;
 
@@ -411,8 +278,7 @@ static inline void view_do(struct view_cpu *cpu, enum view_op op)
 	TEST_ASSERT(!r, "command %u of the guest: %d", op, r);
 }
 
-/* Have the guest do VMFUNC; returns the exception. */
-static inline uint8_t view_vmfunc(struct view_cpu *cpu, uint64_t function, uint64_t view)
+uint8_t view_vmfunc(struct view_cpu *cpu, uint64_t function, uint64_t view)
 {
 	cpu->cmd->function = function;
 	cpu->cmd->view = view;
@@ -421,15 +287,14 @@ static inline uint8_t view_vmfunc(struct view_cpu *cpu, uint64_t function, uint6
 	return cpu->cmd->vector;
 }
 
-static inline void view_enter(struct view_cpu *cpu, unsigned int view)
+void view_enter(struct view_cpu *cpu, unsigned int view)
 {
 	uint8_t vector = view_vmfunc(cpu, 0, view);
 
 	TEST_ASSERT(!vector, "VMFUNC to view %u: exception %u", view, vector);
 }
 
-/* Words of window @view, from the view that the guest is in. */
-static inline uint64_t view_read(struct view_cpu *cpu, unsigned int view, uint64_t offset)
+uint64_t view_read(struct view_cpu *cpu, unsigned int view, uint64_t offset)
 {
 	cpu->cmd->gva = VIEW_GPA(view) + offset;
 	cpu->cmd->val = 0xbad;
@@ -437,17 +302,14 @@ static inline uint64_t view_read(struct view_cpu *cpu, unsigned int view, uint64
 	return cpu->cmd->val;
 }
 
-static inline void view_write(struct view_cpu *cpu, unsigned int view, uint64_t offset,
-			      uint64_t val)
+void view_write(struct view_cpu *cpu, unsigned int view, uint64_t offset, uint64_t val)
 {
 	cpu->cmd->gva = VIEW_GPA(view) + offset;
 	cpu->cmd->val = val;
 	view_do(cpu, VIEW_WRITE);
 }
 
-/* @count round trips through page @page of the owner, which has to be the window's first. */
-static inline void view_do_trips(struct view_cpu *cpu, unsigned int view, uint64_t *page,
-				 uint64_t count)
+void view_do_trips(struct view_cpu *cpu, unsigned int view, uint64_t *page, uint64_t count)
 {
 	memset(page + 1, 0, 4096 - 8);
 	cpu->cmd->view = view;
@@ -457,10 +319,12 @@ static inline void view_do_trips(struct view_cpu *cpu, unsigned int view, uint64
 	view_do(cpu, VIEW_TRIPS);
 }
 
-/* Exits of the vCPU so far, without those for the host's interrupts. */
-static inline uint64_t view_exits(struct view_cpu *cpu)
+uint64_t view_exits(struct view_cpu *cpu)
 {
 	return peer_vcpu_stat(cpu->vcpu, "exits") - peer_vcpu_stat(cpu->vcpu, "irq_exits");
 }
 
-#endif /* SELFTEST_KVM_VM2VM_VIEW_H */
+struct access_cmd *view_access(struct view *w)
+{
+	return addr_gva2hva(w->vm, (uintptr_t)&access_cmd);
+}

@@ -1,12 +1,12 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_view_test: interrupts inside views, several vCPUs in several views, and views
  * of a guest in ring 3.
  */
-#ifndef SELFTEST_KVM_VM2VM_VIEW_EVENTS_H
-#define SELFTEST_KVM_VM2VM_VIEW_EVENTS_H
+#include <pthread.h>
 
-#include "vm2vm_view.h"
+#include "apic.h"
+#include "views.h"
 
 /* Interrupts by who causes them: the guest's timer, the guest (two), the VMM. */
 enum event { EVENT_TIMER, EVENT_IPI, EVENT_NMI, EVENT_MSI, EVENTS };
@@ -35,14 +35,14 @@ struct events {
 
 static struct events events;
 
-static inline void events_look(void)
+static void events_look(void)
 {
 	if (READ_ONCE(*(uint64_t *)VIEW_GPA(1)) != VIEW_VALUE(0, 0))
 		events.bad++;
 }
 
 /* The handlers run in the view, and in the guest's own memory. */
-static inline void events_arrived(enum event e)
+static void events_arrived(enum event e)
 {
 	WRITE_ONCE(events.count[e], events.count[e] + 1);
 	if (READ_ONCE(events.inside)) {
@@ -51,18 +51,18 @@ static inline void events_arrived(enum event e)
 	}
 }
 
-static inline void events_irq(struct ex_regs *regs)
+static void events_irq(struct ex_regs *regs)
 {
 	events_arrived(regs->vector - EVENT_VECTOR(0));
 	x2apic_write_reg(APIC_EOI, 0);
 }
 
-static inline void events_nmi(struct ex_regs *regs)
+static void events_nmi(struct ex_regs *regs)
 {
 	events_arrived(EVENT_NMI);
 }
 
-static inline bool events_enough(void)
+static bool events_enough(void)
 {
 	unsigned int e;
 
@@ -72,7 +72,7 @@ static inline bool events_enough(void)
 	return true;
 }
 
-static inline void events_pass(uint64_t id)
+static void events_pass(uint64_t id)
 {
 	unsigned int i;
 
@@ -94,7 +94,7 @@ static inline void events_pass(uint64_t id)
 	vm2vm_view_leave();
 }
 
-static inline void events_guest(void)
+static void events_guest(void)
 {
 	uint64_t id;
 
@@ -115,13 +115,7 @@ static inline void events_guest(void)
 		GUEST_SYNC(0);
 }
 
-/* Runs a vCPU to its next GUEST_SYNC(); returns NULL if it came there. */
-static inline void *view_thread(void *cpu)
-{
-	return (void *)(long)__view_run(cpu);
-}
-
-static inline void events_check(struct events *ev, enum event e, uint64_t want)
+static void events_check(struct events *ev, enum event e, uint64_t want)
 {
 	TEST_ASSERT(READ_ONCE(ev->within[e]) >= want,
 		    "of interrupt %u came %lu, inside %lu of %lu, in %lu passes", e,
@@ -130,7 +124,7 @@ static inline void events_check(struct events *ev, enum event e, uint64_t want)
 }
 
 /* Fail if nothing comes to the guest for 20 seconds. */
-static inline void events_patience(struct events *ev, struct timespec *start, uint64_t *then)
+static void events_patience(struct events *ev, struct timespec *start, uint64_t *then)
 {
 	struct timespec now;
 	uint64_t total = 0;
@@ -149,7 +143,7 @@ static inline void events_patience(struct events *ev, struct timespec *start, ui
 		events_check(ev, e, ev->want);
 }
 
-static inline void events_run(struct view *w, struct events *ev)
+static void events_run(struct view *w, struct events *ev)
 {
 	struct kvm_msi msi = {
 		.address_lo = APIC_DEFAULT_GPA, .data = EVENT_VECTOR(EVENT_MSI),
@@ -211,7 +205,7 @@ TEST_F_TIMEOUT(views, interrupts, 900)
  * Each vCPU is in its own view, and after a while in the other's: view v is owner v-1.
  * In cmd->val is how many holes it has looked at.
  */
-static inline void two_guest(struct view_cmd *c)
+static void two_guest(struct view_cmd *c)
 {
 	uint64_t i, v, *own, *other;
 
@@ -363,5 +357,3 @@ TEST_F_TIMEOUT(views, user, 300)
 	EXPECT_EQ(4, cpu->mmio);
 	EXPECT_EQ(3, cpu->cmd->cpl);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_VIEW_EVENTS_H */

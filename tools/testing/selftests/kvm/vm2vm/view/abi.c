@@ -1,12 +1,10 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_view_test: what is refused, by which errno, and that nothing comes of it; and
  * the view as part of a vCPU's state.
  */
-#ifndef SELFTEST_KVM_VM2VM_VIEW_ABI_H
-#define SELFTEST_KVM_VM2VM_VIEW_ABI_H
-
-#include "vm2vm_view_events.h"
+#include "apic.h"
+#include "views.h"
 
 #define ABI_SPAN	KVM_VM2VM_VIEW_SPAN
 
@@ -277,5 +275,3 @@ TEST_F(views, init)
 	EXPECT_EQ(0, view_get(&w->cpu[1]));
 	EXPECT_EQ(1, view_get(&w->cpu[0]));
 }
-
-#endif /* SELFTEST_KVM_VM2VM_VIEW_ABI_H */
