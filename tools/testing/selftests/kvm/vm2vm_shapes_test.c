@@ -307,10 +307,10 @@ static void work_cycles(unsigned int worker, unsigned int workers, unsigned int 
 	unsigned int i;
 
 	pair_init(&p);
-	fds = count_fds();
+	fds = vm2vm_count_fds();
 	for (i = worker; i < nr; i += workers)
 		cycle(&p, i);
-	TEST_ASSERT_EQ(count_fds(), fds);
+	TEST_ASSERT_EQ(vm2vm_count_fds(), fds);
 	TEST_ASSERT_EQ(count_vms(), vms);
 	pair_fini(&p);
 }

@@ -8,12 +8,6 @@
 #include "vm2vm_harness.h"
 #include "access.h"
 
-/* What a fixture defines globally is in each of these files, and the same in all. */
-#pragma weak access_setup
-#pragma weak access_teardown
-#pragma weak forced_setup
-#pragma weak forced_teardown
-
 FIXTURE(access)
 {
 	struct access a;

@@ -8,9 +8,7 @@
 #include "vm2vm_harness.h"
 #include "owner.h"
 
-/* What a fixture defines globally is in each of these files, and the same in all. */
-#pragma weak dirty_log_setup
-#pragma weak dirty_log_teardown
+/* A variant defines a variable that is global, and the same in each of these files. */
 #pragma weak _dirty_log_get_variant
 #pragma weak _dirty_log_clear_variant
 #pragma weak _dirty_log_initially_set_variant

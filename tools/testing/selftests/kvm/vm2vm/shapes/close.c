@@ -23,18 +23,6 @@ int count_vms(void)
 	return n;
 }
 
-int count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int n = 0;
-
-	TEST_ASSERT(dir, "/proc/self/fd: %s", strerror(errno));
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
-
 void pair_init(struct pair *p)
 {
 	node_init(&p->owner, 0);

@@ -6,6 +6,7 @@
 #ifndef SELFTEST_KVM_VM2VM_SHAPES_SHAPES_H
 #define SELFTEST_KVM_VM2VM_SHAPES_SHAPES_H
 
+#include "vm2vm_fds.h"
 #include "vm2vm_shapes_node.h"
 
 /* What may happen to a node: its approvals, its window, all of it goes. */
@@ -40,9 +41,6 @@ struct pair {
 
 /* The VMs that this process has made, as debugfs has them; -1 without it. */
 int count_vms(void);
-
-/* The descriptors that it has open. */
-int count_fds(void);
 
 /* What is between the VMs and the test. */
 void pair_init(struct pair *p);
