@@ -467,6 +467,35 @@ TEST_F(vm2vm_huge, part_of_page)
 	peer_check_part_of_huge(p);
 }
 
+/* An approval that begins in the middle of a 2 MiB page gives nothing of what is below. */
+TEST_F(vm2vm_huge, from_middle_of_page)
+{
+	const uint64_t middle = PEER_SIZE_2M / 2;
+	struct peer *p = &self->p;
+
+	vm2vm_map(p->domain, PEER_IOVA + middle, PEER_OWNER_GPA + middle, HUGE_SIZE - middle,
+		  VM2VM_RW);
+	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, HUGE_SIZE, 0);
+	peer_map_window(p, PEER_WINDOW, HUGE_SIZE);
+
+	/* What is approved first, so that a translation is there. */
+	EXPECT_EQ(middle / 4096, peer_read(p, middle) - *peer_word(p, 0));
+	EXPECT_EQ(0, p->mmio);
+	EXPECT_EQ(PEER_HOLE, peer_read(p, middle - 4096));
+	EXPECT_EQ(PEER_HOLE, peer_read(p, 0));
+	EXPECT_EQ(2, p->mmio);
+
+	/* The same of a link that begins there. */
+	vm2vm_link(p->backend, p->domain, PEER_SLOT + 1, 2 * PEER_WINDOW + middle,
+		   PEER_IOVA + middle, HUGE_SIZE - middle, 0);
+	peer_map_window(p, 2 * PEER_WINDOW, HUGE_SIZE);
+	vm2vm_map(p->domain, PEER_IOVA, PEER_OWNER_GPA, middle, VM2VM_RW);
+	EXPECT_EQ(middle / 4096, peer_sum(p, 2 * PEER_WINDOW + middle, 1, 0) - *peer_word(p, 0));
+	EXPECT_EQ(2, p->mmio);
+	EXPECT_EQ(PEER_HOLE, peer_sum(p, 2 * PEER_WINDOW + middle - 4096, 1, 0));
+	EXPECT_EQ(3, p->mmio);
+}
+
 /* The owner's 4 KiB pages are mapped as what they are, aligned or not. */
 TEST_F(vm2vm_huge, owner_has_small_pages)
 {

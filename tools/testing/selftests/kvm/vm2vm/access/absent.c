@@ -3,6 +3,7 @@
  * vm2vm_access_test: accesses to memory of the owner that is not there, or is shared with
  * somebody else: never touched, given back, swapped, copy-on-write, asked for.
  */
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -95,6 +96,48 @@ TEST_F(access, swapped)
 			EXPECT_EQ(OTHER, *word_at(p, i * 4096 + 8));
 			EXPECT_EQ(VALUE + i, *word_at(p, i * 4096));
 		}
+	}
+	EXPECT_EQ(0, a->holes);
+	mem_swap_stop(swap);
+}
+
+static bool swap_stop;
+
+/* A thread that has the owner's page at @arg written to swap, again and again. */
+static void *swap_out(void *arg)
+{
+	while (!READ_ONCE(swap_stop)) {
+		mem_settle();
+		madvise(arg, 4096, MADV_PAGEOUT);
+	}
+	return NULL;
+}
+
+/*
+ * The owner's page is written out, and so clean again, between the moment that KVM looks
+ * it up and its write.  It is dirty for that write, or else reclaim would drop it.
+ */
+TEST_F_TIMEOUT(access, written_while_swapped, 120)
+{
+	unsigned int i, trials = vm2vm_trials(50);
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	pthread_t thread;
+	long swap;
+
+	swap = mem_swap_start();
+	if (swap < 0)
+		SKIP(return, "no swap in compressed memory");
+	share(p, VM2VM_RW, 0);
+	for (i = 0; i < trials; i++) {
+		WRITE_ONCE(swap_stop, false);
+		pthread_create(&thread, NULL, swap_out, word_at(p, 0));
+		access_write(a, 8, VALUE + i);
+		/* Until it was reclaimed at least once after that. */
+		usleep(20000);
+		WRITE_ONCE(swap_stop, true);
+		pthread_join(thread, NULL);
+		TEST_ASSERT_EQ(*word_at(p, 8), VALUE + i);
 	}
 	EXPECT_EQ(0, a->holes);
 	mem_swap_stop(swap);
