@@ -356,8 +356,7 @@ void spinner_try_mmap(struct spinner *s)
 
 void spinner_try_mmap_races_fault(struct spinner *s)
 {
-	volatile unsigned int pause;
-	unsigned int i, now = 0;
+	unsigned int i, pause, now = 0;
 
 	spinner_map(s);
 	spinner_link(s);
@@ -369,7 +368,7 @@ void spinner_try_mmap_races_fault(struct spinner *s)
 			    "mprotect: %s", strerror(errno));
 		/* Some are too early, some too late. */
 		for (pause = i % 64 * 32; pause; pause--)
-			;
+			cpu_relax();
 		spinner_map_page(s->memfd, !now, s->p->mem);
 		spinner_end(s->loop, s->page[now], SPINNER_NEW, i);
 		now = !now;
