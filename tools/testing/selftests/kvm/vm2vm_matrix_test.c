@@ -45,6 +45,7 @@
 #include "vm2vm/matrix/events.h"
 #include "vm2vm_knob.h"
 
+#define NR_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 #define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs"
 
 static const struct event * const lists[] = {
@@ -345,13 +346,13 @@ static unsigned int walk_cells(const char *pattern, struct shared *shared, bool 
 /* The pool that the kernel gives hugetlb pages from. */
 static bool reserve_hugepages(long n)
 {
-	return knob_read(KNOB_NR_HUGEPAGES) >= n ||
-	       (knob_write_long(KNOB_NR_HUGEPAGES, n) && knob_read(KNOB_NR_HUGEPAGES) >= n);
+	return knob_read(NR_HUGEPAGES) >= n ||
+	       (knob_write_long(NR_HUGEPAGES, n) && knob_read(NR_HUGEPAGES) >= n);
 }
 
 static void run(const char *pattern)
 {
-	long hugepages = knob_read(KNOB_NR_HUGEPAGES), khugepaged = knob_read(KHUGEPAGED);
+	long hugepages = knob_read(NR_HUGEPAGES), khugepaged = knob_read(KHUGEPAGED);
 	uint64_t start = now_us();
 	struct shared *shared;
 	unsigned int n;
@@ -373,7 +374,7 @@ static void run(const char *pattern)
 	if (khugepaged >= 0)
 		knob_write_long(KHUGEPAGED, khugepaged);
 	if (hugepages >= 0)
-		knob_write_long(KNOB_NR_HUGEPAGES, hugepages);
+		knob_write_long(NR_HUGEPAGES, hugepages);
 	ksft_print_msg("%lu residency trials with the vCPU in its guest, %lu sightings\n",
 		       shared->residency, shared->sightings);
 	ksft_print_msg("%lu trials with it outside, %lu in which the page stays the owner's\n",

@@ -8,8 +8,6 @@
 
 #include <stdbool.h>
 
-#define KNOB_NR_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
-
 /* The number in a file; -1: there is none. */
 long knob_read(const char *path);
 
