@@ -183,6 +183,17 @@ static int cmd_write(uint64_t iova, const char *what)
 	return 0;
 }
 
+/* Up to the end of the page, at most @left bytes; returns how many. */
+static uint64_t pattern_in_page(uint64_t seed, uint64_t iova, uint8_t *to, uint64_t left)
+{
+	uint64_t n = PAGE - iova % PAGE;
+
+	if (n > left)
+		n = left;
+	pattern(seed, iova, to, n);
+	return n;
+}
+
 static int cmd_fill(uint64_t iova, uint64_t len, uint64_t seed)
 {
 	uint64_t left, n;
@@ -190,10 +201,7 @@ static int cmd_fill(uint64_t iova, uint64_t len, uint64_t seed)
 
 	need_window(iova, len);
 	for (left = len; left; iova += n, left -= n) {
-		n = PAGE - iova % PAGE;
-		if (n > left)
-			n = left;
-		pattern(seed, iova, bytes, n);
+		n = pattern_in_page(seed, iova, bytes, left);
 		window_write(iova, bytes, n);
 	}
 	fence();
@@ -208,10 +216,7 @@ static int cmd_check(uint64_t iova, uint64_t len, uint64_t seed)
 
 	need_window(iova, len);
 	for (left = len; left; iova += n, left -= n) {
-		n = PAGE - iova % PAGE;
-		if (n > left)
-			n = left;
-		pattern(seed, iova, want, n);
+		n = pattern_in_page(seed, iova, want, left);
 		window_read(iova, is, n);
 		for (i = 0; i < n; i++) {
 			if (is[i] != want[i] && !wrong++)

@@ -174,7 +174,7 @@ int vm2vm_create_domain(struct kvm *kvm,
 			const struct kvm_vm2vm_create_domain *args);
 struct vm2vm_domain *vm2vm_domain_get(int fd);
 void vm2vm_domain_put(struct vm2vm_domain *d);
-struct kvm *vm2vm_domain_owner(struct vm2vm_domain *d);
+int vm2vm_domain_check_caller(struct vm2vm_domain *d);
 void vm2vm_domain_end(struct vm2vm_domain *d);
 
 /* vm2vm_dirty.c */

@@ -352,9 +352,7 @@ int vm2vm_get_dirty(struct vm2vm_domain *d,
 	    !(d->flags & KVM_VM2VM_DOMAIN_LOG))
 		return -EINVAL;
 
-	mutex_lock(&d->lock);
-	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
-	mutex_unlock(&d->lock);
+	r = vm2vm_domain_check_caller(d);
 	if (r)
 		return r;
 

@@ -136,7 +136,7 @@ static int vm2vm_insert(struct vm2vm_domain *d, struct vm2vm_mapping *m)
 }
 
 /* The owner of @d, whose lock is held, if the caller may change @d. */
-struct kvm *vm2vm_domain_owner(struct vm2vm_domain *d)
+static struct kvm *vm2vm_domain_owner(struct vm2vm_domain *d)
 {
 	struct kvm *owner;
 
@@ -144,6 +144,17 @@ struct kvm *vm2vm_domain_owner(struct vm2vm_domain *d)
 		return ERR_PTR(-EPERM);
 	owner = rcu_dereference_protected(d->owner, lockdep_is_held(&d->lock));
 	return owner ?: ERR_PTR(-ENODEV);
+}
+
+/* The same for who does not need the owner: 0, or why not. */
+int vm2vm_domain_check_caller(struct vm2vm_domain *d)
+{
+	int r;
+
+	mutex_lock(&d->lock);
+	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
+	mutex_unlock(&d->lock);
+	return r;
 }
 
 static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
@@ -310,9 +321,7 @@ static int vm2vm_refuse(struct vm2vm_domain *d, struct kvm_vm2vm_refuse *args)
 	    !(d->flags & KVM_VM2VM_DOMAIN_MISSES))
 		return -EINVAL;
 
-	mutex_lock(&d->lock);
-	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
-	mutex_unlock(&d->lock);
+	r = vm2vm_domain_check_caller(d);
 	if (r)
 		return r;
 
@@ -365,10 +374,7 @@ static int vm2vm_batch(struct vm2vm_domain *d,
 	if (args.flags)
 		return -EINVAL;
 
-	mutex_lock(&d->lock);
-	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
-	mutex_unlock(&d->lock);
-
+	r = vm2vm_domain_check_caller(d);
 	for (nr = args.nr; args.nr && !r; cond_resched()) {
 		next = args;
 		next.entries += size;

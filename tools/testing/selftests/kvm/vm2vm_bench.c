@@ -9,8 +9,7 @@
  * With --plain only the figures of a VM that has nothing to do with vm2vm, for
  * comparing a kernel that has vm2vm with one that has not.
  */
-#include "vm2vm_bench_dirty.h"
-#include "vm2vm_bench_doorbell.h"
+#include "vm2vm/bench/bench.h"
 #include "vm2vm_bench_vm.h"
 
 #define FAULT_PAGES	BENCH_MAX
@@ -42,7 +41,7 @@ static void plain_faults(const char *name, size_t page_size, u64 count, bool wri
 	bench_init_backend(&p);
 	mem = bench_add_own(&p, page_size * count, page_size);
 	bench_touch_all(&p, &own, 1, count, write);
-	figure(name, bench_cost_median(0, count));
+	bench_figure(name, bench_cost_median(0, count));
 	peer_free(&p);
 	munmap(mem, page_size * count);
 }
@@ -52,7 +51,7 @@ static void plain(void)
 	plain_faults("plain_fault", PG_SIZE_4K, FAULT_PAGES, false);
 	plain_faults("plain_fault_write", PG_SIZE_4K, FAULT_PAGES, true);
 	plain_faults("plain_fault_2m", PG_SIZE_2M, FAULT_PAGES_2M, false);
-	plain_log();
+	bench_plain_log();
 }
 
 /*
@@ -67,7 +66,6 @@ static void faults(const char *suffix, size_t page_size, u64 count, bool write)
 	};
 	size_t size = page_size * count;
 	u64 window, own;
-	char name[64];
 	struct peer p;
 	void *mem;
 
@@ -81,12 +79,7 @@ static void faults(const char *suffix, size_t page_size, u64 count, bool write)
 	window = bench_cost_median(0, count);
 	own = bench_cost_median(1, count);
 
-	snprintf(name, sizeof(name), "fault_window%s", suffix);
-	figure(name, window);
-	snprintf(name, sizeof(name), "fault_own%s", suffix);
-	figure(name, own);
-	snprintf(name, sizeof(name), "fault_ratio%s", suffix);
-	figure(name, (double)window / own);
+	bench_compare_figures("fault", suffix, window, own);
 
 	peer_free(&p);
 	munmap(mem, size);
@@ -134,7 +127,6 @@ static void revokes(const char *suffix, u64 pages, u64 each)
 	u64 unmap[ROUNDS], own[ROUNDS], none[ROUNDS], window, kvm, i, j;
 	size_t size = pages * PG_SIZE_4K;
 	void *own_mem, *no_vm;
-	char name[64];
 	struct peer p;
 
 	bench_init_backend(&p);
@@ -155,12 +147,7 @@ static void revokes(const char *suffix, u64 pages, u64 each)
 	window = bench_median(unmap, ROUNDS);
 	kvm = bench_median(own, ROUNDS) - bench_median(none, ROUNDS);
 
-	snprintf(name, sizeof(name), "revoke_window%s", suffix);
-	figure(name, window);
-	snprintf(name, sizeof(name), "revoke_own%s", suffix);
-	figure(name, kvm);
-	snprintf(name, sizeof(name), "revoke_ratio%s", suffix);
-	figure(name, (double)window / kvm);
+	bench_compare_figures("revoke", suffix, window, kvm);
 
 	peer_free(&p);
 	munmap(own_mem, size);
@@ -244,8 +231,8 @@ static void link_memory(int domain, void *mem)
 	for (i = 0; i < LINKS; i++)
 		kvm_vm_free(vm[i]);
 
-	figure("memslot_bytes_512g", (double)slots.all / LINKS);
-	figure("link_bytes_512g", (double)(links.all - slots.all) / LINKS);
+	bench_figure("memslot_bytes_512g", (double)slots.all / LINKS);
+	bench_figure("link_bytes_512g", (double)(links.all - slots.all) / LINKS);
 }
 
 static void links(void)
@@ -259,9 +246,9 @@ static void links(void)
 
 	small = link_cost(&p, LINK_SMALL, mem);
 	big = link_cost(&p, LINK_BIG, mem);
-	figure("link_2m", small);
-	figure("link_512g", big);
-	figure("link_ratio", (double)big / small);
+	bench_figure("link_2m", small);
+	bench_figure("link_512g", big);
+	bench_figure("link_ratio", (double)big / small);
 	link_memory(p.domain, mem);
 
 	peer_free(&p);
@@ -318,11 +305,11 @@ static void lookups(void)
 	bench_touch_all(&p, walks, 2, LOOKUPS, false);
 	many = bench_cost_median(0, LOOKUPS);
 	few = bench_cost_median(1, LOOKUPS);
-	figure("lookup_1000000", many);
-	figure("lookup_1000", few);
-	figure("lookup_ratio", (double)many / few);
-	figure("bytes_per_mapping", (double)memory.all / MANY);
-	figure("bytes_charged_per_mapping", (double)memory.charged / MANY);
+	bench_figure("lookup_1000000", many);
+	bench_figure("lookup_1000", few);
+	bench_figure("lookup_ratio", (double)many / few);
+	bench_figure("bytes_per_mapping", (double)memory.all / MANY);
+	bench_figure("bytes_charged_per_mapping", (double)memory.charged / MANY);
 
 	close(domain);
 	peer_free(&p);
@@ -360,8 +347,8 @@ static void accesses(void)
 	end = exits(&p, &unused);
 	bench_job.count = ACCESSES;
 	count = exits(&p, &irqs) - end;
-	figure("exits_per_million", count * 1e6 / ACCESSES);
-	figure("irq_exits_per_million", irqs * 1e6 / ACCESSES);
+	bench_figure("exits_per_million", count * 1e6 / ACCESSES);
+	bench_figure("irq_exits_per_million", irqs * 1e6 / ACCESSES);
 
 	peer_free(&p);
 	munmap(p.mem, size);
@@ -388,7 +375,7 @@ int main(int argc, char **argv)
 	revokes("_64", 64, 64);
 	revokes("_1", 1, 1);
 	revokes("_split", 4096, 1);
-	logs();
+	bench_dirty_logs();
 	links();
 	accesses();
 	lookups();

@@ -26,10 +26,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "vm2vm_demo_backend.h"
-#include "vm2vm_demo_huge.h"
-#include "vm2vm_demo_owner.h"
-#include "vm2vm_demo_vmm.h"
+#include "vm2vm/demo/demo.h"
+#include "vm2vm/demo/huge.h"
+#include "vm2vm/demo/vmm.h"
 
 #define FILE_MIN	(16ul << 20)
 #define FILE_MAX	(256ul << 20)
@@ -178,9 +177,9 @@ static void peer_start(struct peer *p, int ends[2], int mine)
 		close(owner.sock);
 
 	if (p == &owner)
-		owner_main(sv[1], ends[mine], opt.path, opt.seed);
+		demo_owner_main(sv[1], ends[mine], opt.path, opt.seed);
 	else
-		backend_main(sv[1], ends[mine]);
+		demo_backend_main(sv[1], ends[mine]);
 	exit(0);
 }
 

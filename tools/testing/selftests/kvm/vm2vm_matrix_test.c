@@ -39,143 +39,17 @@
  * trials: with the vCPU in its guest, on a page that is taken away or replaced.
  */
 #include <fnmatch.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "vm2vm_matrix_move.h"
+#include "vm2vm/matrix/events.h"
+#include "vm2vm_knob.h"
 
+#define NR_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 #define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs"
 
-#define FILES_ONLY	"needs a file: anonymous memory has none to punch a hole into"
-#define SMALL_ALREADY	"has no huge page that could be split"
-#define NOT_SPLIT	"hugetlb pages are never split"
-
-static const struct event events[] = {
-	{
-		.name = "unmap", .expect = SHOWS_HOLE,
-		.arm = arm_own, .fire = fire_unmap, .restore = restore_map,
-	}, {
-		.name = "unlink", .expect = SHOWS_HOLE,
-		.arm = arm_own, .fire = fire_unlink, .restore = restore_link,
-	}, {
-		.name = "close", .expect = SHOWS_HOLE,
-		.arm = arm_own, .fire = fire_close, .restore = restore_domain,
-	}, {
-		.name = "slot_delete", .expect = SHOWS_HOLE,
-		.arm = arm_own, .fire = fire_slot_delete, .restore = restore_slot,
-	}, {
-		.name = "slot_move", .expect = SHOWS_HOLE,
-		.arm = arm_own, .fire = fire_slot_move, .restore = restore_slot,
-	}, {
-		.name = "slot_readonly", .expect = SHOWS_READONLY,
-		.arm = arm_own, .fire = fire_slot_readonly, .restore = restore_slot_readonly,
-	}, {
-		.name = "munmap", .expect = SHOWS_HOLE,
-		.arm = arm_alias_or_pin, .fire = fire_munmap, .restore = restore_region,
-	}, {
-		.name = "dontneed", .expect = SHOWS_OWNER,
-		.same = BIT(MEMFD) | BIT(HUGETLB),	/* the file keeps it */
-		.arm = arm_dontneed, .fire = fire_dontneed,
-	}, {
-		.name = "mprotect_none", .expect = SHOWS_HOLE,
-		.arm = arm_alias_or_force, .fire = fire_mprotect_none,
-		.restore = restore_mprotect,
-	}, {
-		.name = "mprotect_read", .expect = SHOWS_READONLY,
-		.arm = arm_alias_or_force, .fire = fire_mprotect_read,
-		.restore = restore_mprotect,
-	}, {
-		.name = "mremap", .expect = SHOWS_HOLE,
-		.arm = arm_mremap, .fire = fire_mremap, .restore = restore_mremap,
-	}, {
-		.name = "mremap_keep", .expect = SHOWS_OWNER,
-		.arm = arm_mremap, .fire = fire_mremap_keep, .restore = restore_mremap_keep,
-		.na = {
-			[MEMFD] = "both mappings show the same page of the file, as after dontneed",
-			[HUGETLB] = "MREMAP_DONTUNMAP is refused for hugetlb",
-		},
-	}, {
-		.name = "mremap_over", .expect = SHOWS_OWNER, .cost = 2,
-		.prepare = prepare_mremap_over, .arm = arm_alias_or_pin,
-		.fire = fire_mremap_over, .restore = restore_mremap_over,
-	}, {
-		.name = "cow_owner", .expect = SHOWS_OWNER, .private = true, .reader = true,
-		.cost = 4,
-		.arm = arm_cow_owner, .fire = fire_cow_owner, .verify = verify_cow,
-		.restore = restore_fork,
-	}, {
-		.name = "cow_child", .expect = SHOWS_OWNER, .private = true, .reader = true,
-		.same = BIT(ANON) | BIT(MEMFD) | BIT(THP) | BIT(HUGETLB), .cost = 4,
-		.arm = arm_fork, .fire = fire_cow_child, .restore = restore_fork,
-	}, {
-		.name = "cow_guest", .expect = SHOWS_OWNER, .private = true, .cost = 4,
-		.arm = arm_cow_guest, .fire = fire_cow_guest, .verify = verify_cow,
-		.restore = restore_fork,
-	}, {
-		.name = "cow_file", .expect = SHOWS_OWNER, .private = true, .reader = true,
-		.prepare = prepare_cow_file, .arm = arm_cow_file, .fire = fire_cow_owner,
-		.na = {
-			[ANON] = "has no file",
-			[THP] = "has no file",
-		},
-	}, {
-		.name = "punch_hole", .expect = SHOWS_OWNER,
-		.arm = arm_pinned, .fire = fire_punch_hole,
-		.na = { [ANON] = FILES_ONLY, [THP] = FILES_ONLY },
-	}, {
-		.name = "split", .expect = SHOWS_OWNER, .keeps = true, .same = BIT(THP),
-		.start = start_split, .fire = fire_split, .restore = restore_renew,
-		.na = { [ANON] = SMALL_ALREADY, [MEMFD] = SMALL_ALREADY, [HUGETLB] = NOT_SPLIT },
-	}, {
-		.name = "split_dontneed", .expect = SHOWS_OWNER,
-		.arm = arm_pinned, .fire = fire_split_dontneed, .verify = verify_rest,
-		.restore = restore_renew,
-		.na = { [ANON] = SMALL_ALREADY, [MEMFD] = SMALL_ALREADY, [HUGETLB] = NOT_SPLIT },
-	}, {
-		.name = "split_mprotect", .expect = SHOWS_HOLE,
-		.arm = arm_alias_or_force, .fire = fire_split_mprotect, .verify = verify_rest,
-		.restore = restore_split_mprotect,
-		.na = { [ANON] = SMALL_ALREADY, [MEMFD] = SMALL_ALREADY, [HUGETLB] = NOT_SPLIT },
-	}, {
-		.name = "collapse", .expect = SHOWS_OWNER, .keeps = true, .small = BIT(THP),
-		.cost = 8,
-		.start = start_collapse, .prepare = prepare_collapse, .arm = arm_move,
-		.fire = fire_collapse, .restore = restore_renew,
-		.na = { [HUGETLB] = "hugetlb pages are never small" },
-	}, {
-		.name = "ksm_owner", .expect = SHOWS_OWNER, .keeps = true, .reader = true,
-		.cost = 8,
-		.start = start_ksm, .finish = finish_ksm, .prepare = prepare_ksm,
-		.arm = arm_move, .fire = fire_ksm, .verify = verify_ksm,
-		.na = {
-			[MEMFD] = "KSM merges anonymous memory only",
-			[HUGETLB] = "KSM merges anonymous memory only",
-		},
-	}, {
-		.name = "ksm_guest", .expect = SHOWS_OWNER, .keeps = true, .reader = true,
-		.cost = 8,
-		.start = start_ksm, .finish = finish_ksm, .prepare = prepare_ksm,
-		.arm = arm_move, .fire = fire_ksm_guest, .verify = verify_ksm,
-		.na = {
-			[MEMFD] = "KSM merges anonymous memory only",
-			[HUGETLB] = "KSM merges anonymous memory only",
-		},
-	}, {
-		.name = "migrate", .expect = SHOWS_OWNER, .keeps = true, .cost = 2,
-		.start = start_migrate, .arm = arm_move, .fire = fire_migrate,
-	}, {
-		.name = "swap", .expect = SHOWS_OWNER, .keeps = true, .cost = 4,
-		.start = start_swap, .finish = finish_swap, .arm = arm_move,
-		.fire = fire_swap, .restore = restore_renew,
-		.na = { [HUGETLB] = "hugetlb pages are never swapped" },
-	}, {
-		.name = "owner_kill", .expect = SHOWS_HOLE, .own_owner = true, .cost = 4,
-		.prepare = prepare_owner_kill, .arm = arm_owner_kill, .fire = kill_child,
-		.restore = restore_owner_kill,
-	}, {
-		.name = "backend_kill", .expect = SHOWS_NOTHING, .own_backend = true, .cost = 8,
-		.prepare = prepare_backend_kill, .arm = arm_own, .fire = fire_backend_kill,
-		.verify = verify_backend_kill,
-	},
+static const struct event * const lists[] = {
+	events_calls, events_space, events_kernel, events_death,
 };
 
 static void step(struct cell *c, void (*fn)(struct cell *c))
@@ -191,7 +65,7 @@ static void trial_begin(struct cell *c)
 
 	WRITE_ONCE(c->s->readonly, e->reader);
 	spin_wait(c, 2);
-	put(&c->first, WORD_READ, VAL_OLD(c->trial));
+	place_put(&c->first, WORD_READ, VAL_OLD(c->trial));
 	spin_wait_for(c, VAL_OLD(c->trial));
 	if (!e->reader)
 		spin_wait_arrives(c, &c->own);
@@ -223,12 +97,12 @@ static void trial_mark(struct cell *c)
 	struct old *old = &c->old;
 
 	if (old->mapped) {
-		put(&old->place, WORD_READ, expect == SHOWS_READONLY ?
+		place_put(&old->place, WORD_READ, expect == SHOWS_READONLY ?
 					    VAL_NEW(c->trial) : VAL_CANARY);
-		put(&old->place, WORD_WRITE, VAL_CANARY);
+		place_put(&old->place, WORD_WRITE, VAL_CANARY);
 	}
 	if (expect == SHOWS_OWNER)
-		put(&c->own, WORD_READ, VAL_NEW(c->trial));
+		place_put(&c->own, WORD_READ, VAL_NEW(c->trial));
 	WRITE_ONCE(c->s->forbidden, VAL_OLD(c->trial));
 	if (old->pfn)
 		catch_freed(c);
@@ -434,43 +308,51 @@ static void report_cell(struct shared *shared, const struct event *e, enum memor
 		ksft_test_result_fail("%s # status 0x%x\n", name, status);
 }
 
+static unsigned int walk_event(const struct event *e, const char *pattern,
+			       struct shared *shared, bool list)
+{
+	unsigned int kind, spinning, n = 0;
+	char name[64];
+
+	for (kind = 0; kind < NR_KINDS; kind++) {
+		if (!applies(e, kind) && list)
+			printf("# n/a: %s.%s: %s\n", e->name, kind_names[kind], e->na[kind]);
+		for (spinning = 0; applies(e, kind) && spinning < 2; spinning++) {
+			cell_name(name, sizeof(name), e, kind, spinning);
+			if (!selected(pattern, name))
+				continue;
+			n++;
+			if (list)
+				printf("%s\n", name);
+			if (shared)
+				report_cell(shared, e, kind, spinning);
+		}
+	}
+	return n;
+}
+
 /* All cells in order, and those that there are not. */
 static unsigned int walk_cells(const char *pattern, struct shared *shared, bool list)
 {
 	const struct event *e;
-	unsigned int kind, spinning, n = 0;
-	char name[64];
+	unsigned int i, n = 0;
 
-	for (e = events; e < events + ARRAY_SIZE(events); e++) {
-		for (kind = 0; kind < NR_KINDS; kind++) {
-			if (!applies(e, kind) && list)
-				printf("# n/a: %s.%s: %s\n", e->name, kind_names[kind],
-				       e->na[kind]);
-			for (spinning = 0; applies(e, kind) && spinning < 2; spinning++) {
-				cell_name(name, sizeof(name), e, kind, spinning);
-				if (!selected(pattern, name))
-					continue;
-				n++;
-				if (list)
-					printf("%s\n", name);
-				if (shared)
-					report_cell(shared, e, kind, spinning);
-			}
-		}
-	}
+	for (i = 0; i < ARRAY_SIZE(lists); i++)
+		for (e = lists[i]; e->name; e++)
+			n += walk_event(e, pattern, shared, list);
 	return n;
 }
 
 /* The pool that the kernel gives hugetlb pages from. */
 static bool reserve_hugepages(long n)
 {
-	return read_knob(NR_HUGEPAGES) >= n ||
-	       (write_knob_long(NR_HUGEPAGES, n) && read_knob(NR_HUGEPAGES) >= n);
+	return knob_read(NR_HUGEPAGES) >= n ||
+	       (knob_write_long(NR_HUGEPAGES, n) && knob_read(NR_HUGEPAGES) >= n);
 }
 
 static void run(const char *pattern)
 {
-	long hugepages = read_knob(NR_HUGEPAGES), khugepaged = read_knob(KHUGEPAGED);
+	long hugepages = knob_read(NR_HUGEPAGES), khugepaged = knob_read(KHUGEPAGED);
 	uint64_t start = now_us();
 	struct shared *shared;
 	unsigned int n;
@@ -484,15 +366,15 @@ static void run(const char *pattern)
 
 	/* Huge pages come and go when the test says so, an hour long. */
 	if (khugepaged >= 0)
-		write_knob_long(KHUGEPAGED, 3600000);
+		knob_write_long(KHUGEPAGED, 3600000);
 
 	ksft_print_header();
 	ksft_set_plan(n);
 	walk_cells(pattern, shared, false);
 	if (khugepaged >= 0)
-		write_knob_long(KHUGEPAGED, khugepaged);
+		knob_write_long(KHUGEPAGED, khugepaged);
 	if (hugepages >= 0)
-		write_knob_long(NR_HUGEPAGES, hugepages);
+		knob_write_long(NR_HUGEPAGES, hugepages);
 	ksft_print_msg("%lu residency trials with the vCPU in its guest, %lu sightings\n",
 		       shared->residency, shared->sightings);
 	ksft_print_msg("%lu trials with it outside, %lu in which the page stays the owner's\n",

@@ -136,11 +136,6 @@ static double view_bench_best(struct view *w, enum view_bench_op op, u64 view, u
 	return (double)(best - loop) / TRIPS;
 }
 
-static int view_bench_compare(const void *a, const void *b)
-{
-	return *(const u64 *)a < *(const u64 *)b ? -1 : 1;
-}
-
 static void view_bench_views(struct view *w, unsigned int first)
 {
 	unsigned int v;
@@ -154,8 +149,7 @@ static u64 view_bench_first(struct view *w, unsigned int first)
 {
 	view_bench_run(w, BENCH_FIRST, FILLS, first, 0);
 	sync_global_from_guest(w->vm, view_bench_firsts);
-	qsort(view_bench_firsts, FILLS, sizeof(u64), view_bench_compare);
-	return view_bench_firsts[FILLS / 2];
+	return bench_median(view_bench_firsts, FILLS);
 }
 
 static double view_bench_link(struct view *w)
@@ -203,20 +197,20 @@ static void views(void)
 	trip = view_bench_best(&w, BENCH_TRIP, 1, 0);
 	hypercall = view_bench_best(&w, BENCH_HYPERCALL, 1, 0);
 	copy_trip = view_bench_best(&w, BENCH_COPY_TRIP, 1, VIEW_GPA(1));
-	figure("view_trip_exits", view_bench_exits(&w));
-	figure("view_trip_instructions", trip);
-	figure("view_hypercall_instructions", hypercall);
-	figure("view_trip_ratio", trip / hypercall);
+	bench_figure("view_trip_exits", view_bench_exits(&w));
+	bench_figure("view_trip_instructions", trip);
+	bench_figure("view_hypercall_instructions", hypercall);
+	bench_figure("view_trip_ratio", trip / hypercall);
 
 	/* Beyond the windows of views, and their span */
 	vm2vm_link(w.vm, w.owner[0].domain, VIEW_SLOT(0), PEER_WINDOW, PEER_IOVA, 4096, 0);
 	virt_map(w.vm, PEER_WINDOW, PEER_WINDOW, 1);
 	copy = view_bench_best(&w, BENCH_COPY, 0, PEER_WINDOW);
-	figure("view_copy_plain_instructions", copy);
-	figure("view_copy_ratio", copy_trip / copy);
+	bench_figure("view_copy_plain_instructions", copy);
+	bench_figure("view_copy_ratio", copy_trip / copy);
 	vm2vm_unlink(w.vm, VIEW_SLOT(0));
 
-	figure("view_relink_instructions", view_bench_link(&w));
+	bench_figure("view_relink_instructions", view_bench_link(&w));
 
 	/* The first time, with little memory of the VM's own and with much */
 	view_bench_views(&w, 2);
@@ -229,9 +223,9 @@ static void views(void)
 	memory = bench_memory();
 	many = view_bench_first(&w, 2 + FILLS);
 	memory = bench_memory_since(memory);
-	figure("view_first_instructions", few);
-	figure("view_first_64m_ratio", (double)many / few);
-	figure("view_bytes", (double)memory.charged / FILLS);
+	bench_figure("view_first_instructions", few);
+	bench_figure("view_first_64m_ratio", (double)many / few);
+	bench_figure("view_bytes", (double)memory.charged / FILLS);
 
 	bench_leave_cgroup();
 	view_free(&w);
@@ -244,7 +238,7 @@ static void plain(void)
 
 	w.vm = vm_create(1);
 	view_add_cpu(&w, view_bench_guest);
-	figure("view_plain_exit", view_bench_best(&w, BENCH_HYPERCALL, 0, 0) / 2);
+	bench_figure("view_plain_exit", view_bench_best(&w, BENCH_HYPERCALL, 0, 0) / 2);
 	kvm_vm_free(w.vm);
 }
 

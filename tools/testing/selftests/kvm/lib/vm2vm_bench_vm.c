@@ -1,58 +1,38 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * What vm2vm_bench measures with: a backend whose guest touches pages and takes
- * the time stamp counter before and after, an owner, and the memory that the
- * kernel charges to this process.
- *
- * Where one tick is one instruction (COUNT=1 in the lab) the ticks between two
- * readings are the instructions of the guest and of the host together: the
- * guest's counter is the host's plus a constant.
+ * What the benchmarks of vm2vm measure with: what include/vm2vm_bench_vm.h declares.
  */
-#ifndef SELFTEST_KVM_VM2VM_BENCH_VM_H
-#define SELFTEST_KVM_VM2VM_BENCH_VM_H
-
 #include <sys/stat.h>
 
-#include "vm2vm_peer.h"
+#include "vm2vm_bench_vm.h"
+#include "vm2vm_knob.h"
 
-/* Of the backend, gpa and gva: memory of its own, next to PEER_WINDOW. */
-#define BENCH_OWN	0x40000000ul
-#define BENCH_OWN_SLOT	101
-
-#define BENCH_MAX	4096	/* touches of one walk */
-#define ROUNDS		5	/* of what gives one figure each time */
 #define BENCH_MANY	64	/* so many say something about the clock */
 #define BENCH_TABLES	8	/* of the guest, at most, that a walk needs */
+#define BENCH_CGROUP	"/sys/fs/cgroup"
 
-static inline void figure(const char *name, double value)
+struct bench_job bench_job;
+
+/* The guest's, too. */
+static u32 bench_cost[2][BENCH_MAX];
+
+void bench_figure(const char *name, double value)
 {
 	printf("bench: %s %.*f\n", name, value == (long)value ? 0 : 3, value);
 	fflush(stdout);
 }
 
-/* A way through memory: @run pages @stride bytes apart, and again @jump further. */
-struct bench_walk {
-	u64 gva;
-	u64 stride;
-	u64 run;
-	u64 jump;
-};
+void bench_compare_figures(const char *name, const char *suffix, u64 window, u64 own)
+{
+	char line[64];
 
-enum bench_op {
-	BENCH_TOUCH,	/* each page of the walks once, in turns: bench_cost */
-	BENCH_ACCESS,	/* @count reads in walk[0], over and over */
-};
-
-/* Shared with the guest, which has both in its own memory. */
-static struct bench_job {
-	u64 op;
-	u64 count;
-	u64 write;
-	u64 nr_walks;
-	struct bench_walk walk[2];
-} bench_job;
-
-static u32 bench_cost[2][BENCH_MAX];
+	snprintf(line, sizeof(line), "%s_window%s", name, suffix);
+	bench_figure(line, window);
+	snprintf(line, sizeof(line), "%s_own%s", name, suffix);
+	bench_figure(line, own);
+	snprintf(line, sizeof(line), "%s_ratio%s", name, suffix);
+	bench_figure(line, (double)window / own);
+}
 
 static u64 bench_gva(const struct bench_walk *w, u64 i)
 {
@@ -106,8 +86,7 @@ static void bench_guest(void)
 	}
 }
 
-/* Run bench_job in the guest; none of what it does may need user space. */
-static inline void bench_run(struct peer *p)
+void bench_run(struct peer *p)
 {
 	struct ucall uc;
 
@@ -121,7 +100,7 @@ static inline void bench_run(struct peer *p)
  * Most of the host's ticks are in the guest's figures: its counter goes on while
  * the host works for it.
  */
-static inline void bench_check_clock(u64 ticks, u64 nr_walks, u64 count)
+static void bench_check_clock(u64 ticks, u64 nr_walks, u64 count)
 {
 	u64 sum = 0, i, k;
 
@@ -132,12 +111,8 @@ static inline void bench_check_clock(u64 ticks, u64 nr_walks, u64 count)
 		    "the guest counted %lu ticks, the host %lu", sum, ticks);
 }
 
-/*
- * Touch @count pages of each of @nr_walks walks: each must make a fault, and one
- * fault only.  A few more are those on the guest's page tables.
- */
-static inline void bench_touch_all(struct peer *p, const struct bench_walk *walks,
-				   u64 nr_walks, u64 count, bool write)
+void bench_touch_all(struct peer *p, const struct bench_walk *walks, u64 nr_walks, u64 count,
+		     bool write)
 {
 	u64 faults, ticks, i;
 
@@ -172,15 +147,13 @@ static int bench_compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Sorts @val. */
-static inline u64 bench_median(u64 *val, u64 count)
+u64 bench_median(u64 *val, u64 count)
 {
 	qsort(val, count, sizeof(*val), bench_compare);
 	return val[count / 2];
 }
 
-/* The median of what the guest measured in walk @k. */
-static inline u64 bench_cost_median(u64 k, u64 count)
+u64 bench_cost_median(u64 k, u64 count)
 {
 	static u64 val[BENCH_MAX];
 	u64 i;
@@ -190,8 +163,7 @@ static inline u64 bench_cost_median(u64 k, u64 count)
 	return bench_median(val, count);
 }
 
-/* Memory whose every page is present, of @page_size in the page tables. */
-static inline void *bench_mmap(size_t size, size_t page_size)
+void *bench_mmap(size_t size, size_t page_size)
 {
 	void *mem = peer_mmap(size, 0);
 
@@ -202,32 +174,26 @@ static inline void *bench_mmap(size_t size, size_t page_size)
 	return mem;
 }
 
-/*
- * The backend's page tables get large pages, so that the walks through them do
- * not need memory, which would fault too.  What is counted are faults on gpas.
- */
-static inline void bench_map_guest(struct peer *p, u64 gpa, u64 size)
+void bench_map_guest(struct peer *p, u64 gpa, u64 size)
 {
 	virt_map_level(p->backend, gpa, gpa, align_up(size, PG_SIZE_2M), PG_LEVEL_2M);
 }
 
-static inline void bench_init_backend(struct peer *p)
+void bench_init_backend(struct peer *p)
 {
 	memset(p, 0, sizeof(*p));
 	p->domain = -1;
 	p->backend = vm_create_with_one_vcpu(&p->vcpu, bench_guest);
 }
 
-/* An owner with @size of memory, and its domain. */
-static inline void bench_init_owner(struct peer *p, size_t size, size_t page_size)
+void bench_init_owner(struct peer *p, size_t size, size_t page_size)
 {
 	p->owner = vm_create_barebones();
 	peer_set_memory(p, bench_mmap(size, page_size), size, 0);
 	p->domain = vm2vm_create_domain(p->owner);
 }
 
-/* Memory of the backend's own. */
-static inline void *bench_add_own(struct peer *p, size_t size, size_t page_size)
+void *bench_add_own(struct peer *p, size_t size, size_t page_size)
 {
 	void *mem = bench_mmap(size, page_size);
 
@@ -237,25 +203,18 @@ static inline void *bench_add_own(struct peer *p, size_t size, size_t page_size)
 	return mem;
 }
 
-/* A window on @size of the domain, from @iova. */
-static inline void bench_add_window(struct peer *p, u64 iova, u64 size)
+void bench_add_window(struct peer *p, u64 iova, u64 size)
 {
 	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, iova, size, 0);
 	bench_map_guest(p, PEER_WINDOW, size);
 }
 
-#define BENCH_CGROUP	"/sys/fs/cgroup"
-
-static inline void bench_write_file(const char *path, const char *text)
+static void bench_write_file(const char *path, const char *text)
 {
-	FILE *f = fopen(path, "we");
-
-	TEST_ASSERT(f && fputs(text, f) >= 0 && !fclose(f), "cannot write %s: %s",
-		    path, strerror(errno));
+	TEST_ASSERT(knob_write(path, text), "cannot write %s: %s", path, strerror(errno));
 }
 
-/* A memory cgroup of our own: what the kernel charges to it is what we asked for. */
-static inline void bench_enter_cgroup(void)
+void bench_enter_cgroup(void)
 {
 	char pid[16];
 
@@ -266,7 +225,7 @@ static inline void bench_enter_cgroup(void)
 	bench_write_file(BENCH_CGROUP "/vm2vm_bench/cgroup.procs", pid);
 }
 
-static inline void bench_leave_cgroup(void)
+void bench_leave_cgroup(void)
 {
 	char pid[16];
 
@@ -276,7 +235,7 @@ static inline void bench_leave_cgroup(void)
 }
 
 /* The number after @name in the file @path. */
-static inline long bench_read_field(const char *path, const char *name)
+static long bench_read_field(const char *path, const char *name)
 {
 	size_t len = strlen(name);
 	FILE *f = fopen(path, "re");
@@ -292,13 +251,7 @@ static inline long bench_read_field(const char *path, const char *name)
 	return val;
 }
 
-/* Bytes of the kernel's own memory: what is charged to us, and what all use. */
-struct bench_memory {
-	long charged;
-	long all;
-};
-
-static inline struct bench_memory bench_memory(void)
+struct bench_memory bench_memory(void)
 {
 	const char *meminfo = "/proc/meminfo";
 
@@ -311,7 +264,7 @@ static inline struct bench_memory bench_memory(void)
 	};
 }
 
-static inline struct bench_memory bench_memory_since(struct bench_memory before)
+struct bench_memory bench_memory_since(struct bench_memory before)
 {
 	struct bench_memory now = bench_memory();
 
@@ -319,5 +272,3 @@ static inline struct bench_memory bench_memory_since(struct bench_memory before)
 	now.all -= before.all;
 	return now;
 }
-
-#endif /* SELFTEST_KVM_VM2VM_BENCH_VM_H */

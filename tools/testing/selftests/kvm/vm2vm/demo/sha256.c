@@ -1,29 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * SHA-256 (FIPS 180-4) for guest code: no libc, no tables outside this file, and
- * every byte of the data read exactly once, by aligned loads of 8 bytes.
+ * SHA-256 for guest code: what sha256.h declares.
  */
-#ifndef SELFTEST_KVM_VM2VM_SHA256_H
-#define SELFTEST_KVM_VM2VM_SHA256_H
-
-#include <stddef.h>
-#include <linux/compiler.h>
-#include <linux/types.h>
-
-#define SHA256_BLOCK	64
-
-/* The bytes of the digest in their usual order, also as words to copy. */
-struct sha256_digest {
-	union {
-		u8 byte[32];
-		u64 word[4];
-	};
-};
-
-struct sha256 {
-	u32 h[8];
-	u64 bytes;
-};
+#include "sha256.h"
 
 static const u32 sha256_k[64] = {
 	0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1,
@@ -39,7 +18,7 @@ static const u32 sha256_k[64] = {
 	0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
 
-static inline u32 sha256_ror(u32 x, int n)
+static u32 sha256_ror(u32 x, int n)
 {
 	return x >> n | x << (32 - n);
 }
@@ -48,9 +27,8 @@ static inline u32 sha256_ror(u32 x, int n)
  * One round changes two of the eight working variables.  The caller rotates the
  * names instead of the values.
  */
-static __always_inline void sha256_round(u32 a, u32 b, u32 c,
-					 u32 *d, u32 e, u32 f,
-					 u32 g, u32 *h, u32 kw)
+static __always_inline void sha256_round(u32 a, u32 b, u32 c, u32 *d, u32 e, u32 f, u32 g, u32 *h,
+					 u32 kw)
 {
 	u32 t = *h + kw + (g ^ (e & (f ^ g))) +
 		     (sha256_ror(e, 6) ^ sha256_ror(e, 11) ^ sha256_ror(e, 25));
@@ -60,7 +38,7 @@ static __always_inline void sha256_round(u32 a, u32 b, u32 c,
 	     (sha256_ror(a, 2) ^ sha256_ror(a, 13) ^ sha256_ror(a, 22));
 }
 
-static inline void sha256_block(struct sha256 *s, const u64 *data)
+static void sha256_block(struct sha256 *s, const u64 *data)
 {
 	u32 a = s->h[0], b = s->h[1], c = s->h[2], d = s->h[3];
 	u32 e = s->h[4], f = s->h[5], g = s->h[6], h = s->h[7];
@@ -104,7 +82,7 @@ static inline void sha256_block(struct sha256 *s, const u64 *data)
 	s->h[7] += h;
 }
 
-static inline void sha256_init(struct sha256 *s)
+void sha256_init(struct sha256 *s)
 {
 	static const u32 h[8] = {
 		0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
@@ -117,8 +95,7 @@ static inline void sha256_init(struct sha256 *s)
 	s->bytes = 0;
 }
 
-/* @data is aligned to 8 bytes, @size a multiple of SHA256_BLOCK. */
-static inline void sha256_blocks(struct sha256 *s, const void *data, size_t size)
+void sha256_blocks(struct sha256 *s, const void *data, size_t size)
 {
 	size_t i;
 
@@ -127,9 +104,7 @@ static inline void sha256_blocks(struct sha256 *s, const void *data, size_t size
 	s->bytes += size;
 }
 
-/* The last, incomplete block: @data aligned to 8 bytes, @size < SHA256_BLOCK. */
-static inline void sha256_end(struct sha256 *s, const void *data, size_t size,
-			      struct sha256_digest *digest)
+void sha256_end(struct sha256 *s, const void *data, size_t size, struct sha256_digest *digest)
 {
 	u64 bits = (s->bytes + size) * 8;
 	u64 tail[2 * SHA256_BLOCK / 8] = {};
@@ -151,8 +126,7 @@ static inline void sha256_end(struct sha256 *s, const void *data, size_t size,
 						    s->h[2 * i + 1]);
 }
 
-static inline void sha256_sum(const void *data, size_t size,
-			      struct sha256_digest *digest)
+void sha256_sum(const void *data, size_t size, struct sha256_digest *digest)
 {
 	size_t whole = size - size % SHA256_BLOCK;
 	struct sha256 s;
@@ -161,5 +135,3 @@ static inline void sha256_sum(const void *data, size_t size,
 	sha256_blocks(&s, data, whole);
 	sha256_end(&s, data + whole, size - whole, digest);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_SHA256_H */

@@ -1,13 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * The owner of vm2vm_demo: its guest holds the file, scattered page by page, and
  * its VMM approves page by page what the backend may reach.
  */
-#ifndef SELFTEST_KVM_VM2VM_DEMO_OWNER_H
-#define SELFTEST_KVM_VM2VM_DEMO_OWNER_H
+#include <fcntl.h>
 
-#include "vm2vm_demo_huge.h"
-#include "vm2vm_demo_vmm.h"
+#include "demo.h"
+#include "huge.h"
+#include "vmm.h"
 
 #define OWNER_POOL_SLOT		1
 #define OWNER_HUGE_SLOT		2
@@ -24,7 +24,7 @@ struct demo_owner {
  * Fisher and Yates: a random order of the pages behind the table, of which the
  * file takes the first demo_job.pages, the digest the next, the rest is spare.
  */
-static inline void owner_shuffle(struct demo_owner *o, u32 seed)
+static void owner_shuffle(struct demo_owner *o, u32 seed)
 {
 	struct guest_random_state rng = new_guest_random_state(seed);
 	u64 spread = o->pool_pages - demo_job.table_pages;
@@ -41,7 +41,7 @@ static inline void owner_shuffle(struct demo_owner *o, u32 seed)
 	free(place);
 }
 
-static inline void owner_load_file(struct demo_owner *o, const char *path)
+static void owner_load_file(struct demo_owner *o, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	u64 i, left = demo_job.bytes;
@@ -60,7 +60,7 @@ static inline void owner_load_file(struct demo_owner *o, const char *path)
 }
 
 /* Every 4 KiB page with a mark of its own, by which the backend knows it. */
-static inline void owner_fill_huge(struct demo_owner *o)
+static void owner_fill_huge(struct demo_owner *o)
 {
 	u64 *hva = addr_gpa2hva(o->vmm.vm, DEMO_HUGE);
 	u64 i;
@@ -69,7 +69,7 @@ static inline void owner_fill_huge(struct demo_owner *o)
 		hva[i * PAGE_SIZE / sizeof(*hva)] = demo_huge_mark(i);
 }
 
-static inline void owner_check_file(struct demo_owner *o)
+static void owner_check_file(struct demo_owner *o)
 {
 	demo_run_job(&o->vmm, DEMO_OWNER_SUM);
 	TEST_ASSERT(demo_job.result == o->sum,
@@ -77,7 +77,7 @@ static inline void owner_check_file(struct demo_owner *o)
 }
 
 /* One approval for each page: the backend sees the file in its order. */
-static inline void owner_approve(struct demo_owner *o, struct demo_msg *msg)
+static void owner_approve(struct demo_owner *o, struct demo_msg *msg)
 {
 	u64 i;
 
@@ -96,8 +96,8 @@ static inline void owner_approve(struct demo_owner *o, struct demo_msg *msg)
 	msg->maps = demo_job.pages + 2;
 }
 
-static inline void owner_start(struct demo_owner *o, struct demo_msg *msg,
-			       const char *path, u32 seed, int backend)
+static void owner_start(struct demo_owner *o, struct demo_msg *msg, const char *path, u32 seed,
+			int backend)
 {
 	u64 places = msg->pages + 1;
 
@@ -108,7 +108,7 @@ static inline void owner_start(struct demo_owner *o, struct demo_msg *msg,
 	o->pool_pages = demo_job.table_pages + places + places / 4;
 	msg->pool = o->pool_pages - demo_job.table_pages;
 
-	demo_create_vm(&o->vmm, o->pool_pages, owner_guest);
+	o->vmm.vm = __vm_create_with_one_vcpu(&o->vmm.vcpu, o->pool_pages, demo_owner_guest);
 	vm_userspace_mem_region_add(o->vmm.vm, VM_MEM_SRC_ANONYMOUS, DEMO_POOL,
 				    OWNER_POOL_SLOT, o->pool_pages, 0);
 	vm_userspace_mem_region_add(o->vmm.vm, demo_huge_source, DEMO_HUGE,
@@ -128,7 +128,7 @@ static inline void owner_start(struct demo_owner *o, struct demo_msg *msg,
 }
 
 /* Every other page of the file, one call each. */
-static inline void owner_revoke(struct demo_owner *o, struct demo_msg *msg)
+static void owner_revoke(struct demo_owner *o, struct demo_msg *msg)
 {
 	u64 i, size;
 
@@ -141,8 +141,7 @@ static inline void owner_revoke(struct demo_owner *o, struct demo_msg *msg)
 	}
 }
 
-static inline void owner_main(int launcher, int backend, const char *path,
-			      u32 seed)
+void demo_owner_main(int launcher, int backend, const char *path, u32 seed)
 {
 	struct demo_owner o = {};
 	struct demo_msg msg;
@@ -168,5 +167,3 @@ static inline void owner_main(int launcher, int backend, const char *path,
 		demo_send(launcher, &msg, -1);
 	}
 }
-
-#endif /* SELFTEST_KVM_VM2VM_DEMO_OWNER_H */

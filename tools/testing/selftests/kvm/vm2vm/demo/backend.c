@@ -1,18 +1,16 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * The backend of vm2vm_demo.  It has no access to the file: all that it gets is
  * the descriptor of the owner's domain, of which it links two windows.
  */
-#ifndef SELFTEST_KVM_VM2VM_DEMO_BACKEND_H
-#define SELFTEST_KVM_VM2VM_DEMO_BACKEND_H
-
-#include "vm2vm_demo_vmm.h"
+#include "demo.h"
+#include "vmm.h"
 
 #define BACKEND_FILE_SLOT	1
 #define BACKEND_HUGE_SLOT	2
 
 /* Only the owner may change what is approved, whoever holds the descriptor. */
-static inline u64 backend_try_to_approve(int domain)
+static u64 backend_try_to_approve(int domain)
 {
 	const u64 unused = DEMO_HUGE_IOVA + DEMO_HUGE_SIZE;
 	int r;
@@ -24,8 +22,7 @@ static inline u64 backend_try_to_approve(int domain)
 	return 2;
 }
 
-static inline void backend_start(struct demo_vmm *vmm, struct demo_msg *msg,
-				 int owner)
+static void backend_start(struct demo_vmm *vmm, struct demo_msg *msg, int owner)
 {
 	u64 window_pages;
 	int domain;
@@ -36,7 +33,7 @@ static inline void backend_start(struct demo_vmm *vmm, struct demo_msg *msg,
 	demo_job.bytes = msg->bytes;
 	window_pages = msg->pages + 1;
 
-	demo_create_vm(vmm, 2 * window_pages, backend_guest);
+	vmm->vm = __vm_create_with_one_vcpu(&vmm->vcpu, 2 * window_pages, demo_backend_guest);
 	TEST_ASSERT((DEMO_HUGE_WINDOW + DEMO_HUGE_SIZE) / PAGE_SIZE <=
 		    vmm->vm->max_gfn, "too few physical address bits");
 
@@ -63,7 +60,7 @@ static inline void backend_start(struct demo_vmm *vmm, struct demo_msg *msg,
  * The run itself exits once, at its end: what a run of nothing costs is taken
  * off.  So are the exits for the host's own interrupts, in both.
  */
-static inline void backend_access(struct demo_vmm *vmm, struct demo_msg *msg)
+static void backend_access(struct demo_vmm *vmm, struct demo_msg *msg)
 {
 	u64 idle;
 
@@ -76,8 +73,8 @@ static inline void backend_access(struct demo_vmm *vmm, struct demo_msg *msg)
 	msg->result = demo_job.result;
 }
 
-static inline void backend_walk(struct demo_vmm *vmm, struct demo_msg *msg,
-				enum demo_op op, u64 base, u64 pages)
+static void backend_walk(struct demo_vmm *vmm, struct demo_msg *msg, enum demo_op op, u64 base,
+			 u64 pages)
 {
 	demo_job.base = base;
 	demo_job.first = msg->first;
@@ -87,14 +84,13 @@ static inline void backend_walk(struct demo_vmm *vmm, struct demo_msg *msg,
 	msg->result = demo_job.result;
 }
 
-static inline void backend_digest(struct demo_vmm *vmm, struct demo_msg *msg,
-				  enum demo_op op)
+static void backend_digest(struct demo_vmm *vmm, struct demo_msg *msg, enum demo_op op)
 {
 	demo_run_job(vmm, op);
 	msg->digest = demo_job.digest;
 }
 
-static inline void backend_command(struct demo_vmm *vmm, struct demo_msg *msg)
+static void backend_command(struct demo_vmm *vmm, struct demo_msg *msg)
 {
 	switch (msg->cmd) {
 	case CMD_HASH:
@@ -132,14 +128,14 @@ static inline void backend_command(struct demo_vmm *vmm, struct demo_msg *msg)
 	}
 }
 
-static inline void backend_main(int launcher, int owner)
+void demo_backend_main(int launcher, int owner)
 {
 	struct demo_vmm vmm = {};
 	struct demo_msg msg;
 
 	while (demo_recv(launcher, &msg, NULL)) {
 		if (msg.cmd == CMD_QUIT) {
-			demo_free_vm(&vmm);
+			kvm_vm_free(vmm.vm);
 			exit(0);
 		}
 		if (msg.cmd == CMD_START)
@@ -151,5 +147,3 @@ static inline void backend_main(int launcher, int owner)
 		demo_send(launcher, &msg, -1);
 	}
 }
-
-#endif /* SELFTEST_KVM_VM2VM_DEMO_BACKEND_H */

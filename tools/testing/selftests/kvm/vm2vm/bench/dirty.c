@@ -1,8 +1,8 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/* vm2vm_bench: what it costs to log writes, and to harvest the log. */
-#ifndef SELFTEST_KVM_VM2VM_BENCH_DIRTY_H
-#define SELFTEST_KVM_VM2VM_BENCH_DIRTY_H
-
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * vm2vm_bench: what it costs to log writes, and to harvest the log.
+ */
+#include "bench.h"
 #include "vm2vm_bench_vm.h"
 
 #define LOG_PAGES	BENCH_MAX
@@ -17,7 +17,7 @@ struct bench_log {
 	u64 harvest;
 };
 
-static inline u64 timed_harvest(struct kvm_vm *owner)
+static u64 timed_harvest(struct kvm_vm *owner)
 {
 	static u64 bitmap[LOG_PAGES / 64];
 	u64 start, end, i;
@@ -31,8 +31,8 @@ static inline u64 timed_harvest(struct kvm_vm *owner)
 }
 
 /* @p's guest writes to all pages of @walk, which is memory of @owner's. */
-static inline struct bench_log bench_log(struct peer *p, const struct bench_walk *walk,
-					 struct kvm_vm *owner)
+static struct bench_log bench_log(struct peer *p, const struct bench_walk *walk,
+				  struct kvm_vm *owner)
 {
 	u64 fault[ROUNDS], harvest[ROUNDS];
 	unsigned int i;
@@ -53,7 +53,7 @@ static inline struct bench_log bench_log(struct peer *p, const struct bench_walk
 }
 
 /* A VM with a vCPU, and memory that is logged. */
-static inline void *bench_init_logger(struct peer *p)
+static void *bench_init_logger(struct peer *p)
 {
 	const size_t size = LOG_PAGES * PG_SIZE_4K;
 	void *mem;
@@ -66,7 +66,7 @@ static inline void *bench_init_logger(struct peer *p)
 }
 
 /* KVM's own log, in a VM of which vm2vm knows nothing. */
-static inline struct bench_log bench_own_log(void)
+static struct bench_log bench_own_log(void)
 {
 	struct bench_walk walk = {
 		.gva = BENCH_OWN, .stride = PG_SIZE_4K, .run = LOG_PAGES,
@@ -82,19 +82,19 @@ static inline struct bench_log bench_own_log(void)
 	return own;
 }
 
-static inline void plain_log(void)
+void bench_plain_log(void)
 {
 	struct bench_log own = bench_own_log();
 
-	figure("plain_wp_fault", own.fault);
-	figure("plain_harvest", own.harvest);
+	bench_figure("plain_wp_fault", own.fault);
+	bench_figure("plain_harvest", own.harvest);
 }
 
 /*
  * The log of an owner whose pages one backend writes, approved by mappings of @each
  * pages, next to the log of a VM whose own vCPU writes them.
  */
-static inline void bench_logs(const char *suffix, u64 each)
+static void bench_logs(const char *suffix, u64 each)
 {
 	struct bench_walk walk = {
 		.gva = PEER_WINDOW, .stride = PG_SIZE_4K, .run = LOG_PAGES,
@@ -102,7 +102,6 @@ static inline void bench_logs(const char *suffix, u64 each)
 	const size_t size = LOG_PAGES * PG_SIZE_4K;
 	struct bench_log own, window;
 	struct peer owner, p;
-	char name[64];
 	void *mem;
 	u64 i;
 
@@ -117,28 +116,16 @@ static inline void bench_logs(const char *suffix, u64 each)
 	window = bench_log(&p, &walk, owner.backend);
 	own = bench_own_log();
 
-	snprintf(name, sizeof(name), "wp_fault_window%s", suffix);
-	figure(name, window.fault);
-	snprintf(name, sizeof(name), "wp_fault_own%s", suffix);
-	figure(name, own.fault);
-	snprintf(name, sizeof(name), "wp_fault_ratio%s", suffix);
-	figure(name, (double)window.fault / own.fault);
-	snprintf(name, sizeof(name), "harvest_window%s", suffix);
-	figure(name, window.harvest);
-	snprintf(name, sizeof(name), "harvest_own%s", suffix);
-	figure(name, own.harvest);
-	snprintf(name, sizeof(name), "harvest_ratio%s", suffix);
-	figure(name, (double)window.harvest / own.harvest);
+	bench_compare_figures("wp_fault", suffix, window.fault, own.fault);
+	bench_compare_figures("harvest", suffix, window.harvest, own.harvest);
 
 	peer_free(&p);
 	peer_free(&owner);
 	munmap(mem, size);
 }
 
-static inline void logs(void)
+void bench_dirty_logs(void)
 {
 	bench_logs("", LOG_PAGES);
 	bench_logs("_split", 1);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_BENCH_DIRTY_H */

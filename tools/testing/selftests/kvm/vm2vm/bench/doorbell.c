@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
  * vm2vm_bench: what a ring costs, by a doorbell, by ioeventfd and irqfd, and by these
  * with a thread of the VMM in between.
@@ -8,11 +8,9 @@
  * is measured between two vCPUs that halt in turns, on one CPU, so that nothing is
  * counted that goes on meanwhile.
  */
-#ifndef SELFTEST_KVM_VM2VM_BENCH_DOORBELL_H
-#define SELFTEST_KVM_VM2VM_BENCH_DOORBELL_H
-
 #include <sched.h>
 
+#include "bench.h"
 #include "vm2vm_bench_vm.h"
 #include "vm2vm_doorbell.h"
 
@@ -42,7 +40,7 @@ struct bench_ring {
 };
 
 /* Stay on the last CPU, and all threads with us. */
-static inline void bench_pin(void)
+static void bench_pin(void)
 {
 	cpu_set_t set;
 
@@ -52,7 +50,7 @@ static inline void bench_pin(void)
 		    strerror(errno));
 }
 
-static inline void *bench_relay(void *arg)
+static void *bench_relay(void *arg)
 {
 	struct bench_ring *r = arg;
 	uint64_t n;
@@ -66,7 +64,7 @@ static inline void *bench_relay(void *arg)
 	}
 }
 
-static inline void bench_set_ioeventfd(struct bell_vm *v, struct bell_at at, int fd, bool off)
+static void bench_set_ioeventfd(struct bell_vm *v, struct bell_at at, int fd, bool off)
 {
 	struct kvm_ioeventfd io = {
 		.addr = at.addr, .len = at.len, .fd = fd,
@@ -78,8 +76,8 @@ static inline void bench_set_ioeventfd(struct bell_vm *v, struct bell_at at, int
 }
 
 /* Let @from ring @to. */
-static inline void bench_ring_begin(struct bench_ring *r, enum bench_way way,
-				    struct bell_vm *from, struct bell_vm *to, struct bell_at at)
+static void bench_ring_begin(struct bench_ring *r, enum bench_way way, struct bell_vm *from,
+			     struct bell_vm *to, struct bell_at at)
 {
 	r->way = way;
 	r->kick = eventfd(0, EFD_CLOEXEC);
@@ -93,8 +91,8 @@ static inline void bench_ring_begin(struct bench_ring *r, enum bench_way way,
 		TEST_ASSERT(!pthread_create(&r->relay, NULL, bench_relay, r), "pthread_create");
 }
 
-static inline void bench_ring_end(struct bench_ring *r, struct bell_vm *from,
-				  struct bell_vm *to, struct bell_at at)
+static void bench_ring_end(struct bench_ring *r, struct bell_vm *from, struct bell_vm *to,
+			   struct bell_at at)
 {
 	uint64_t n = 10000000;
 
@@ -110,13 +108,13 @@ static inline void bench_ring_end(struct bench_ring *r, struct bell_vm *from,
 	close(r->kick);
 }
 
-static inline u64 bench_bell_median(struct bell_vm *v)
+static u64 bench_bell_median(struct bell_vm *v)
 {
 	return bench_median(v->ctl->time, v->ctl->count);
 }
 
 /* What a ring takes of the vCPU that rings. */
-static inline u64 bench_bell_host(struct bell_vm *a, struct bell_at at)
+static u64 bench_bell_host(struct bell_vm *a, struct bell_at at)
 {
 	bell_tell(a, BELL_TIME, at, 0, 0, BELL_TIMES);
 	bell_run(a);
@@ -125,7 +123,7 @@ static inline u64 bench_bell_host(struct bell_vm *a, struct bell_at at)
 }
 
 /* Until it is heard; @b answers the same way. */
-static inline u64 bench_bell_heard(struct bell_vm *a, struct bell_vm *b, struct bell_at at)
+static u64 bench_bell_heard(struct bell_vm *a, struct bell_vm *b, struct bell_at at)
 {
 	bell_tell(b, BELL_HALT, at, 0, 0, 0);
 	b->ctl->answer = 1;
@@ -138,7 +136,7 @@ static inline u64 bench_bell_heard(struct bell_vm *a, struct bell_vm *b, struct 
 	return bench_bell_median(a);
 }
 
-static inline void bench_many_doorbells(struct bell_vm *a, struct bell_vm *b)
+static void bench_many_doorbells(struct bell_vm *a, struct bell_vm *b)
 {
 	struct bell_at at = { true, BELL_PORT, 2 };
 	u32 match = KVM_VM2VM_DOORBELL_PIO | KVM_VM2VM_DOORBELL_DATAMATCH;
@@ -159,22 +157,28 @@ static inline void bench_many_doorbells(struct bell_vm *a, struct bell_vm *b)
 	for (i = 0; i < 1000; i++)
 		TEST_ASSERT(!__vm2vm_doorbell(a->vm, at.addr, 2, i, fd, match), "doorbell");
 	same = bench_bell_host(a, at);
-	figure("doorbell_1", one);
-	figure("doorbell_1000", many);
-	figure("doorbell_1000_ratio", (double)many / one);
-	figure("doorbell_1000_values_ratio", (double)same / one);
+	bench_figure("doorbell_1", one);
+	bench_figure("doorbell_1000", many);
+	bench_figure("doorbell_1000_ratio", (double)many / one);
+	bench_figure("doorbell_1000_values_ratio", (double)same / one);
 	close(fd);
 }
 
-static inline void bench_ring_figure(enum bench_way way, unsigned int at, const char *what, u64 val)
+static void bench_ring_figure(enum bench_way way, unsigned int at, const char *what, u64 val)
 {
 	char name[64];
 
 	snprintf(name, sizeof(name), "%s_%s_%s", bench_ways[way], bench_at_names[at], what);
-	figure(name, val);
+	bench_figure(name, val);
 }
 
-static inline void bench_doorbells(void)
+/* @cost is by the way to ring. */
+static void bench_doorbell_ratio(const char *name, const u64 *cost, enum bench_way other)
+{
+	bench_figure(name, (double)cost[WAY_DOORBELL] / cost[other]);
+}
+
+void bench_doorbells(void)
 {
 	u64 host[2][WAYS], heard[2][WAYS], offset = 0;
 	struct bench_ring there, back;
@@ -206,15 +210,12 @@ static inline void bench_doorbells(void)
 			bench_ring_figure(way, i, "heard", heard[i][way]);
 		}
 	}
-	figure("doorbell_host_ratio", (double)host[0][WAY_DOORBELL] / host[0][WAY_IOEVENTFD]);
-	figure("doorbell_host_ratio_memory",
-	       (double)host[1][WAY_DOORBELL] / host[1][WAY_IOEVENTFD]);
-	figure("doorbell_heard_ratio", (double)heard[0][WAY_DOORBELL] / heard[0][WAY_IOEVENTFD]);
-	figure("doorbell_relay_ratio", (double)heard[0][WAY_DOORBELL] / heard[0][WAY_RELAY]);
-	figure("doorbell_relay_ratio_memory", (double)heard[1][WAY_DOORBELL] / heard[1][WAY_RELAY]);
+	bench_doorbell_ratio("doorbell_host_ratio", host[0], WAY_IOEVENTFD);
+	bench_doorbell_ratio("doorbell_host_ratio_memory", host[1], WAY_IOEVENTFD);
+	bench_doorbell_ratio("doorbell_heard_ratio", heard[0], WAY_IOEVENTFD);
+	bench_doorbell_ratio("doorbell_relay_ratio", heard[0], WAY_RELAY);
+	bench_doorbell_ratio("doorbell_relay_ratio_memory", heard[1], WAY_RELAY);
 	bench_many_doorbells(&vms[0], &vms[1]);
 	for (i = 0; i < 2; i++)
 		bell_vm_free(&vms[i]);
 }
-
-#endif /* SELFTEST_KVM_VM2VM_BENCH_DOORBELL_H */

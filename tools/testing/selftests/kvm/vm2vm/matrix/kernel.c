@@ -1,23 +1,34 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+// SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_matrix_test: the events, part two: what the kernel does to an owner's
- * memory behind its back.  It is made to do so, and each event sees to it that it
- * did: that the page is another one, or that a huge page is in pieces.
+ * vm2vm_matrix_test: what the kernel does to an owner's memory behind its back.  It is
+ * made to do so, and each event sees to it that it did: that the page is another one,
+ * or that a huge page is in pieces.
  *
  * The contents stay, so the guest must not see anything else on the way.  It may
  * be a reader: a page that is written all the time is neither merged nor, for
  * long, swapped out.
  */
-#ifndef SELFTEST_KVM_VM2VM_MATRIX_MOVE_H
-#define SELFTEST_KVM_VM2VM_MATRIX_MOVE_H
+#include <fcntl.h>
 
-#include <sys/swap.h>
+#include "events.h"
+#include "vm2vm_knob.h"
+#include "vm2vm_zram.h"
 
-#include "vm2vm_matrix_events.h"
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
+
+#define SMALL_ALREADY	"has no huge page that could be split"
+#define NOT_SPLIT	"hugetlb pages are never split"
+#define NO_KSM		"KSM merges anonymous memory only"
+#define NA_SPLIT	{ [ANON] = SMALL_ALREADY, [MEMFD] = SMALL_ALREADY, [HUGETLB] = NOT_SPLIT }
+#define NA_KSM		{ [MEMFD] = NO_KSM, [HUGETLB] = NO_KSM }
 
 #define SPLIT_HUGE_PAGES	"/sys/kernel/debug/split_huge_pages"
 #define KSM			"/sys/kernel/mm/ksm/"
-#define ZRAM			"/sys/class/zram-control/"
 #define ZRAM_SIZE		(64ul << 20)
 
 /* Ask for the event until it has happened. */
@@ -64,7 +75,7 @@ static int split_huge(struct cell *c)
 
 	snprintf(buf, sizeof(buf), "%d,0x%lx,0x%lx", getpid(), (uintptr_t)c->r.mem,
 		 (uintptr_t)c->r.mem + MATRIX_SIZE);
-	return write_knob(SPLIT_HUGE_PAGES, buf) ? 0 : -1;
+	return knob_write(SPLIT_HUGE_PAGES, buf) ? 0 : -1;
 }
 
 /*
@@ -84,7 +95,7 @@ static void verify_rest(struct cell *c)
 {
 	struct place rest = place_at(c->r.mem + MATRIX_OFFSET + 4096);
 
-	put(&rest, WORD_READ, c->trial);
+	place_put(&rest, WORD_READ, c->trial);
 	WRITE_ONCE(c->s->page, PEER_WINDOW + MATRIX_OFFSET + 4096);
 	spin_wait_for(c, c->trial);
 	spin_wait_arrives(c, &rest);
@@ -154,7 +165,7 @@ static const char *start_ksm(struct cell *c)
 	int i;
 
 	for (i = 0; i < 4; i++) {
-		ksm_was[i] = read_knob(ksm_knobs[i]);
+		ksm_was[i] = knob_read(ksm_knobs[i]);
 		if (ksm_was[i] < 0 && i < 3)
 			return "no KSM";
 	}
@@ -165,7 +176,7 @@ static const char *start_ksm(struct cell *c)
 	c->sharers[0] = mem;
 	c->sharers[1] = mem + 4096;
 	for (i = 0; i < 4; i++)
-		write_knob_long(ksm_knobs[i], ksm_wanted[i]);
+		knob_write_long(ksm_knobs[i], ksm_wanted[i]);
 	return NULL;
 }
 
@@ -174,7 +185,7 @@ static void finish_ksm(struct cell *c)
 	int i;
 
 	for (i = 0; i < 4; i++)
-		write_knob_long(ksm_knobs[i], ksm_was[i]);
+		knob_write_long(ksm_knobs[i], ksm_was[i]);
 }
 
 /* Two others have one page, with the contents that the owner's page is to have. */
@@ -193,19 +204,19 @@ static void prepare_ksm(struct cell *c)
 	}
 	WAIT_FOR(c, pfn_of(0, c->sharers[0]) == pfn_of(0, c->sharers[1]),
 		 "KSM does not merge: %ld pages shared, %ld sharing, %ld scans",
-		 read_knob(KSM "pages_shared"), read_knob(KSM "pages_sharing"),
-		 read_knob(KSM "full_scans"));
-	MUST(write_knob_long(KSM "run", 0) ? 0 : -1);
+		 knob_read(KSM "pages_shared"), knob_read(KSM "pages_sharing"),
+		 knob_read(KSM "full_scans"));
+	MUST(knob_write_long(KSM "run", 0) ? 0 : -1);
 }
 
 /* The owner's page becomes theirs. */
 static void fire_ksm(struct cell *c)
 {
-	MUST(write_knob_long(KSM "run", 1) ? 0 : -1);
+	MUST(knob_write_long(KSM "run", 1) ? 0 : -1);
 	WAIT_FOR(c, pfn_of(0, page_of(c)) == pfn_of(0, c->sharers[0]),
 		 "KSM does not merge the owner's page: %ld pages shared, %ld sharing, %ld scans",
-		 read_knob(KSM "pages_shared"), read_knob(KSM "pages_sharing"),
-		 read_knob(KSM "full_scans"));
+		 knob_read(KSM "pages_shared"), knob_read(KSM "pages_sharing"),
+		 knob_read(KSM "full_scans"));
 	CHECK(c, page_moved(c), "the page is the same");
 }
 
@@ -277,51 +288,22 @@ static long swapped_out(struct cell *c)
 	return n;
 }
 
-/* A header as mkswap writes it. */
-static void make_swap(const char *path)
-{
-	static char page[4096];
-	uint32_t *info = (uint32_t *)(page + 1024);
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	TEST_ASSERT(fd >= 0, "%s: %s", path, strerror(errno));
-	info[0] = 1;				/* version */
-	info[1] = ZRAM_SIZE / 4096 - 1;		/* last page */
-	memcpy(page + 4086, "SWAPSPACE2", 10);
-	TEST_ASSERT(write(fd, page, 4096) == 4096, "%s: %s", path, strerror(errno));
-	MUST(fsync(fd));
-	close(fd);
-}
-
-/* Swap in compressed memory, preferred to what there is; its number is @zram. */
 static const char *start_swap(struct cell *c)
 {
-	char path[64];
-	long n = read_knob(ZRAM "hot_add");
+	long n = zram_add();
 
 	if (n < 0)
 		return "no zram";
 	c->shared->zram = n;
-	snprintf(path, sizeof(path), "/sys/block/zram%ld/disksize", n);
-	MUST(write_knob_long(path, ZRAM_SIZE) ? 0 : -1);
-	snprintf(path, sizeof(path), "/dev/zram%ld", n);
-	make_swap(path);
-	MUST(swapon(path, SWAP_FLAG_PREFER | SWAP_FLAG_PRIO_MASK));
+	zram_swapon(n, ZRAM_SIZE);
 	return NULL;
 }
 
-/* Also for a cell that died; what it had in there died with it. */
-static void stop_swap(struct shared *shared)
+void stop_swap(struct shared *shared)
 {
-	char path[64];
-
 	if (shared->zram < 0)
 		return;
-	snprintf(path, sizeof(path), "/dev/zram%d", shared->zram);
-	swapoff(path);
-	snprintf(path, sizeof(path), "/sys/block/zram%d/reset", shared->zram);
-	write_knob(path, "1");
-	write_knob_long(ZRAM "hot_remove", shared->zram);
+	zram_remove(shared->zram);
 	shared->zram = -1;
 }
 
@@ -356,4 +338,47 @@ static void fire_swap(struct cell *c)
 	       "the page is not swapped out");
 }
 
-#endif /* SELFTEST_KVM_VM2VM_MATRIX_MOVE_H */
+const struct event events_kernel[] = {
+	{
+		.name = "split", .expect = SHOWS_OWNER, .keeps = true, .same = BIT(THP),
+		.start = start_split, .fire = fire_split, .restore = restore_renew,
+		.na = NA_SPLIT,
+	}, {
+		.name = "split_dontneed", .expect = SHOWS_OWNER,
+		.arm = arm_pinned, .fire = fire_split_dontneed, .verify = verify_rest,
+		.restore = restore_renew,
+		.na = NA_SPLIT,
+	}, {
+		.name = "split_mprotect", .expect = SHOWS_HOLE,
+		.arm = arm_alias_or_force, .fire = fire_split_mprotect, .verify = verify_rest,
+		.restore = restore_split_mprotect,
+		.na = NA_SPLIT,
+	}, {
+		.name = "collapse", .expect = SHOWS_OWNER, .keeps = true, .small = BIT(THP),
+		.cost = 8,
+		.start = start_collapse, .prepare = prepare_collapse, .arm = arm_move,
+		.fire = fire_collapse, .restore = restore_renew,
+		.na = { [HUGETLB] = "hugetlb pages are never small" },
+	}, {
+		.name = "ksm_owner", .expect = SHOWS_OWNER, .keeps = true, .reader = true,
+		.cost = 8,
+		.start = start_ksm, .finish = finish_ksm, .prepare = prepare_ksm,
+		.arm = arm_move, .fire = fire_ksm, .verify = verify_ksm,
+		.na = NA_KSM,
+	}, {
+		.name = "ksm_guest", .expect = SHOWS_OWNER, .keeps = true, .reader = true,
+		.cost = 8,
+		.start = start_ksm, .finish = finish_ksm, .prepare = prepare_ksm,
+		.arm = arm_move, .fire = fire_ksm_guest, .verify = verify_ksm,
+		.na = NA_KSM,
+	}, {
+		.name = "migrate", .expect = SHOWS_OWNER, .keeps = true, .cost = 2,
+		.start = start_migrate, .arm = arm_move, .fire = fire_migrate,
+	}, {
+		.name = "swap", .expect = SHOWS_OWNER, .keeps = true, .cost = 4,
+		.start = start_swap, .finish = finish_swap, .arm = arm_move,
+		.fire = fire_swap, .restore = restore_renew,
+		.na = { [HUGETLB] = "hugetlb pages are never swapped" },
+	},
+	{}
+};
