@@ -66,8 +66,11 @@ steps_base() {
 }
 
 steps_debug() {
-	echo "debug core | debug | $(together 5 vm2vm_test vm2vm_abi_test vm2vm_access_test vm2vm_dirty_test vm2vm_doorbell_test vm2vm_example_test)"
-	echo "debug revokers | debug | $(together 5 vm2vm_revoke_test vm2vm_miss_test vm2vm_stall_test vm2vm_race_test vm2vm_shapes_test)"
+	# Of the same in four styles, one; and what takes its time with every object tracked
+	local dirty="vm2vm_dirty_test -v get" core="vm2vm_test -T many_mappings"
+	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test
+	echo "debug core | debug | $(together 3 "$core" vm2vm_abi_test vm2vm_access_test "$dirty" vm2vm_doorbell_test vm2vm_example_test)"
+	echo "debug revokers | debug | $(together 3 vm2vm_revoke_test vm2vm_miss_test vm2vm_stall_test vm2vm_race_test vm2vm_shapes_test)"
 	echo "debug more | debug | $(together 3 vm2vm_inject_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
 }
 
