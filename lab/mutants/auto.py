@@ -31,20 +31,22 @@ LOGS = BUILD / "log/mutants"
 KERNEL_FILES = ("virt", "arch")
 QEMU_FILES = ("qemu/backends", "qemu/hw", "qemu/accel")
 
-# Where mutants are tried: the lab, the kernel, the modules' parameters, the programs (the
-# quick ones first), and whether the world sees only mutants that none before it killed
-# or came by. A test that takes longer than SLOWEST seconds is left out, but for the last.
+# Where mutants are tried, one after the other: the lab, the kernel, the modules' parameters,
+# the programs, and which files it is the place for. Of other files it gets the mutants that
+# no world before it came by. A test that takes longer than SLOWEST seconds is left out.
 SLOWEST = 40
+# So many seconds of each program's tests come before the rest of them
+QUICK = 10
 EVERYTHING = ["test", "abi_test", "access_test", "dirty_test", "doorbell_test", "matrix_test", "miss_test",
               "mmu_test", "race_test", "revoke_test", "shapes_test", "stall_test"]
 WORLDS = {
-    "amd": ("amd", "light", "", EVERYTHING),
-    "shadow": ("amd", "light", "kvm-amd.npt=0", ["mmu_test", "test", "revoke_test", "dirty_test"]),
-    "legacy": ("amd", "light", "kvm.tdp_mmu=0", ["mmu_test", "test", "revoke_test", "dirty_test"]),
-    "emulated": ("amd", "light", "kvm.force_emulation_prefix=1", ["access_test", "dirty_test"]),
-    "intel": ("intel", "light", "", ["test", "view_test", "revoke_test", "doorbell_test"]),
-    "inject": ("amd", "debug", "", ["inject_test"]),
-    "qemu": ("amd", "base", "", ["link_peer_test.py", "link_test.py"]),
+    "amd": ("amd", "light", "", EVERYTHING, "."),
+    "shadow": ("amd", "light", "kvm-amd.npt=0", ["mmu_test", "test", "revoke_test", "dirty_test"], "x86/kvm/mmu/vm2vm.c"),
+    "legacy": ("amd", "light", "kvm.tdp_mmu=0", ["mmu_test", "test", "revoke_test", "dirty_test"], "x86/kvm/mmu/vm2vm.c"),
+    "emulated": ("amd", "light", "kvm.force_emulation_prefix=1", ["access_test", "dirty_test"], "access|dirty"),
+    "intel": ("intel", "light", "", ["test", "view_test", "revoke_test", "doorbell_test"], "view|vmx|prove"),
+    "inject": ("amd", "debug", "", ["inject_test"], "."),
+    "qemu": ("amd", "base", "", ["link_peer_test.py", "link_test.py"], "qemu/"),
 }
 
 HEADER = """
@@ -201,7 +203,7 @@ def build_qemu(mutants):
 
 def lab(world, command, name, timeout=3600):
     """Run the runner in a lab; its lines, as they come, and how it ended."""
-    where, kernel, params, _ = WORLDS[world]
+    where, kernel, params, _, _ = WORLDS[world]
     modules = BUILD if world == "qemu" else WORK
     env = dict(os.environ, LAB=where, KERNEL=kernel, PARAMS=params, MODULES=str(modules / kernel), BUILD=str(BUILD), CMD=command, TIMEOUT=str(timeout), LOG=str(LOGS / f"console-{name}.log"))
     with open(LOGS / f"{name}.log", "w", encoding="utf-8", errors="replace") as log, subprocess.Popen(
@@ -220,24 +222,40 @@ def programs(world):
     return [f"{BUILD}/selftests/vm2vm_{p}" for p in WORLDS[world][3]]
 
 
-def cover(world):
+def cover(world, lanes):
     """(program, test) -> (milliseconds, mutants it comes by), for tests that pass."""
     tests = {}
     runner = RUNNER.get(world, f"{ROOT}/lab/mutants/runner.sh")
-    for line in lab(world, f"{runner} cover {SLOWEST} {' '.join(programs(world))}", f"cover-{world}"):
-        w = line.split()
-        if line.startswith("lab: FAILED"):
-            sys.exit(f"{world}: without a mutant: {line}")
-        if w[1] == "test" and w[2] == "ok":
-            tests[w[4], w[5]] = (int(w[3]), [int(n) for n in w[6:]])
-        elif w[1] == "test":
-            say(f"{world}: left out, as it fails or takes too long without a mutant: {Path(w[4]).name} {w[5]}")
+
+    def some(which, part):
+        for line in lab(world, f"{runner} cover {SLOWEST} {' '.join(which)}", f"cover-{world}-{part}"):
+            w = line.split()
+            if line.startswith("lab: FAILED"):
+                say(f"{world}: without a mutant: {line}")
+                os._exit(1)
+            if w[1] == "test" and w[2] == "ok":
+                tests[w[4], w[5]] = (int(w[3]), [int(n) for n in w[6:]])
+            elif w[1] == "test":
+                say(f"{world}: left out, as it fails or takes too long without a mutant: {Path(w[4]).name} {w[5]}")
+
+    say(f"{world}: running the tests one by one, without a mutant")
+    ps = programs(world)
+    together([lambda i=i: some(ps[i::lanes], i) for i in range(min(lanes, len(ps)))])
     say(f"{world}: {len(tests)} tests, {sum(t[0] for t in tests.values()) // 1000} s of them")
     return tests
 
 
-def todo_for(tests, number):
-    """Lines for the runner: the programs' tests that come by a mutant, the quickest program first."""
+def together(functions):
+    threads = [threading.Thread(target=f) for f in functions]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+
+
+def todo_for(tests, number, rest):
+    """Lines for the runner: the programs' tests that come by a mutant, the quickest program
+    first; of each program the quickest ones for a start, or the rest of them."""
     by_program = {}
     for (program, test), (ms, hits) in tests.items():
         if number in hits:
@@ -245,9 +263,12 @@ def todo_for(tests, number):
     lines = []
     for program, ts in sorted(by_program.items(), key=lambda p: sum(t[0] for t in p[1])):
         ts.sort()
-        # The quick ones first: most are killed by those. One program takes a single name.
-        parts = [[t] for t in ts[:12]] if program.endswith("matrix_test") else [ts[:6], ts[6:]]
-        for part in parts:
+        quick = 1
+        while quick < len(ts) and sum(t[0] for t in ts[:quick + 1]) < QUICK * 1000:
+            quick += 1
+        ts = ts[quick:] if rest else ts[:quick]
+        # One program takes a single name
+        for part in [[t] for t in ts[:12]] if program.endswith("matrix_test") else [ts]:
             if part:
                 lines.append(f"{number} {20 + sum(t[0] for t in part) * 6 // 1000} {program} {' '.join(t[1] for t in part)}")
     return lines
@@ -267,14 +288,14 @@ class Verdicts:
                 self.survived.setdefault(number, []).append(world)
 
 
-def try_all(world, tests, numbers, verdicts, mutants, part=0):
+def try_all(world, tests, rest, numbers, verdicts, mutants, part=0):
     """The mutants in a lab, one after the other; anew when the kernel has died of one."""
-    left = [n for n in numbers if todo_for(tests, n)]
+    left = [n for n in numbers if todo_for(tests, n, rest)]
     by_number = {m.number: m for m in mutants}
     while left:
         name = f"try-{world}-{part}"
         path = WORK / f"{name}.todo"
-        path.write_text("\n".join(line for n in left for line in todo_for(tests, n)) + "\n")
+        path.write_text("\n".join(line for n in left for line in todo_for(tests, n, rest)) + "\n")
         current, done, stopped = None, set(), None
         for line in lab(world, f"{RUNNER.get(world, str(ROOT / 'lab/mutants/runner.sh'))} try {path}", name):
             w = line.split(maxsplit=3)
@@ -297,17 +318,13 @@ def try_all(world, tests, numbers, verdicts, mutants, part=0):
 
 
 def in_world(world, mutants, verdicts, lanes):
-    candidates = [m for m in mutants if m.number not in verdicts.killed]
-    if not candidates:
+    if all(m.number in verdicts.killed for m in mutants):
         return
-    tests = cover(world)
-    numbers = [m.number for m in candidates]
-    parts = [numbers[i::lanes] for i in range(lanes)]
-    threads = [threading.Thread(target=try_all, args=(world, tests, p, verdicts, mutants, i)) for i, p in enumerate(parts)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    tests = cover(world, lanes)
+    for rest in (False, True):
+        numbers = [m.number for m in mutants if m.number not in verdicts.killed and
+                   (re.search(WORLDS[world][4], m.path) or set(verdicts.survived.get(m.number, [])) <= {world})]
+        together([lambda i=i: try_all(world, tests, rest, numbers[i::lanes], verdicts, mutants, i) for i in range(lanes)])
 
 
 def equivalent():
