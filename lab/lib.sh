@@ -18,8 +18,9 @@ mkdir -p "$LOGS"
 # of the clone and knows files by what is in them; paths in $BUILD are relative to it.
 export CCACHE_DIR=${CCACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vm2vm-ccache}
 export CCACHE_BASEDIR=$BUILD CCACHE_NOHASHDIR=1 CCACHE_MAXSIZE=${CCACHE_MAXSIZE:-6G} CCACHE_COMPILERCHECK=content
-# As arguments of make
-CACHED=("CC=ccache gcc" "HOSTCC=ccache gcc")
+# As arguments of make. ccache gives the compiler relative names of files: they are to be in
+# WARN() and the like as they are without it.
+CACHED=("CC=ccache gcc" "HOSTCC=ccache gcc" "KCFLAGS=$(printf -- '-fmacro-prefix-map=%s/= ' ../linux ../pristine ../../linux ../../pristine)")
 
 say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

@@ -49,7 +49,7 @@ mkdir -p "$out"
 if ! cmp -s "$BUILD/base/.config" "$out/.config.base"; then
 	# Every file of ours, that for debug kernels only, too
 	{ cat "$BUILD/base/.config"; "$ROOT/lab/build/options.sh" allyes; } >"$out/.config"
-	quietly lint make -s -j"$JOBS" -C "$LINUX" O="$out" olddefconfig prepare
+	quietly lint make -s -j"$JOBS" -C "$LINUX" O="$out" "${CACHED[@]}" olddefconfig prepare
 	cp "$BUILD/base/.config" "$out/.config.base"
 fi
 # The common part of KVM is built from the architecture's directory
@@ -57,7 +57,7 @@ objects=$(our_files | sed -n 's|^virt/\(.*\)\.c$|arch/x86/kvm/../../../virt/\1.o
 for o in $objects; do rm -f "$out/$o"; done
 if [ -n "$objects" ]; then
 	# shellcheck disable=SC2086
-	make -s -j"$JOBS" -C "$LINUX" O="$out" W=1 C=1 $objects >"$LOGS/lint.log" 2>&1 </dev/null || bad=1
+	make -s -j"$JOBS" -C "$LINUX" O="$out" "${CACHED[@]}" W=1 C=1 $objects >"$LOGS/lint.log" 2>&1 </dev/null || bad=1
 	if [ -s "$LOGS/lint.log" ]; then
 		cat "$LOGS/lint.log"
 		bad=1
