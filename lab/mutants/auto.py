@@ -369,7 +369,7 @@ def main():
             report["killed"][m.key()] = verdicts.killed[m.number]
         else:
             report["survived"].append(m.key())
-    (WORK / "report.json").write_text(json.dumps(report, indent=1))
+    (WORK / f"report-{worlds[0]}.json").write_text(json.dumps(report, indent=1))
     print(f"\nsurvivors ({len(report['survived'])}):")
     for m in tried:
         if m.number not in verdicts.killed:
