@@ -64,6 +64,10 @@ take() {
 		sleep 0.1
 	done
 	wait $pid 2>/dev/null && ! grep -q '^not ok' "$out"
+	set -- $?
+	# VMs that it has left behind
+	[[ $program != *.py ]] || pkill -9 qemu-system
+	return "$1"
 }
 
 # The modules anew: whatever the last mutant did is gone. They stay if something is held.

@@ -36,7 +36,7 @@ CALLS = re.compile(r"""lock|unlock|barrier|\bsmp_mb|flush|sync|free|put|drop|unr
     unregister|register|inc|dec|sub|report|error""", re.X)
 # Checks of the code itself, what only tells a person, and what only x86 does without.
 NEVER = re.compile(r"""^(lockdep_\w*|might_\w*|cond_resched\w*|WARN\w*|BUILD_BUG\w*|KVM_BUG\w*|VM_WARN\w*|trace_\w*|pr_\w*|
-    smp_rmb|smp_wmb|barrier|mutex_destroy|EXPORT_\w*|MODULE_\w*|assert|g_assert\w*|g_autoptr|g_autofree|
+    smp_rmb|smp_wmb|smp_mb__\w*|barrier|kunmap_local|mutex_destroy|EXPORT_\w*|MODULE_\w*|assert|g_assert\w*|g_autoptr|g_autofree|
     object_class_property_set_description|device_class_set_\w*|set_bit_categories|warn_report\w*|
     object_class_property_add\w*|rcu_lockdep\w*|QLIST_HEAD|sizeof|offsetof|container_of|typeof|alignof)$""", re.X)
 
