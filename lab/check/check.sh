@@ -73,7 +73,7 @@ steps_debug() {
 	local dirty="vm2vm_dirty_test -v get" core="vm2vm_test -T many_mappings"
 	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test
 	echo "debug core | debug | $(together 3 "$core" vm2vm_abi_test vm2vm_access_test "$dirty" vm2vm_doorbell_test vm2vm_example_test)"
-	echo "debug revokers | debug | $(together 3 vm2vm_revoke_test vm2vm_miss_test vm2vm_stall_test vm2vm_race_test vm2vm_shapes_test)"
+	echo "debug revokers | debug | $(together 3 vm2vm_revoke_test vm2vm_miss_test vm2vm_stall_test ${long:+vm2vm_race_test} vm2vm_shapes_test)"
 	echo "debug more | debug | $(together 3 vm2vm_inject_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
 }
 
@@ -115,7 +115,7 @@ steps_debian() {
 
 steps_bench() { echo "bench | host | lab/check/bench.sh"; }
 
-groups="qemu debug intel tlb base mmu bench debian source"
+groups="qemu debug mmu base intel source bench debian tlb"
 
 # inputs WHERE COMMAND: a hash of everything that a step depends on
 inputs() {
