@@ -50,7 +50,7 @@ fi
 
 # Nothing to do is the common case, and asking kbuild about it takes long.
 # Tests and documents are no part of it.
-stamp=$(cd "$LINUX" && grep -v '^tools/\|^Documentation/' "$BUILD/tree.placed" | xargs -r stat -c '%n %s %Y' | sha256sum)
+stamp=$(cd "$LINUX" && grep -v '^tools/\|^Documentation/' "$BUILD/tree.placed" | xargs -r stat -c '%n %s %Y' | cat - <(echo "${CACHED[@]}") | sha256sum)
 if [ "$(cat "$out/built.key" 2>/dev/null)" = "$key $stamp" ]; then exit 0; fi
 say "$name: building the kernel"
 rm -f "$out/built.key"
