@@ -360,6 +360,8 @@ void spinner_try_mmap_races_fault(struct spinner *s)
 
 	spinner_map(s);
 	spinner_link(s);
+	/* A write has to wait until the page may be written again. */
+	WRITE_ONCE(s->loop->readonly, 1);
 	for (i = 0; i < s->trials; i++) {
 		spinner_begin(s->loop, s->page[now]);
 		WRITE_ONCE(s->page[!now][SPINNER_READ], SPINNER_NEW);
@@ -367,7 +369,7 @@ void spinner_try_mmap_races_fault(struct spinner *s)
 			    !mprotect(s->p->mem, 4096, PROT_READ | PROT_WRITE),
 			    "mprotect: %s", strerror(errno));
 		/* Some are too early, some too late. */
-		for (pause = i % 64 * 32; pause; pause--)
+		for (pause = i % 64; pause; pause--)
 			cpu_relax();
 		spinner_map_page(s->memfd, !now, s->p->mem);
 		spinner_end(s->loop, s->page[now], SPINNER_NEW, i);
