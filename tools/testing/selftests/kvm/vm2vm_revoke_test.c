@@ -113,9 +113,4 @@ TEST_F_TIMEOUT(revoke, unmap_races_fault, 600)
 	spinner_try_unmap_races_fault(&self->s);
 }
 
-TEST_F_TIMEOUT(revoke, mmap_races_fault, 600)
-{
-	spinner_try_mmap_races_fault(&self->s);
-}
-
 TEST_HARNESS_MAIN

@@ -136,10 +136,4 @@ void spinner_try_mmap(struct spinner *s);
  */
 void spinner_try_unmap_races_fault(struct spinner *s);
 
-/*
- * The same with the owner's page: an invalidation that changes nothing has the guest
- * take a fault, and the next one, which does, begins and ends while that is under way.
- */
-void spinner_try_mmap_races_fault(struct spinner *s);
-
 #endif /* SELFTEST_KVM_VM2VM_SPIN_H */

@@ -354,29 +354,6 @@ void spinner_try_mmap(struct spinner *s)
 	}
 }
 
-void spinner_try_mmap_races_fault(struct spinner *s)
-{
-	unsigned int i, pause, now = 0;
-
-	spinner_map(s);
-	spinner_link(s);
-	/* A write has to wait until the page may be written again. */
-	WRITE_ONCE(s->loop->readonly, 1);
-	for (i = 0; i < s->trials; i++) {
-		spinner_begin(s->loop, s->page[now]);
-		WRITE_ONCE(s->page[!now][SPINNER_READ], SPINNER_NEW);
-		TEST_ASSERT(!mprotect(s->p->mem, 4096, PROT_READ) &&
-			    !mprotect(s->p->mem, 4096, PROT_READ | PROT_WRITE),
-			    "mprotect: %s", strerror(errno));
-		/* Some are too early, some too late. */
-		for (pause = i % 64; pause; pause--)
-			cpu_relax();
-		spinner_map_page(s->memfd, !now, s->p->mem);
-		spinner_end(s->loop, s->page[now], SPINNER_NEW, i);
-		now = !now;
-	}
-}
-
 void spinner_try_unmap_races_fault(struct spinner *s)
 {
 	unsigned int i;
