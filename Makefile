@@ -7,7 +7,7 @@
 #   make demo                     the demonstration: two QEMU VMs
 #   make demo-core                that of the kernel's calls alone, by a VMM of our own
 #   make check                    the tests; FORCE=1: also those that passed and have not
-#                                 changed; LONG=1: all there are, which takes hours
+#                                 changed; LONG=1: all there are, and far longer
 #   make qemu                     QEMU 10.0 with our object and devices
 #   make links                    its tests; ASAN=1: by a QEMU that checks itself
 #   make fuzz [FUZZ=60]            what QEMU does with nonsense from a peer
