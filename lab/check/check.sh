@@ -242,14 +242,14 @@ lab/build/deps.sh qemu
 lab/build/deps.sh fuzz
 group build
 read -r _ failed _ <"$sums/build"
-[ "$failed" = 0 ] || { echo "0 passed, $failed failed"; exit 1; }
+[ "$failed" = 0 ] || { rm -rf "$sums"; echo "0 passed, $failed failed"; exit 1; }
 
 # Process groups of their own: what is interrupted takes all of its machines along
 set -m
 for _ in 1 2 3; do lane </dev/null & done
 set +m
 # shellcheck disable=SC2046
-trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null' EXIT
+trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null || true; rm -rf "$sums"' EXIT
 trap 'exit 130' INT TERM
 wait
 trap - EXIT		# nothing runs, so the kill would fail, and make that our exit status

@@ -176,9 +176,12 @@ TEST_F_TIMEOUT(bell, routing_while_ringing, 300)
 			TH_LOG("trial %u: an interrupt by the old route", i);
 		}
 	}
+	/* It goes on after the last change, or this does not end. */
+	while (b->ctl->total <= trials)
+		bell_take(b);
 	WRITE_ONCE(a->ctl->count, 0);
 	bell_join(a);
-	EXPECT_LE(trials, b->ctl->total);
+	EXPECT_LT(trials, b->ctl->total);
 }
 
 /* Pins: edge, one that is the PIC's too, masked, and level with a resamplefd. */
