@@ -80,7 +80,7 @@ dkms:
 	@lab/dkms/dkms.sh
 stock: base selftests
 	@lab/check/stock.sh
-mutants: base light $(if $(AUTO),debug) selftests
+mutants: base light debug selftests
 	@$(if $(AUTO),lab/mutants/auto.py $(AUTO) $(SEED),lab/mutants/hand.sh)
 kcsan: tree selftests
 	@lab/build/kernel.sh kcsan

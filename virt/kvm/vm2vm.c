@@ -234,7 +234,7 @@ int kvm_vm2vm_check_extension(long ext)
 	if (ext != KVM_CAP_VM2VM)
 		return 0;
 	return KVM_VM2VM_FEATURE_LINK | KVM_VM2VM_FEATURE_DOORBELL |
-	       (vm2vm_views_supported() ? KVM_VM2VM_FEATURE_VIEW : 0);
+	       KVM_VM2VM_FEATURE_END | (vm2vm_views_supported() ? KVM_VM2VM_FEATURE_VIEW : 0);
 }
 
 /*

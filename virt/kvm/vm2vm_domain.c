@@ -45,8 +45,9 @@ static void vm2vm_free_mappings(struct vm2vm_domain *d)
 
 /*
  * End a domain: revoke and forget all, and let go of the owner.  Called when the
- * last reference to the file descriptor is closed and when the owner goes away,
- * which may be at the same time; whoever returns from here may free the one.
+ * last reference to the file descriptor is closed, when the owner goes away, and
+ * when it says so, which may be at the same time; whoever returns from here may
+ * free the one.  Takes no memory.
  */
 void vm2vm_domain_end(struct vm2vm_domain *d)
 {
@@ -268,9 +269,13 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	if (m && vm2vm_mapping_last(m) > last)
 		goto out;
 
+	/*
+	 * Revoking must not fail.  These few nodes of the tree are given beyond the
+	 * limit of a memory cgroup, to the owner and for as long as it takes.
+	 */
 	mas_set_range(&mas, first, last);
-	r = mas_preallocate(&mas, NULL, GFP_KERNEL_ACCOUNT);
-	if (r)
+	r = mas_preallocate(&mas, NULL, GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
+	if (WARN_ON_ONCE(r))
 		goto out;
 
 	nr = d->nr_mappings;
@@ -282,6 +287,19 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	trace_kvm_vm2vm_unmap(owner, args);
 out:
 	mutex_unlock(&d->lock);
+	return r;
+}
+
+/* The owner has no more use for @d, whoever holds the descriptor. */
+static int vm2vm_end(struct vm2vm_domain *d, unsigned long arg)
+{
+	int r;
+
+	if (arg)
+		return -EINVAL;
+	r = vm2vm_domain_check_caller(d);
+	if (!r)
+		vm2vm_domain_end(d);
 	return r;
 }
 
@@ -438,6 +456,8 @@ static long vm2vm_domain_ioctl(struct file *file, unsigned int ioctl,
 			(void)!copy_to_user(argp, &args.refuse,
 					    sizeof(args.refuse));
 		return r;
+	case KVM_VM2VM_END:
+		return vm2vm_end(d, arg);
 	default:
 		return -ENOTTY;
 	}

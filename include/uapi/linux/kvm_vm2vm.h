@@ -40,7 +40,7 @@
  *		on a VM file descriptor)
  *  EINTR	a signal is pending
  *  EMFILE, ENFILE	no file descriptor is left
- *  ENODEV	the domain's owner VM is gone
+ *  ENODEV	the domain has ended: by KVM_VM2VM_END, or its owner VM is gone
  *  ENOENT	there is no such thing: memslot, mapping, or owner memory at the
  *		gpa
  *  ENOMEM	no memory
@@ -74,9 +74,11 @@
  * EPT, VPID and VMFUNC with EPTP switching, and KVM uses them (kvm_intel.vmfunc_eptp).
  */
 #define KVM_VM2VM_FEATURE_VIEW		_BITUL(2)
+/* KVM_VM2VM_END; and KVM_VM2VM_UNMAP does not fail for lack of memory. */
+#define KVM_VM2VM_FEATURE_END		_BITUL(4)
 
 /*
- * Limits: domains per owner, mappings per domain, links per domain; doorbells per
+ * Limits: domains per owner that have not ended, mappings per domain, links per domain; doorbells per
  * VM (counted twice with length 0 in MMIO space), file descriptors per doorbell.
  */
 #define KVM_VM2VM_MAX_DOMAINS		1024
@@ -115,9 +117,10 @@
  * domain, but only the process of the owner may change it.
  *
  * The domain does not keep the owner alive.  It ends, and with it every
- * approval in it, when the last reference to its descriptor is closed, or to
- * that of the owner VM, or when the owner's process ends; links to it then show
- * holes.  Descriptors of the owner's vCPUs keep the VM, but not its domains.
+ * approval in it, by KVM_VM2VM_END, or when the last reference to its descriptor is
+ * closed, or to that of the owner VM, or when the owner's process ends; links to
+ * it then show holes.  Descriptors of the owner's vCPUs keep the VM, but not its
+ * domains.
  *
  * What backends write is in the dirty logs of the owner's memslots, those that
  * KVM_GET_DIRTY_LOG reads, like what the owner's own vCPUs write.  A VM with dirty
@@ -175,7 +178,7 @@ struct kvm_vm2vm_map {
  * range.  When it returns, no CPU can reach the pages through any link.
  *
  * Errors: EFAULT (also if @unmapped cannot be written), EINVAL (also if the range
- * cuts a mapping in two), ENODEV, ENOMEM, EPERM.
+ * cuts a mapping in two), ENODEV, EPERM.  There is always enough memory for it.
  */
 struct kvm_vm2vm_unmap {
 	__u64 iova;
@@ -483,7 +486,17 @@ struct kvm_vm2vm_doorbell {
 #define KVM_VM2VM_GET_VIEW	_IOR(KVMIO, 0xfb, struct kvm_vm2vm_view)
 #define KVM_VM2VM_SET_VIEW	_IOW(KVMIO, 0xfc, struct kvm_vm2vm_view)
 
-/* On a domain's file descriptor. */
+/*
+ * On a domain's file descriptor.
+ *
+ * KVM_VM2VM_END, whose argument is 0, ends the domain now, by the owner's process,
+ * whoever else holds the descriptor and whatever the domain's flags are.  When it
+ * returns, no CPU can reach a page through any link; nor can one ever again.  Links
+ * show what no MAP can approve.  Who waits for an answer, and who reads or polls the
+ * descriptor, is told.  All calls give ENODEV from then on, a second END, too, and
+ * also then nothing is reachable.  What has ended does not count against
+ * KVM_VM2VM_MAX_DOMAINS.  Errors: EINVAL, ENODEV, EPERM; there is always enough memory.
+ */
 #define KVM_VM2VM_MAP		_IOW(KVMIO, 0xf3, struct kvm_vm2vm_map)
 #define KVM_VM2VM_UNMAP		_IOWR(KVMIO, 0xf4, struct kvm_vm2vm_unmap)
 #define KVM_VM2VM_MAP_BATCH	_IOWR(KVMIO, 0xf5, struct kvm_vm2vm_batch)
@@ -491,5 +504,6 @@ struct kvm_vm2vm_doorbell {
 #define KVM_VM2VM_QUERY		_IOWR(KVMIO, 0xf7, struct kvm_vm2vm_query)
 #define KVM_VM2VM_REFUSE	_IOWR(KVMIO, 0xf8, struct kvm_vm2vm_refuse)
 #define KVM_VM2VM_GET_DIRTY	_IOW(KVMIO, 0xf9, struct kvm_vm2vm_get_dirty)
+#define KVM_VM2VM_END		_IO(KVMIO, 0xfd)
 
 #endif /* _UAPI_LINUX_KVM_VM2VM_H */

@@ -47,6 +47,29 @@ TEST_F_TIMEOUT(revoke, close, 600)
 	spinner_try_close(&self->s);
 }
 
+TEST_F_TIMEOUT(revoke, end, 600)
+{
+	spinner_try_end(&self->s);
+}
+
+/* All memory: nothing but this, and the owner's own end, takes it back. */
+TEST_F_TIMEOUT(revoke, end_all_memory, 600)
+{
+	struct spinner *s = &self->s;
+	unsigned int i;
+	int domain;
+
+	for (i = 0; i < s->trials; i++) {
+		domain = vm2vm_create_domain_flags(self->p.owner, KVM_VM2VM_DOMAIN_ALL_MEMORY);
+		vm2vm_link(self->p.backend, domain, PEER_SLOT, s->link, PEER_OWNER_GPA, 4096, 0);
+		spinner_begin(s->loop, s->page[0]);
+		vm2vm_end(domain);
+		spinner_end(s->loop, s->page[0], SPINNER_HOLE, i);
+		vm2vm_unlink(self->p.backend, PEER_SLOT);
+		close(domain);
+	}
+}
+
 TEST_F_TIMEOUT(revoke, mmu_notifier, 600)
 {
 	spinner_try_mmap(&self->s);

@@ -92,6 +92,11 @@ static inline int __vm2vm_unmap_batch(int domain, struct kvm_vm2vm_unmap *entrie
 	return vm2vm_batch(domain, KVM_VM2VM_UNMAP_BATCH, entries, nr);
 }
 
+static inline int __vm2vm_end(int domain)
+{
+	return vm2vm_ioctl(domain, KVM_VM2VM_END, NULL);
+}
+
 /* The mapping at or above @iova. */
 static inline int __vm2vm_query(int domain, uint64_t iova,
 				struct kvm_vm2vm_query *found)
@@ -200,6 +205,13 @@ static inline uint64_t vm2vm_unmap(int domain, uint64_t iova, uint64_t size)
 
 	TEST_ASSERT(!r, "KVM_VM2VM_UNMAP iova 0x%lx: %s", iova, strerror(-r));
 	return unmapped;
+}
+
+static inline void vm2vm_end(int domain)
+{
+	int r = __vm2vm_end(domain);
+
+	TEST_ASSERT(!r, "KVM_VM2VM_END: %s", strerror(-r));
 }
 
 static inline uint32_t vm2vm_refuse(int domain, uint64_t iova, uint64_t size)

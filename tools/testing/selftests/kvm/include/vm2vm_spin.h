@@ -123,6 +123,7 @@ void spinner_link(struct spinner *s);
 void spinner_try_unmap(struct spinner *s);
 void spinner_try_unlink(struct spinner *s);
 void spinner_try_close(struct spinner *s);
+void spinner_try_end(struct spinner *s);
 void spinner_try_munmap(struct spinner *s);
 void spinner_try_memslot_delete(struct spinner *s);
 void spinner_try_memslot_move(struct spinner *s);

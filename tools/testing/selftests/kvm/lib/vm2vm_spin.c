@@ -267,6 +267,18 @@ static void spinner_reopen(struct spinner *s)
 	spinner_link(s);
 }
 
+/* Somebody has the descriptor yet. */
+static void spinner_end_domain(struct spinner *s)
+{
+	vm2vm_end(s->p->domain);
+}
+
+static void spinner_new_domain(struct spinner *s)
+{
+	spinner_close(s);
+	spinner_reopen(s);
+}
+
 static void spinner_munmap(struct spinner *s)
 {
 	TEST_ASSERT(!munmap(s->p->mem, 4096), "munmap");
@@ -322,6 +334,11 @@ void spinner_try_unlink(struct spinner *s)
 void spinner_try_close(struct spinner *s)
 {
 	spinner_try(s, spinner_close, spinner_reopen);
+}
+
+void spinner_try_end(struct spinner *s)
+{
+	spinner_try(s, spinner_end_domain, spinner_new_domain);
 }
 
 void spinner_try_munmap(struct spinner *s)

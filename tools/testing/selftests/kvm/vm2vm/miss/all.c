@@ -150,6 +150,18 @@ TEST_F_TIMEOUT(miss, all_end, 120)
 	close(domain);
 	expect_pages(_metadata, r, 0, 0);
 	vm2vm_unlink(self->b.vm, PEER_SLOT);
+
+	/* The owner cannot unmap, but end it, whoever keeps the descriptor. */
+	domain = vm2vm_create_domain_flags(self->owner, ALL);
+	vm2vm_link(self->b.vm, domain, PEER_SLOT, PEER_WINDOW, GPA(0), PAGES * 4096, 0);
+	expect_pages(_metadata, r, 4, 8);
+	EXPECT_EQ(-EINVAL, __vm2vm_unmap(domain, GPA(4), 4096, NULL));
+	vm2vm_end(domain);
+	expect_pages(_metadata, r, 0, 0);
+	vm_set_user_memory_region(self->owner, 2, 0, GPA(8), 4096, word(self->mem, 8));
+	expect_pages(_metadata, r, 0, 0);
+	vm_set_user_memory_region(self->owner, 2, 0, GPA(8), 0, word(self->mem, 8));
+	vm2vm_unlink(self->b.vm, PEER_SLOT);
 	domain = vm2vm_create_domain_flags(self->owner, ALL);
 	vm2vm_link(self->b.vm, domain, PEER_SLOT, PEER_WINDOW, GPA(0), PAGES * 4096, 0);
 	expect_pages(_metadata, r, 4, 8);

@@ -173,6 +173,55 @@ TEST_F_TIMEOUT(miss, file_end, 120)
 	EXPECT_EQ(-ENODEV, __vm2vm_refuse(self->domain, IOVA(0), 4096, NULL));
 }
 
+/*
+ * The same by END.  What links show then is what no MAP can approve, for ever: EXIT
+ * exits, WAIT does not wait.
+ */
+TEST_F_TIMEOUT(miss, file_end_call, 120)
+{
+	struct runner *r = &self->b.r[0], *r2 = &self->b.r[1];
+	int copy = dup(self->domain);
+	struct reader rd, polling;
+	char buf[2 * RECORD];
+
+	map_pages(self->domain, 2, 1, VM2VM_RW);
+	backend_link(&self->b, self->domain, WAIT);
+	vm2vm_link(self->b.vm, self->domain, PEER_SLOT + 1, WINDOW2, PEER_IOVA, PAGES * 4096,
+		   EXIT);
+	EXPECT_EQ(VALUE(2), read_now(r2, 2));
+	access_start(r, MISS_READ, 1, 0);
+	expect_miss(self->domain, 1, RD);
+	access_start(r2, MISS_WRITE, 3, 0);
+	until_waits(r2, 1);
+	reader_start(&polling, self->domain, NULL, 0);
+	EXPECT_EQ(POLLIN, reader_end(&polling));
+	expect_miss(self->domain, 3, VM2VM_RW);
+	reader_start(&rd, copy, buf, sizeof(buf));
+	reader_start(&polling, copy, NULL, 0);
+	reader_blocks(&rd);
+	reader_blocks(&polling);
+
+	vm2vm_end(self->domain);
+	EXPECT_EQ(0, reader_end(&rd));
+	EXPECT_EQ(POLLHUP, reader_end(&polling));
+	EXPECT_EQ(HOLE, access_val(r));
+	EXPECT_EQ(0, access_end(r2));
+	EXPECT_EQ(1, r->mmio);
+	EXPECT_EQ(1, r2->mmio);
+	EXPECT_EQ(HOLE, read_now(r, 2));
+	EXPECT_EQ(0, access_now(r, MISS_WRITE, 2, 9));
+	EXPECT_EQ(VALUE(2), *word(self->mem, 2));
+	EXPECT_EQ(1, waits(r));
+	access_start_at(r2, MISS_READ, WINDOW2 + 2 * 4096, 0);
+	EXPECT_EQ(-EFAULT, access_end(r2));
+	EXPECT_EQ(KVM_EXIT_MEMORY_FAULT, r2->vcpu->run->exit_reason);
+	EXPECT_EQ(WINDOW2 + 2 * 4096, r2->vcpu->run->memory_fault.gpa);
+	access_continue(r2);
+	EXPECT_EQ(-EFAULT, access_end(r2));
+	EXPECT_EQ(-ENODEV, __vm2vm_map(copy, IOVA(1), GPA(1), 4096, RD));
+	EXPECT_EQ(HOLE, read_now(r, 1));
+}
+
 /* The end takes records with it that were not read, and waits for nobody. */
 TEST_F_TIMEOUT(miss, file_end_unread, 120)
 {

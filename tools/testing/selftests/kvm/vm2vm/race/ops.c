@@ -25,9 +25,17 @@ static bool rules_approvals(struct actor *a)
 	return !is_half(a) && a->other->factor != DOMAIN;
 }
 
+/* A call may come to the domain that the other one has just ended. */
+static bool ends(struct actor *a)
+{
+	return a->other == &op_end;
+}
+
 /* Errors of a MAP, for what the other one does. */
 static void check_map(struct actor *a, int e)
 {
+	if (e == -ENODEV && ends(a))
+		return;
 	check_errno("MAP", e, a->other->factor == MEMSLOT ? ENOENT : 0,
 		    rules_approvals(a) ? 0 : EEXIST);
 }
@@ -44,7 +52,7 @@ static void do_map(struct actor *a)
 		return;
 	}
 	e = race_unmap(a->race, page, 1, &size);
-	check_errno("UNMAP", e, 0, 0);
+	check_errno("UNMAP", e, ends(a) ? ENODEV : 0, 0);
 	if (rules_approvals(a))
 		flip(a, page);
 	nap(a);
@@ -69,7 +77,8 @@ static void do_unmap(struct actor *a)
 		TEST_ASSERT(size <= nr * 4096, "unmapped %lu bytes of %u pages", size, nr);
 		return;
 	}
-	check_errno("UNMAP", race_unmap(a->race, a->first, a->nr, &size), 0, 0);
+	check_errno("UNMAP", race_unmap(a->race, a->first, a->nr, &size),
+		    ends(a) ? ENODEV : 0, 0);
 	if (rules_approvals(a))
 		flip_all(a);
 	nap(a);
@@ -318,6 +327,33 @@ static void do_close(struct actor *a)
 	relink(a, &r->second);
 }
 
+/*
+ * Put another domain in the place of the one there is, and end that, which calls of the
+ * other one may be under way to.
+ */
+static void do_end(struct actor *a)
+{
+	struct race *r = a->race;
+	int domain = __node_create_domain(r->owner.vm), old = dup(r->domain);
+
+	check_errno("CREATE_DOMAIN", domain, 0, 0);
+	race_map_all(r, domain);
+	TEST_ASSERT(old >= 0 && dup2(domain, r->domain) == r->domain, "dup: %s", strerror(errno));
+	close(domain);
+	check_errno("END", __vm2vm_end(old), 0, 0);
+	if (a->other->factor != LINK)
+		flip_all(a);
+	nap(a);
+	check_errno("END again", __vm2vm_end(old), ENODEV, 0);
+	if (a->other->factor != LINK)
+		flip_all(a);
+	close(old);
+	if (a->other->factor == LINK)
+		return;
+	relink(a, &r->backend);
+	relink(a, &r->second);
+}
+
 /* The backend's copy of a descriptor goes while the owner's does. */
 static void do_drop(struct actor *a)
 {
@@ -400,6 +436,10 @@ const struct op op_backend_slot = {
 
 const struct op op_close = {
 	.name = "close", .factor = DOMAIN, .round = do_close,
+};
+
+const struct op op_end = {
+	.name = "end", .factor = DOMAIN, .round = do_end,
 };
 
 const struct op op_drop = {

@@ -183,6 +183,7 @@ extern const struct op op_slot;
 extern const struct op op_slot_move;
 extern const struct op op_backend_slot;
 extern const struct op op_close;
+extern const struct op op_end;
 extern const struct op op_drop;
 extern const struct op op_owner_exit;
 extern const struct op op_backend_exit;
