@@ -255,9 +255,11 @@ int kvm_vm2vm_cmpxchg(struct kvm_vcpu *vcpu, gpa_t gpa, const void *old,
 		      const void *new, int len);
 bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn);
 int kvm_vm2vm_forbid(struct kvm *kvm);
+int kvm_vm2vm_set_dirty_ring(struct kvm *kvm, u32 *ring_size, u32 size);
 
 /*
- * Of the architecture: whether a VM's memory can be shared, how much the owner's
+ * Of the architecture: whether a VM's memory can be shared, how far guest-physical
+ * addresses go, whether KVM has a device at one that is on no bus, how much the owner's
  * host mapping permits at once, and to take write access from 4 KiB translations,
  * with mmu_lock held for writing, the flush of the TLBs left to the caller.
  */
@@ -395,6 +397,13 @@ static inline bool kvm_vm2vm_doorbell_collides(struct kvm *kvm, int bus,
 
 static inline int kvm_vm2vm_forbid(struct kvm *kvm)
 {
+	return 0;
+}
+
+static inline int kvm_vm2vm_set_dirty_ring(struct kvm *kvm, u32 *ring_size,
+					   u32 size)
+{
+	*ring_size = size;
 	return 0;
 }
 

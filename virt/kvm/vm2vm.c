@@ -256,6 +256,26 @@ int kvm_vm2vm_check_slot(struct kvm *kvm, const struct kvm_memory_slot *old,
 }
 
 /*
+ * KVM_CAP_DIRTY_LOG_RING: @kvm logs in rings from now on, so set its *@ring_size to
+ * @size.  But memslots that log must not lose the bitmaps that the backends' writes are
+ * in, and it is too late for KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP.  Called with kvm->lock
+ * held.
+ */
+int kvm_vm2vm_set_dirty_ring(struct kvm *kvm, u32 *ring_size, u32 size)
+{
+	int r = 0;
+
+	mutex_lock(&kvm->slots_lock);
+	if (atomic_read(&kvm->nr_memslots_dirty_logging) &&
+	    !list_empty(&kvm->vm2vm.domains))
+		r = -EBUSY;
+	else
+		*ring_size = size;
+	mutex_unlock(&kvm->slots_lock);
+	return r;
+}
+
+/*
  * Make @slot, which is new, an alias if that is what is going on.  There is no
  * host address; the gpa in its place keeps the memslot's large page metadata from
  * forbidding what a fault would permit, see vm2vm_cap_order().

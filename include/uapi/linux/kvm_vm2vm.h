@@ -30,7 +30,7 @@
  *  EAGAIN	nothing to read, and the descriptor is O_NONBLOCK
  *  EBADF	domain_fd, or an eventfd, is not an open file descriptor
  *  EBUSY	the owner's memory is in a state that forbids the call: a domain
- *		while a memslot logs dirty pages, or the reverse
+ *		while a memslot logs dirty pages in rings only, or the reverse
  *  EEXIST	overlap: of an iova range with a mapping, of a window with a
  *		memslot, or the slot number is in use
  *  EFAULT	the argument is not readable or not writable memory
@@ -125,7 +125,8 @@
  * What backends write is in the dirty logs of the owner's memslots, those that
  * KVM_GET_DIRTY_LOG reads, like what the owner's own vCPUs write.  A VM with dirty
  * rings needs KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP, and has it there; without that,
- * it cannot have both a domain and a memslot that logs.
+ * it cannot have both a domain and a memslot that logs, whichever comes last: this
+ * call, KVM_SET_USER_MEMORY_REGION, or KVM_ENABLE_CAP of KVM_CAP_DIRTY_LOG_RING.
  *
  * Errors: EBUSY (a memslot logs, in dirty rings only), EFAULT, EINVAL, EIO,
  * EMFILE, ENFILE, ENOMEM, ENOSPC, EOPNOTSUPP (a VM with private memory).

@@ -244,6 +244,41 @@ TEST_F(abi, dirty_log)
 	kvm_vm_free(vm);
 }
 
+static int enable_ring(struct kvm_vm *vm)
+{
+	return __vm_enable_cap(vm, KVM_CAP_DIRTY_LOG_RING, 65536) ? -errno : 0;
+}
+
+/* The reverse: a VM with a domain, that logs, goes over to rings. */
+TEST_F(abi, dirty_ring_later)
+{
+	const uint32_t log = KVM_MEM_LOG_DIRTY_PAGES;
+	struct env *e = &self->env;
+	struct kvm_vm *vm = make_vm(e->mem);
+	int d;
+
+	take_state(e, &e->before);
+	works(e, "log", 0, set_log(e, vm, log));
+	works(e, "create", 1, (d = __vm2vm_create_domain(vm)) >= 0);
+	fails(e, "rings", EBUSY, enable_ring(vm));
+	fails(e, "rings again", EBUSY, enable_ring(vm));
+	works(e, "it still logs in bitmaps: end", 0, __vm2vm_end(d));
+	works(e, "create another", 1, (d = __vm2vm_create_domain(vm)) >= 0);
+	works(e, "log no more", 0, set_log(e, vm, 0));
+	works(e, "rings then", 0, enable_ring(vm));
+	fails(e, "log again", EBUSY, set_log(e, vm, log));
+	works(e, "end it", 0, __vm2vm_end(d));
+	works(e, "log then", 0, set_log(e, vm, log));
+	fails(e, "create then", EBUSY, __vm2vm_create_domain(vm));
+	kvm_vm_free(vm);
+
+	/* Without a domain KVM is as ever. */
+	vm = make_vm(e->mem);
+	works(e, "log, and no domain", 0, set_log(e, vm, log));
+	works(e, "rings, and no domain", 0, enable_ring(vm));
+	kvm_vm_free(vm);
+}
+
 /* There is no way to private memory of a domain's owner: it cannot have one. */
 TEST_F(abi, private_memory)
 {
