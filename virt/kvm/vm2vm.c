@@ -85,7 +85,6 @@ static int vm2vm_link_install(struct vm2vm_link *link, u32 slot)
 	if (r)
 		goto out;
 
-	kvm->vm2vm.used = true;
 	r = id_to_memslot(__kvm_memslots(kvm, 0), slot) ? -EEXIST :
 							  vm2vm_view_reserve(link);
 	if (!r) {
@@ -99,6 +98,7 @@ static int vm2vm_link_install(struct vm2vm_link *link, u32 slot)
 		vm2vm_link_remove(link);
 		synchronize_srcu_expedited(&vm2vm_srcu);
 	} else {
+		kvm->vm2vm.used = true;
 		vm2vm_view_add(link);
 		kvm->stat.vm2vm_links++;
 		trace_kvm_vm2vm_link(link, slot);
@@ -309,8 +309,8 @@ void kvm_vm2vm_free_slot(struct kvm_memory_slot *slot)
 }
 
 /*
- * The memory of @kvm is about to become such as no other VM can use, and -EBUSY if
- * another one may have it already.
+ * The memory of @kvm becomes such as no other VM can use, and -EBUSY if another one
+ * may have it already.  There is no way back: the caller does not fail any more.
  */
 int kvm_vm2vm_forbid(struct kvm *kvm)
 {

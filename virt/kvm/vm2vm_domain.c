@@ -574,12 +574,12 @@ static int vm2vm_domain_attach(struct vm2vm_domain *d, struct kvm *kvm)
 		r = -EBUSY;
 		goto out;
 	}
-	kvm->vm2vm.used = true;
 
 	spin_lock(&kvm->vm2vm.lock);
 	if (kvm->vm2vm.nr_domains >= KVM_VM2VM_MAX_DOMAINS) {
 		r = -ENOSPC;
 	} else {
+		kvm->vm2vm.used = true;
 		kvm->vm2vm.nr_domains++;
 		kvm->stat.vm2vm_domains++;
 		atomic64_add(d->nr_mappings, &kvm->stat.vm2vm_mappings);
