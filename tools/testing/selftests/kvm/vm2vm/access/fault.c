@@ -2,6 +2,7 @@
 /*
  * vm2vm_access_test: translations that KVM makes, or looks at, without a fault.
  */
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -115,6 +116,61 @@ TEST_F(prefault, hole)
 	p->mmio = 0;
 	EXPECT_EQ(PAGES - 1, peer_read(p, 3 * 4096));
 	EXPECT_EQ(0, p->mmio);
+}
+
+/* By a root that the removal of memory has made obsolete. */
+TEST_F(prefault, obsolete)
+{
+	struct peer *p = &self->p;
+	uint64_t left;
+
+	EXPECT_EQ(0, prefault(p, 0, SIZE, NULL));
+	vm2vm_unlink(p->backend, PEER_SLOT);
+	EXPECT_EQ(-ENOENT, prefault(p, 0, SIZE, &left));
+	EXPECT_EQ(SIZE, left);
+	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, p->size, 0);
+	EXPECT_EQ(0, prefault(p, 0, SIZE, &left));
+	EXPECT_EQ(0, left);
+	EXPECT_EQ(PAGES * (PAGES - 1) / 2, peer_sum(p, PEER_WINDOW, PAGES, 4096));
+	EXPECT_EQ(0, p->mmio);
+}
+
+static struct {
+	struct peer *p;
+	bool stop;
+	unsigned int done;
+} prefaulting;
+
+static void *prefault_thread(void *arg)
+{
+	int r;
+
+	while (!READ_ONCE(prefaulting.stop)) {
+		r = prefault(prefaulting.p, 0, SIZE, NULL);
+		TEST_ASSERT(!r || r == -EAGAIN || r == -ENOENT, "prefault: %s", strerror(-r));
+		WRITE_ONCE(prefaulting.done, prefaulting.done + 1);
+	}
+	return NULL;
+}
+
+/* The window goes and comes meanwhile: neither of both waits for the other. */
+TEST_F_TIMEOUT(prefault, unlink, 120)
+{
+	unsigned int trials = vm2vm_trials(300), i;
+	struct peer *p = &self->p;
+	pthread_t thread;
+
+	prefaulting.p = p;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, prefault_thread, NULL));
+	for (i = 0; i < trials || READ_ONCE(prefaulting.done) < trials; i++) {
+		usleep(i * 37 % 500);
+		vm2vm_unlink(p->backend, PEER_SLOT);
+		vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, p->size, 0);
+	}
+	WRITE_ONCE(prefaulting.stop, true);
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, prefault(p, 0, SIZE, NULL));
+	EXPECT_EQ(PAGES * (PAGES - 1) / 2, peer_sum(p, PEER_WINDOW, PAGES, 4096));
 }
 
 TEST_F(prefault, userfault)

@@ -129,10 +129,7 @@ static void do_unlink(struct actor *a)
 	check_errno("UNLINK", __node_unlink(a->race->backend.vm, 0), ENOENT, 0);
 }
 
-/*
- * Another backend's guest is entered and left, and has pages brought in: not while
- * its own memslots change, as Linux 6.12 may then try for ever in PRE_FAULT_MEMORY.
- */
+/* Another backend's guest is entered and left, and has pages brought in. */
 static void do_access(struct actor *a)
 {
 	struct kvm_pre_fault_memory range = { .gpa = NODE_WINDOW(0), .size = NODE_SIZE };
@@ -144,8 +141,6 @@ static void do_access(struct actor *a)
 	NODE_WAIT(READ_ONCE(s->ctl->passes) > passes + 2, "the second backend does not go on");
 	node_stop(s);
 	node_check(s);
-	if (a->other->factor == DOMAIN || a->other->factor == LIFE)
-		return;
 	e = node_ioctl(s->vcpu, KVM_PRE_FAULT_MEMORY, &range);
 	check_errno("PRE_FAULT_MEMORY", e, EAGAIN, ENOENT);
 }
