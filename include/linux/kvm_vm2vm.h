@@ -264,6 +264,8 @@ int kvm_vm2vm_set_dirty_ring(struct kvm *kvm, u32 *ring_size, u32 size);
  * with mmu_lock held for writing, the flush of the TLBs left to the caller.
  */
 bool kvm_arch_vm2vm_supported(struct kvm *kvm);
+gfn_t kvm_arch_vm2vm_max_gfn(void);
+bool kvm_arch_vm2vm_has_device(struct kvm *kvm, gpa_t gpa);
 int kvm_arch_vm2vm_host_order(struct kvm *kvm,
 			      const struct kvm_memory_slot *slot, gfn_t gfn);
 void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,

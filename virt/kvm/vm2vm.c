@@ -125,6 +125,15 @@ static bool vm2vm_link_view_valid(const struct kvm_vm2vm_link *args)
 	       args->gpa >= KVM_VM2VM_VIEW_SPAN;
 }
 
+/* Whether there can be a memslot for the window, as __kvm_set_memory_region() has it. */
+static bool vm2vm_link_window_valid(const struct kvm_vm2vm_link *args)
+{
+	return args->slot < KVM_USER_MEM_SLOTS &&
+	       vm2vm_range_valid(args->gpa, args->size) &&
+	       args->size >> PAGE_SHIFT <= KVM_MEM_MAX_NR_PAGES &&
+	       gpa_to_gfn(args->gpa + args->size - 1) <= kvm_arch_vm2vm_max_gfn();
+}
+
 static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
 {
 	struct vm2vm_domain *d;
@@ -133,8 +142,7 @@ static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
 
 	if (!vm2vm_link_flags_valid(args->flags) || !vm2vm_link_view_valid(args) ||
 	    memchr_inv(args->reserved, 0, sizeof(args->reserved)) ||
-	    args->slot >= KVM_USER_MEM_SLOTS ||
-	    !vm2vm_range_valid(args->gpa, args->size) ||
+	    !vm2vm_link_window_valid(args) ||
 	    !vm2vm_range_valid(args->iova, args->size))
 		return -EINVAL;
 	if (!kvm_arch_vm2vm_supported(kvm) ||

@@ -243,7 +243,8 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	int r;
 
 	if (args->pad || args->flags ||
-	    !vm2vm_range_valid(args->iova, args->size))
+	    !vm2vm_range_valid(args->iova, args->size) ||
+	    (d->flags & KVM_VM2VM_DOMAIN_ALL_MEMORY))
 		return -EINVAL;
 
 	first = args->iova >> PAGE_SHIFT;
@@ -263,7 +264,7 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 
 	/* Only whole mappings: look at those at both ends. */
 	r = -EINVAL;
-	if (m->iova < first || (d->flags & KVM_VM2VM_DOMAIN_ALL_MEMORY))
+	if (m->iova < first)
 		goto out;
 	m = mtree_load(&d->iovas, last);
 	if (m && vm2vm_mapping_last(m) > last)

@@ -303,6 +303,10 @@ static bool vm2vm_address_taken(struct kvm *kvm, enum kvm_bus bus_idx, gpa_t add
 	struct kvm_io_range *range;
 	int i;
 
+	/* The local APICs are on no bus, and come first. */
+	if (bus_idx != KVM_PIO_BUS && kvm_arch_vm2vm_has_device(kvm, addr))
+		return true;
+
 	for (i = 0; bus && i < bus->dev_count; i++) {
 		range = &bus->range[i];
 		if (addr - range->addr < range->len && !kvm_is_ioeventfd(range->dev))

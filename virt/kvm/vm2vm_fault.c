@@ -135,19 +135,20 @@ static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 
 	if (write && (link->flags & KVM_VM2VM_LINK_READONLY))
 		return -ENOENT;
-	if (!vm2vm_lookup(link->domain, iova, &a) ||
-	    (write && !(a.flags & KVM_VM2VM_MAP_WRITE)))
+	if (!vm2vm_lookup(link->domain, iova, &a))
 		return -ENODATA;
 
+	/* What is mapped to no memory that allows the access, no other MAP approves. */
 	f->gfn = a.gfn + (iova - a.iova);
 	slot = gfn_to_memslot(owner, f->gfn);
-	if (!vm2vm_slot_usable(slot) || !vm2vm_slot_sharable(slot))
+	if (!vm2vm_slot_usable(slot) || !vm2vm_slot_sharable(slot) ||
+	    (write && (slot->flags & KVM_MEM_READONLY)))
 		return -ENOENT;
 
 	p->logged = kvm_slot_dirty_track_enabled(slot);
 	p->writable = vm2vm_permits_write(link, &a, slot);
 	if (write && !p->writable)
-		return -ENOENT;
+		return -ENODATA;
 
 	*hva = __gfn_to_hva_memslot(slot, f->gfn);
 	p->page = vm2vm_get_page_nosleep(owner->mm, *hva, write, &p->writable);

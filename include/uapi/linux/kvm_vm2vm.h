@@ -48,7 +48,8 @@
  *  ENOTTY	the ioctl is not known, or not for this kind of descriptor (on
  *		/dev/kvm and on a vCPU it is EINVAL, as for every ioctl there)
  *  EOPNOTSUPP	the kind of VM or memory cannot be shared (private memory)
- *  EPERM	the caller is not the owner
+ *  EPERM	the caller is not the owner: its address space is another than that
+ *		which made the VM.  Who shares that (CLONE_VM) is the owner
  */
 #ifndef _UAPI_LINUX_KVM_VM2VM_H
 #define _UAPI_LINUX_KVM_VM2VM_H
@@ -94,7 +95,9 @@
 
 /*
  * The domain maps all memory that the owner ever has, for reading and writing, at
- * iova = gpa: for a guest without an IOMMU.  MAP gives EEXIST and UNMAP EINVAL.
+ * iova = gpa: for a guest without an IOMMU.  It is one mapping, from 0 to all but the
+ * last page, and QUERY says so.  MAP gives EEXIST.  UNMAP gives EINVAL, as for a field,
+ * so also to a stranger; only KVM_VM2VM_END takes all memory back.
  */
 #define KVM_VM2VM_DOMAIN_ALL_MEMORY	_BITUL(0)
 /* Links may wait for approval, see KVM_VM2VM_LINK_WAIT. */
@@ -179,7 +182,7 @@ struct kvm_vm2vm_map {
  * range.  When it returns, no CPU can reach the pages through any link.
  *
  * Errors: EFAULT (also if @unmapped cannot be written), EINVAL (also if the range
- * cuts a mapping in two), ENODEV, EPERM.  There is always enough memory for it.
+ * cuts a mapping in two, or the domain is one of all memory), ENODEV, EPERM.  There is always enough memory for it.
  */
 struct kvm_vm2vm_unmap {
 	__u64 iova;
@@ -222,7 +225,7 @@ struct kvm_vm2vm_batch {
  *
  * KVM_VM2VM_QUERY, on a domain's file descriptor, returns the mapping that covers
  * @iova, or else the next one above.  To list a domain start at 0 and go on at
- * @iova + @size, until ENOENT or until that is beyond the last iova.
+ * @iova + @size, until ENOENT; the last page of all, which is in no mapping, is ENOENT.
  *
  * Errors: EFAULT, EINVAL, ENODEV, ENOENT, EPERM.
  */
@@ -249,8 +252,9 @@ struct kvm_vm2vm_query {
  *  - the end of the link or of the domain;
  *  - a signal: KVM_RUN returns EINTR, and misses anew when it is called again.
  *
- * Each miss is delivered once.  Several vCPUs that miss the same page are as many
- * records; one answer is for all of them.  An answer that comes too late is none:
+ * Each miss is delivered at most once, while its vCPU waits: one that has ended before
+ * it was read is not there to be read.  Several vCPUs that miss the same page are as
+ * many records; one answer is for all of them.  An answer that comes too late is none:
  * answers are for who waits now.
  *
  * read() returns as many records as there are and as fit, waits for the first one
@@ -321,7 +325,9 @@ struct kvm_vm2vm_get_dirty {
  *
  * WAIT: what a MAP could approve is a miss that the owner is told of, see struct
  * kvm_vm2vm_miss, and the vCPU waits.  What no MAP could (a write to a read-only
- * link, an instruction fetch, no owner's memory behind a mapping) finds a hole.
+ * link, an instruction fetch, and where there is a mapping: no owner's memory behind
+ * it, or a write to memory that the owner has read-only) finds a hole; so does all
+ * that comes after the domain's end.
  *
  * KVM's own accesses on behalf of the guest, in instruction emulation, find holes
  * in any case.
@@ -339,10 +345,11 @@ struct kvm_vm2vm_get_dirty {
  * struct kvm_vm2vm_link - argument of KVM_VM2VM_LINK
  * @domain_fd: the domain; need not stay open for the link to stay
  * @slot: number of the memslot to make, below KVM_CAP_NR_MEMSLOTS; one that is
- *	  not in use, in address space 0
- * @gpa: first guest-physical address of the window
+ *	  not in use, in address space 0 (no other has windows)
+ * @gpa: first guest-physical address of the window, which ends within the bits that
+ *	 the host's CPU has for physical addresses (52 bits with shadow paging)
  * @iova: first bus address that the window shows
- * @size: bytes, not 0
+ * @size: bytes, not 0; less than 2^31 pages
  * @flags: KVM_VM2VM_LINK_*
  * @view: with KVM_VM2VM_LINK_TRANSIENT, 1 to KVM_VM2VM_NR_VIEWS - 1, the view that
  *	  shows the window, and no other link of the VM; else must be 0
@@ -355,7 +362,8 @@ struct kvm_vm2vm_get_dirty {
  * otherwise.
  *
  * KVM_SET_USER_MEMORY_REGION on an alias memslot gives -EINVAL; use
- * KVM_VM2VM_UNLINK.
+ * KVM_VM2VM_UNLINK.  It has no dirty log: KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG
+ * give -ENOENT.
  *
  * With KVM_VM2VM_LINK_TRANSIENT the window is at or above KVM_VM2VM_VIEW_SPAN, and
  * nothing but transient windows is in the spans of that size, and alignment, that it
@@ -395,8 +403,8 @@ struct kvm_vm2vm_unlink {
 /**
  * struct kvm_vm2vm_view - argument of KVM_VM2VM_GET_VIEW, KVM_VM2VM_SET_VIEW
  * @view: the view that the vCPU is in
- * @flags: must be 0; out: 0
- * @reserved: must be 0; out: 0
+ * @flags: SET_VIEW: must be 0; GET_VIEW, which reads nothing: out: 0
+ * @reserved: the same
  *
  * A guest whose VM has, or had, a transient link changes its view by VMFUNC with EAX
  * 0 and ECX the view, at any privilege level.  A view that has no link, another
@@ -458,10 +466,14 @@ struct kvm_vm2vm_view {
  * Doorbells and ioeventfds of a VM must not overlap: EEXIST, by either call, if there
  * is a write that would match both; where an array has a length it has all values of
  * that, those beyond it, too.  Nor must a doorbell be where KVM has a device
- * (of the PIC, for instance) or a coalesced zone.  A VMM that makes these later had
+ * (of the PIC, for instance, or the page of the local APICs where they are after a
+ * reset) or a coalesced zone.  A doorbell where a guest has moved a local APIC to never
+ * rings, and one in a window rings where the write finds a hole.  A VMM that makes these later had
  * better not make them overlap; which one has such a write then is not defined.
  *
- * Once a doorbell is removed no write rings it any more.
+ * Once a doorbell is removed no write rings it any more.  To remove it takes the same
+ * eventfd: when its last descriptor is closed, the irqfds behind it go, then nobody
+ * hears the rings, and the doorbell stays as long as the VM.
  *
  * Errors: EBADF, EEXIST, EFAULT (also for @fds), EINVAL (also: not an eventfd), EIO,
  * ENOENT (no such doorbell to remove), ENOMEM, ENOSPC.

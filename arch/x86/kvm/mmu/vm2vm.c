@@ -4,6 +4,7 @@
 #include <asm/mtrr.h>
 #include <asm/vmx.h>
 
+#include "irq.h"
 #include "mmu.h"
 #include "spte.h"
 #include "tdp_mmu.h"
@@ -38,6 +39,21 @@ bool kvm_arch_vm2vm_supported(struct kvm *kvm)
 {
 	return kvm->arch.vm_type == KVM_X86_DEFAULT_VM &&
 	       !kvm_arch_has_private_mem(kvm);
+}
+
+gfn_t kvm_arch_vm2vm_max_gfn(void)
+{
+	return kvm_mmu_max_gfn();
+}
+
+/*
+ * Whether @gpa is on the page of the local APICs, where they are after a reset.  A guest
+ * may move each to any page.
+ */
+bool kvm_arch_vm2vm_has_device(struct kvm *kvm, gpa_t gpa)
+{
+	return irqchip_in_kernel(kvm) &&
+	       gpa_to_gfn(gpa) == gpa_to_gfn(APIC_DEFAULT_PHYS_BASE);
 }
 
 /*

@@ -15,6 +15,8 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -132,6 +134,29 @@ TEST_F(abi, foreign_process)
 		_exit(-__vm2vm_link(vm_create_barebones(), e->domain, 1, MEM, M1, PG, 0));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	fails(e, "link to a VM of its own", 0, status);
+}
+
+static int map_in_memory_of(void *env)
+{
+	struct env *e = env;
+
+	/* Libraries are not to be used here, where errno is everybody's. */
+	return -__vm2vm_map(e->domain, FREE, MEM, PG, RD);
+}
+
+/* The owner is an address space: who shares it may do all that the owner may. */
+TEST_F(abi, shared_memory)
+{
+	static char stack[65536] __aligned(16);
+	struct env *e = &self->env;
+	int status;
+	pid_t pid;
+
+	pid = clone(map_in_memory_of, stack + sizeof(stack), CLONE_VM | SIGCHLD, e);
+	ASSERT_GT(pid, 0);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	works(e, "map", 0, status);
+	works(e, "it is mapped", PG, vm2vm_unmap(e->domain, FREE, PG));
 }
 
 static void owner_gone_rest(struct env *e)

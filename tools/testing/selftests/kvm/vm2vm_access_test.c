@@ -7,7 +7,10 @@
  * VM2VM_TRIALS in the environment is the number of trials of what is repeated,
  * 1000 by default.
  */
+#include <asm/kvm_para.h>
+#include <asm/pvclock-abi.h>
 #include <pthread.h>
+#include <time.h>
 
 #include "vm2vm_harness.h"
 #include "vm2vm/access/access.h"
@@ -198,6 +201,55 @@ TEST_F(access, no_fetch)
 	EXPECT_EQ(gva + 4092, regs.rip);
 	EXPECT_NE(0x0807060504030201, regs.rax);
 	EXPECT_EQ(0, a->holes);
+}
+
+/*
+ * KVM's clocks.  The wall clock is written when the guest asks for it, as by the guest
+ * itself; what KVM goes on writing finds no memory in a window.
+ */
+#define CLOCK	4096ul		/* where in the window */
+
+static void ask(struct peer *p)
+{
+	vcpu_set_msr(p->vcpu, MSR_KVM_WALL_CLOCK, PEER_WINDOW + CLOCK);
+}
+
+TEST_F(access, wall_clock)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	struct pvclock_wall_clock *wc = (void *)word_at(p, CLOCK);
+	time_t now;
+
+	memset(self->model + CLOCK, 0, sizeof(*wc));
+	memset(wc, 0, sizeof(*wc));
+	share(p, KVM_VM2VM_MAP_READ, 0);
+	ask(p);
+	EXPECT_TRUE(memory_is(p, self->model));
+
+	vm2vm_unmap(p->domain, PEER_IOVA, p->size);
+	ask(p);
+	EXPECT_TRUE(memory_is(p, self->model));
+
+	approve(p, VM2VM_RW);
+	ask(p);
+	now = time(NULL);
+	EXPECT_NE(0, wc->version);
+	EXPECT_EQ(0, wc->version & 1);
+	EXPECT_LE(wc->sec, now);
+	EXPECT_EQ(0, a->holes);
+}
+
+TEST_F(access, system_time)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+
+	share(p, VM2VM_RW, 0);
+	vcpu_set_msr(p->vcpu, MSR_KVM_SYSTEM_TIME, (PEER_WINDOW + CLOCK) | KVM_MSR_ENABLED);
+	/* It is when the guest is entered that KVM would write it. */
+	EXPECT_EQ(*(uint64_t *)self->model, access_read(a, 0));
+	EXPECT_TRUE(memory_is(p, self->model));
 }
 
 TEST_F(forced, load_store)

@@ -4,8 +4,8 @@
  * KVM_VM2VM_LINK_EXIT or KVM_VM2VM_LINK_WAIT; and windows of all memory.
  *
  * Here is what one vCPU does and what answers it.  vm2vm/miss/ has many
- * vCPUs (many.c), the descriptor and the end of owners and backends (file.c), and
- * domains of all memory (all.c).
+ * vCPUs (many.c), the descriptor and the end of owners and backends (file.c),
+ * domains of all memory (all.c), and doorbells (bell.c).
  */
 #include <poll.h>
 #include <pthread.h>
@@ -468,6 +468,36 @@ TEST_F_TIMEOUT(miss, wait_for_nothing, 120)
 	EXPECT_EQ(0, waits(r));
 	expect_no_miss(self->domain);
 	EXPECT_EQ(0, refuse_pages(self->domain, 0, PAGES));
+}
+
+/* A mapping is read-only, and no MAP of the same memory could be another. */
+TEST_F_TIMEOUT(miss, wait_for_readonly_memory, 120)
+{
+	struct runner *r = &self->b.r[0];
+
+	vm_set_user_memory_region(self->owner, 0, 0, GPA(0), 0, self->mem);
+	vm_set_user_memory_region(self->owner, 0, KVM_MEM_READONLY, GPA(0), PAGES * 4096,
+				  self->mem);
+	map_pages(self->domain, 0, 8, RD);
+	backend_link(&self->b, self->domain, WAIT);
+	EXPECT_EQ(VALUE(1), read_now(r, 1));
+	EXPECT_EQ(0, access_now(r, MISS_WRITE, 1, 1));
+	EXPECT_EQ(1, r->mmio);
+	EXPECT_EQ(0, access_now(r, MISS_WRITE, 2, 1));
+	EXPECT_EQ(2, r->mmio);
+	EXPECT_EQ(VALUE(1), *word(self->mem, 1));
+
+	/* The same without memory, for a write; but what is not mapped is waited for. */
+	vm_set_user_memory_region(self->owner, 0, 0, GPA(0), 0, self->mem);
+	EXPECT_EQ(0, access_now(r, MISS_WRITE, 3, 1));
+	EXPECT_EQ(3, r->mmio);
+	EXPECT_EQ(0, waits(r));
+	expect_no_miss(self->domain);
+	access_start(r, MISS_WRITE, 9, 1);
+	expect_miss(self->domain, 9, VM2VM_RW);
+	EXPECT_EQ(1, refuse_pages(self->domain, 9, 1));
+	EXPECT_EQ(0, access_end(r));
+	EXPECT_EQ(4, r->mmio);
 }
 
 /* A reader by a link that is read-only waits as any. */

@@ -3,6 +3,7 @@
 #include <limits.h>
 
 #include "abi.h"
+#include "processor.h"
 
 #define LINK_SLOT(slot) LINK(FD_DOMAIN, slot, NEW, FREE, PG)
 #define LINK_AT(...) LINK(FD_DOMAIN, SLOT_NEW, __VA_ARGS__)
@@ -73,11 +74,37 @@ static const struct row link_rows[] = {
 	{ "closed, to wait", EBADF, LINK(FD_CLOSED, SLOT_NEW, NEW, FREE, PG, WAIT) },
 	{ "closed, and a bad flag", EINVAL, LINK(FD_CLOSED, SLOT_NEW, NEW, FREE, PG, 8) },
 	{ "closed, exit and wait", EINVAL, LINK(FD_CLOSED, SLOT_NEW, NEW, FREE, PG, EXIT | WAIT) },
+	{ "closed, 2^31 pages", EINVAL, LINK(FD_CLOSED, SLOT_NEW, NEW, FREE, 1ull << 43) },
+	{ "closed, beyond any address width", EINVAL,
+	  LINK(FD_CLOSED, SLOT_NEW, 1ull << 52, FREE, PG) },
+	{ "closed, address space 1", EINVAL, LINK(FD_CLOSED, 1 << 16 | SLOT_NEW, NEW, FREE, PG) },
+	{ "slot in use, beyond any address width", EINVAL,
+	  LINK(FD_DOMAIN, SLOT_MEM, 1ull << 52, FREE, PG) },
+	{ "slot in use, across any address width", EINVAL,
+	  LINK(FD_DOMAIN, SLOT_MEM, (1ull << 52) - PG, FREE, 2 * PG) },
+	{ "slot in use, 2^31 pages", EINVAL, LINK(FD_DOMAIN, SLOT_MEM, NEW, FREE, 1ull << 43) },
 };
 
 TEST_F(abi, link)
 {
 	run_rows(&self->env, FD_VM, KVM_VM2VM_LINK, link_rows, ARRAY_SIZE(link_rows));
+}
+
+/* A window is where the CPU has addresses; with shadow paging, where any CPU has. */
+TEST_F(abi, link_address_width)
+{
+	uint64_t end = 1ull << (kvm_is_tdp_enabled() ?
+				this_cpu_property(X86_PROPERTY_MAX_PHY_ADDR) : 52);
+	struct env *e = &self->env;
+	struct kvm_vm *vm = e->backend;
+
+	works(e, "up to the end", 0,
+	      __vm2vm_link(vm, e->domain, SLOT_NEW, end - 2 * PG, FREE, 2 * PG, 0));
+	fails(e, "across it", EINVAL, __vm2vm_link(vm, -1, SLOT_NEW + 1, end - PG, FREE, 2 * PG, 0));
+	fails(e, "beyond it", EINVAL, __vm2vm_link(vm, -1, SLOT_NEW, end, FREE, PG, 0));
+	fails(e, "and nothing else wrong", EINVAL,
+	      __vm2vm_link(vm, e->domain, SLOT_NEW + 1, end, FREE, PG, 0));
+	works(e, "unlink", 0, __vm2vm_unlink(vm, SLOT_NEW));
 }
 
 /* What an access that is not approved does: each answer alone, and where it can be. */
@@ -195,6 +222,9 @@ TEST_F(abi, set_memory_region)
 		{ "over: move", EEXIST, SLOT_BELOW, 0, WIN, 1, true },
 	};
 	struct kvm_dirty_log log = { .slot = SLOT_WIN, .dirty_bitmap = self->env.mem };
+	struct kvm_clear_dirty_log clear = {
+		.slot = SLOT_WIN, .num_pages = 8, .dirty_bitmap = self->env.mem,
+	};
 	struct env *e = &self->env;
 	struct kvm_vm *vm = e->backend;
 	int i, r;
@@ -213,4 +243,6 @@ TEST_F(abi, set_memory_region)
 		fails(e, rows[i].name, rows[i].err, r ? -errno : 0);
 	}
 	fails(e, "get the window's log", ENOENT, vm2vm_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+	fails(e, "clear the window's log", ENOENT,
+	      vm2vm_ioctl(vm->fd, KVM_CLEAR_DIRTY_LOG, &clear));
 }

@@ -225,6 +225,7 @@ TEST_F(abi, all_memory)
 		KVM_VM2VM_DOMAIN_ALL_MEMORY,
 		KVM_VM2VM_DOMAIN_ALL_MEMORY | KVM_VM2VM_DOMAIN_MISSES,
 	};
+	const union args unmap = UNMAP(MEM, PG), map = MAP(MEM, MEM, PG, RD);
 	struct env *e = &self->env;
 	struct kvm_vm *vm = e->backend;
 	int i, d, plain = e->domain;
@@ -241,6 +242,8 @@ TEST_F(abi, all_memory)
 		take_state(e, &e->before);
 		all_rows(e, d);
 		all_query(e, d);
+		fails(e, "unmap by a stranger", EINVAL, in_child(e, d, KVM_VM2VM_UNMAP, unmap));
+		fails(e, "map by a stranger", EPERM, in_child(e, d, KVM_VM2VM_MAP, map));
 		works(e, "one mapping", 1, e->before.lists[0].nr);
 		works(e, "link", 0, __vm2vm_link(vm, d, SLOT_NEW, NEW, MEM, 16 * PG, 0));
 		works(e, "unlink", 0, __vm2vm_unlink(vm, SLOT_NEW));
@@ -262,6 +265,7 @@ TEST_F(abi, all_memory_empty)
 	struct kvm_vm *vm = vm_create_barebones();
 	struct kvm_vm2vm_query q;
 	int d = vm2vm_create_domain_flags(vm, KVM_VM2VM_DOMAIN_ALL_MEMORY);
+	uint32_t nr;
 
 	take_state(e, &e->before);
 	fails(e, "map without memory", ENOENT, __vm2vm_map(d, MEM, MEM, PG, RD));
@@ -276,5 +280,7 @@ TEST_F(abi, all_memory_empty)
 	take_state(e, &e->before);
 	fails(e, "query, owner gone", ENODEV, __vm2vm_query(d, 0, &q));
 	fails(e, "map, owner gone", ENODEV, __vm2vm_map(d, MEM, MEM, PG, RD));
-	fails(e, "unmap, owner gone", ENODEV, __vm2vm_unmap(d, MEM, PG, NULL));
+	fails(e, "unmap, owner gone", EINVAL, __vm2vm_unmap(d, MEM, PG, NULL));
+	nr = 1;
+	fails(e, "unmap some, owner gone", ENODEV, __vm2vm_unmap_batch(d, &unmap_entry, &nr));
 }

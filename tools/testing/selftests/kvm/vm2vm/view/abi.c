@@ -171,7 +171,14 @@ TEST_F(views, get_set)
 		args.flags = 1u << i;
 		EXPECT_EQ(-EINVAL, vm2vm_ioctl(cpu->vcpu->fd, KVM_VM2VM_SET_VIEW, &args));
 	}
-	args.flags = 0;
+	/* GET_VIEW reads nothing, and says all. */
+	memset(&args, 0xff, sizeof(args));
+	EXPECT_EQ(0, __view_get(cpu, &args));
+	EXPECT_EQ(2, args.view);
+	EXPECT_EQ(0, args.flags);
+	for (i = 0; i < ARRAY_SIZE(args.reserved); i++)
+		EXPECT_EQ(0, args.reserved[i]);
+	args.view = 1;
 	for (i = 0; i < ARRAY_SIZE(args.reserved); i++) {
 		args.reserved[i] = 1ull << 63 >> i;
 		EXPECT_EQ(-EINVAL, vm2vm_ioctl(cpu->vcpu->fd, KVM_VM2VM_SET_VIEW, &args));
