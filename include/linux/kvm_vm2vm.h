@@ -29,8 +29,8 @@ struct vm2vm_proof;
 
 /**
  * struct kvm_vm2vm - a VM's part in vm2vm, embedded in struct kvm
- * @lock: protects @domains for writers and @nr_domains; a leaf lock
- * @domains: domains that this VM owns; readers hold the SRCU of vm2vm
+ * @lock: protects @domains and @nr_domains; a leaf lock
+ * @domains: domains that this VM owns, see struct vm2vm_uses
  * @nr_domains: length of @domains
  * @updating: the link whose alias memslot is being made or deleted, which is
  *	      what permits it; protected by kvm->slots_lock
@@ -140,11 +140,13 @@ struct kvm_vm2vm_slot {
 /**
  * struct kvm_vm2vm_fault - what to check a translation by before it is used
  * @gfn: the owner's guest frame number
+ * @iova: page number of the iova
  * @domain_seq: vm2vm_domain.seq before the translation
  * @owner_seq: the owner's mmu_invalidate_seq before the translation
  */
 struct kvm_vm2vm_fault {
 	gfn_t gfn;
+	unsigned long iova;
 	unsigned long domain_seq;
 	unsigned long owner_seq;
 };
@@ -222,6 +224,8 @@ int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 		    struct kvm_vm2vm_fault *fault, struct kvm_vm2vm_page *page);
 bool kvm_vm2vm_fault_stale(const struct kvm_memory_slot *slot,
 			   const struct kvm_vm2vm_fault *fault);
+void kvm_vm2vm_touch(const struct kvm_memory_slot *slot, gfn_t gfn,
+		     unsigned long npages);
 bool kvm_vm2vm_wants_exit(const struct kvm_memory_slot *slot);
 void kvm_vm2vm_hole(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, bool exit);
 
@@ -260,8 +264,9 @@ int kvm_vm2vm_set_dirty_ring(struct kvm *kvm, u32 *ring_size, u32 size);
 /*
  * Of the architecture: whether a VM's memory can be shared, how far guest-physical
  * addresses go, whether KVM has a device at one that is on no bus, how much the owner's
- * host mapping permits at once, and to take write access from 4 KiB translations,
- * with mmu_lock held for writing, the flush of the TLBs left to the caller.
+ * host mapping permits at once, and to take write access from the 4 KiB translations
+ * of @mask, whose bit 0 is @gfn, with mmu_lock held for writing, the flush of the TLBs
+ * left to the caller.
  */
 bool kvm_arch_vm2vm_supported(struct kvm *kvm);
 gfn_t kvm_arch_vm2vm_max_gfn(void);
@@ -269,7 +274,7 @@ bool kvm_arch_vm2vm_has_device(struct kvm *kvm, gpa_t gpa);
 int kvm_arch_vm2vm_host_order(struct kvm *kvm,
 			      const struct kvm_memory_slot *slot, gfn_t gfn);
 void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
-				  gfn_t start, gfn_t end);
+				  gfn_t gfn, unsigned long mask);
 
 /*
  * Of the architecture, of views: whether the vCPU can see what its view shows now;

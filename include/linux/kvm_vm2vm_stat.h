@@ -11,19 +11,24 @@
 
 /*
  * Of a VM.  As an owner: its domains and mappings, and how often it has revoked
- * (calls and invalidations that had something to look for).  As a backend: links.
+ * (calls and invalidations that had something to look for).  As a backend: links, and
+ * the longest time, in nanoseconds, that a revocation, a harvest or ageing by an owner
+ * has held its mmu_lock.
  */
 #define KVM_VM2VM_VM_STAT						\
 	u64 vm2vm_domains;						\
 	atomic64_t vm2vm_mappings;					\
 	atomic64_t vm2vm_revokes;					\
-	u64 vm2vm_links
+	u64 vm2vm_links;						\
+	u64 vm2vm_held_max_ns
 
 #define KVM_VM2VM_VM_STATS()						\
 	STATS_DESC_ICOUNTER(VM, vm2vm_domains),				\
 	STATS_DESC_ICOUNTER(VM, vm2vm_mappings),			\
 	STATS_DESC_COUNTER(VM, vm2vm_revokes),				\
-	STATS_DESC_ICOUNTER(VM, vm2vm_links),
+	STATS_DESC_ICOUNTER(VM, vm2vm_links),				\
+	STATS_DESC_PEAK(VM, vm2vm_held_max_ns, KVM_STATS_UNIT_SECONDS,	\
+			KVM_STATS_BASE_POW10, -9),
 
 /*
  * Of a backend's vCPU: accesses to windows that gave a page, that found a hole,

@@ -21,25 +21,29 @@
 DEFINE_SRCU(vm2vm_srcu);
 
 /*
- * Take a link out of its domain.  The memslot is gone, or its VM is going: no vCPU
- * begins to wait, and those that do find so when they are woken.
+ * Take a link out of its domain, when those who walk over the domain's links have
+ * let go of it.  The memslot is gone, or its VM is going: no vCPU begins to wait, and
+ * those that do find so when they are woken.
  */
 static void vm2vm_link_remove(struct vm2vm_link *link)
 {
 	struct vm2vm_domain *d = link->domain;
 
+	vm2vm_uses_end(&link->uses);
+
 	spin_lock(&d->links_lock);
-	list_del_rcu(&link->node);
+	list_del(&link->node);
 	d->nr_links--;
 	spin_unlock(&d->links_lock);
 
 	vm2vm_miss_unlink(link);
 }
 
-/* Free a link that was removed, after waiting for vm2vm_srcu. */
+/* Free a link that was removed, or not added. */
 static void vm2vm_link_free(struct vm2vm_link *link)
 {
 	vm2vm_domain_put(link->domain);
+	kvfree(link->touched);
 	kfree(link);
 }
 
@@ -60,7 +64,7 @@ static int vm2vm_link_add(struct vm2vm_link *link)
 		r = -ENOSPC;
 	} else {
 		d->nr_links++;
-		list_add_tail_rcu(&link->node, &d->links);
+		list_add_tail(&link->node, &d->links);
 	}
 	spin_unlock(&d->links_lock);
 	return r;
@@ -96,7 +100,6 @@ static int vm2vm_link_install(struct vm2vm_link *link, u32 slot)
 	}
 	if (r) {
 		vm2vm_link_remove(link);
-		synchronize_srcu_expedited(&vm2vm_srcu);
 	} else {
 		kvm->vm2vm.used = true;
 		vm2vm_view_add(link);
@@ -132,6 +135,16 @@ static bool vm2vm_link_window_valid(const struct kvm_vm2vm_link *args)
 	       vm2vm_range_valid(args->gpa, args->size) &&
 	       args->size >> PAGE_SHIFT <= KVM_MEM_MAX_NR_PAGES &&
 	       gpa_to_gfn(args->gpa + args->size - 1) <= kvm_arch_vm2vm_max_gfn();
+}
+
+/* Nothing is touched yet. */
+static int vm2vm_alloc_touched(struct vm2vm_link *link)
+{
+	unsigned long areas = DIV_ROUND_UP(link->npages, VM2VM_AREA_PAGES);
+
+	link->touched = kvcalloc(BITS_TO_LONGS(areas), sizeof(long),
+				 GFP_KERNEL_ACCOUNT);
+	return link->touched ? 0 : -ENOMEM;
 }
 
 static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
@@ -172,8 +185,9 @@ static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
 	link->iova = args->iova >> PAGE_SHIFT;
 	link->flags = args->flags;
 	link->view = args->view;
+	vm2vm_uses_init(&link->uses);
 
-	r = vm2vm_link_install(link, args->slot);
+	r = vm2vm_alloc_touched(link) ?: vm2vm_link_install(link, args->slot);
 	if (r)
 		vm2vm_link_free(link);
 	return r;
@@ -311,8 +325,6 @@ void kvm_vm2vm_free_slot(struct kvm_memory_slot *slot)
 		return;
 	vm2vm_view_del(link);
 	vm2vm_link_remove(link);
-	/* Revokers have let go of the link. */
-	synchronize_srcu_expedited(&vm2vm_srcu);
 	vm2vm_link_free(link);
 }
 
@@ -403,8 +415,8 @@ void kvm_vm2vm_destroy_vm(struct kvm *kvm)
 	}
 
 	/*
-	 * Revokers have let go of the links, and of this VM: also if a domain
-	 * was ended by the close of its descriptor, perhaps just now.
+	 * Faults of backends have let go of this VM: also if a domain was ended by
+	 * the close of its descriptor, perhaps just now.
 	 */
 	synchronize_srcu_expedited(&vm2vm_srcu);
 

@@ -3,11 +3,13 @@
 #ifndef __KVM_VM2VM_INTERNAL_H__
 #define __KVM_VM2VM_INTERNAL_H__
 
+#include <linux/completion.h>
 #include <linux/interval_tree.h>
 #include <linux/kref.h>
 #include <linux/kvm_host.h>
 #include <linux/maple_tree.h>
 #include <linux/poll.h>
+#include <linux/refcount.h>
 #include <linux/srcu.h>
 #include <linux/wait.h>
 #include <linux/xarray.h>
@@ -15,6 +17,20 @@
 struct kvm_vm2vm_create_domain;
 struct kvm_vm2vm_doorbell;
 struct kvm_vm2vm_get_dirty;
+
+/**
+ * struct vm2vm_uses - who walks over an entry of a list, without the list's lock
+ * @count: walkers, and one until the entry is about to be removed
+ * @gone: complete when there are neither
+ *
+ * An entry in use stays in its list, so a walker finds the next one by it.  Who
+ * removes it waits for those who are at it, which takes as long as they do there:
+ * a bounded time; see vm2vm_next_link() and vm2vm_next_domain().
+ */
+struct vm2vm_uses {
+	refcount_t count;
+	struct completion gone;
+};
 
 /**
  * struct vm2vm_domain - an owner's I/O address space for one peer
@@ -26,17 +42,21 @@ struct kvm_vm2vm_get_dirty;
  *	   readers hold one of them or vm2vm_srcu, which a VM waits for before it
  *	   goes away.  No reference: a domain keeps no VM alive
  * @owner_node: in the owner's list of domains
- * @links_lock: protects @links for writers and @nr_links; a leaf lock
- * @links: struct vm2vm_link; readers hold vm2vm_srcu
+ * @uses: as an entry of that list
+ * @links_lock: protects @links and @nr_links; a leaf lock
+ * @links: struct vm2vm_link
  * @nr_links: length of @links
  * @nr_mappings: number of mappings
  * @iovas: page number of the iova -> struct vm2vm_mapping; written under @lock,
  *	   read under RCU by faults
  * @gfns: the same mappings by the owner's gfn, for the owner's invalidations
- * @gfn_lock: protects @gfns; taken for reading with a backend's mmu_lock inside
+ * @gfn_lock: protects @gfns; a leaf lock
  * @logging: the domain has a log, or a memslot of the owner; written under the
  *	     owner's slots_lock, see kvm_vm2vm_log_changed()
+ * @mark_lock: serializes writers of the next four; a leaf lock
  * @revoking: number of revocations under way, see vm2vm_revoke_begin()
+ * @mark_first: the first page of an iova that any of them is about
+ * @mark_last: the last one
  * @seq: number of revocations that have ended
  * @flags: KVM_VM2VM_DOMAIN_*
  * @log: of KVM_VM2VM_DOMAIN_LOG: page number of an iova / VM2VM_LOG_PAGES -> array
@@ -48,14 +68,14 @@ struct kvm_vm2vm_get_dirty;
  * Lock order, outermost first:
  *
  *	kvm->slots_lock (of an owner), domain->lock
- *	  vm2vm_srcu (read)
+ *	  uses of a domain, uses of a link
  *	    kvm->srcu (read)
- *	      domain->gfn_lock
- *	        kvm->mmu_lock (of a backend)
+ *	      kvm->mmu_lock (of a backend)
+ *	        vm2vm_srcu (read)
  *
  * No two mmu_locks are ever held together: A may link B while B links A.  An
  * owner's mmu_lock is never taken here.  Invalidations by the owner's MMU
- * notifier start at vm2vm_srcu and neither sleep nor allocate if they may not.
+ * notifier start at the uses and neither sleep nor allocate if they may not.
  */
 struct vm2vm_domain {
 	struct kref refs;
@@ -63,6 +83,7 @@ struct vm2vm_domain {
 	struct mm_struct *mm;
 	struct kvm __rcu *owner;
 	struct list_head owner_node;
+	struct vm2vm_uses uses;
 	spinlock_t links_lock;	/* see above */
 	struct list_head links;
 	unsigned int nr_links;
@@ -71,7 +92,10 @@ struct vm2vm_domain {
 	struct rb_root_cached gfns;
 	rwlock_t gfn_lock;
 	bool logging;
+	spinlock_t mark_lock;	/* see above */
 	atomic_t revoking;
+	unsigned long mark_first;
+	unsigned long mark_last;
 	atomic_long_t seq;
 	u32 flags;
 	struct xarray log;
@@ -96,9 +120,16 @@ struct vm2vm_mapping {
 	struct vm2vm_mapping *next;
 };
 
+/*
+ * What is done to a link with one look at the clock is at most an area of its
+ * window: 8 MiB, less than a millisecond.
+ */
+#define VM2VM_AREA_PAGES	2048UL
+
 /**
- * struct vm2vm_link - a window of a backend; never changes
+ * struct vm2vm_link - a window of a backend; what it shows never changes
  * @node: in vm2vm_domain.links
+ * @uses: as an entry of that list
  * @domain: what the window shows; with a reference
  * @kvm: the backend, which removes the link before it goes away
  * @base_gfn: first gfn of the window
@@ -107,9 +138,12 @@ struct vm2vm_mapping {
  * @flags: KVM_VM2VM_LINK_*
  * @view: of a transient link, the view that shows the window
  * @window: of a transient link, in kvm_vm2vm.views
+ * @touched: a bit for each area of the window that may have a translation; set with
+ *	     the backend's mmu_lock held, cleared with it held for writing
  */
 struct vm2vm_link {
 	struct list_head node;
+	struct vm2vm_uses uses;
 	struct vm2vm_domain *domain;
 	struct kvm *kvm;
 	gfn_t base_gfn;
@@ -118,6 +152,7 @@ struct vm2vm_link {
 	u32 flags;
 	u32 view;
 	struct kvm_vm2vm_window window;
+	unsigned long *touched;
 };
 
 /**
@@ -134,12 +169,97 @@ struct vm2vm_approval {
 	u32 flags;
 };
 
+/* How many parts of a domain are handled at once. */
+#define VM2VM_PARTS	32
+
+/**
+ * struct vm2vm_part - some of what a link may show
+ * @first: page number of the first iova
+ * @last: of the last
+ * @mask: which of them, if there are at most BITS_PER_LONG; else ~0UL, all
+ */
+struct vm2vm_part {
+	unsigned long first;
+	unsigned long last;
+	unsigned long mask;
+};
+
+/**
+ * struct vm2vm_parts - what to do to each link of a domain
+ * @nr: how many
+ * @part: they may overlap
+ */
+struct vm2vm_parts {
+	unsigned int nr;
+	struct vm2vm_part part[VM2VM_PARTS];
+};
+
+/**
+ * struct vm2vm_gfns - which of the owner's pages to look for
+ * @start: first gfn
+ * @last: last gfn
+ * @base: the gfn that is bit 0 of @mask; at most BITS_PER_LONG before @last
+ * @mask: which of them; ~0UL for all, however many
+ * @flags: KVM_VM2VM_MAP_* that a mapping must have
+ */
+struct vm2vm_gfns {
+	gfn_t start;
+	gfn_t last;
+	gfn_t base;
+	unsigned long mask;
+	u32 flags;
+};
+
+/* What to do to the translations of parts. */
+enum vm2vm_op {
+	VM2VM_ZAP,
+	/* Take write access away. */
+	VM2VM_PROTECT,
+	/* Clear the accessed bits, with or without a flush of the TLBs; or look. */
+	VM2VM_AGE_FLUSH,
+	VM2VM_AGE,
+	VM2VM_TEST_YOUNG,
+};
+
+/* What vm2vm_collect() found. */
+enum vm2vm_collected {
+	VM2VM_ALL,
+	/* Do these, and collect again. */
+	VM2VM_FULL,
+	/* More mappings of one page than there is room for. */
+	VM2VM_TOO_MANY,
+};
+
 /*
- * Protects the readers of the lists of domains and links, and of
- * vm2vm_domain.owner.  Its read-side sections are bounded: none waits for a
- * guest, for user space or for a page.
+ * Protects the readers of vm2vm_domain.owner.  Its read-side sections are short:
+ * none walks over anything, or waits for a guest, for user space or for a page.
  */
 extern struct srcu_struct vm2vm_srcu;
+
+static inline void vm2vm_uses_init(struct vm2vm_uses *uses)
+{
+	refcount_set(&uses->count, 1);
+	init_completion(&uses->gone);
+}
+
+/* The caller holds the list's lock. */
+static inline bool vm2vm_use(struct vm2vm_uses *uses)
+{
+	return refcount_inc_not_zero(&uses->count);
+}
+
+static inline void vm2vm_unuse(struct vm2vm_uses *uses)
+{
+	if (refcount_dec_and_test(&uses->count))
+		complete(&uses->gone);
+}
+
+/* Nobody comes to the entry any more; wait for those who are there. */
+static inline void vm2vm_uses_end(struct vm2vm_uses *uses)
+{
+	vm2vm_unuse(uses);
+	wait_for_completion(&uses->gone);
+}
 
 static inline unsigned long vm2vm_mapping_last(const struct vm2vm_mapping *m)
 {
@@ -206,14 +326,22 @@ ssize_t vm2vm_miss_read(struct vm2vm_domain *d, char __user *buf, size_t count,
 __poll_t vm2vm_miss_poll(struct vm2vm_domain *d);
 
 /* vm2vm_revoke.c */
+struct vm2vm_link *vm2vm_next_link(struct vm2vm_domain *d,
+				   struct vm2vm_link *link);
+struct vm2vm_domain *vm2vm_next_domain(struct kvm *kvm, struct vm2vm_domain *d);
+enum vm2vm_collected vm2vm_collect(struct vm2vm_domain *d, struct vm2vm_gfns *g,
+				   struct vm2vm_parts *p);
+void vm2vm_take_all(struct vm2vm_parts *p);
+bool vm2vm_do_links(struct vm2vm_domain *d, const struct vm2vm_parts *p,
+		    enum vm2vm_op op, bool may_block);
 void vm2vm_revoke_begin(struct vm2vm_domain *d);
+void vm2vm_revoke_begin_range(struct vm2vm_domain *d, unsigned long first,
+			      unsigned long last);
 void vm2vm_revoke_end(struct vm2vm_domain *d);
 void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		     unsigned long last);
 void vm2vm_zap_link(struct vm2vm_link *link);
 void vm2vm_zap_slot(struct vm2vm_domain *d, const struct kvm_memory_slot *slot);
-bool vm2vm_clip(const struct vm2vm_link *link, unsigned long first,
-		unsigned long last, struct kvm_gfn_range *range);
 
 /* vm2vm_view.c */
 #ifdef CONFIG_KVM_VM2VM_VIEWS
@@ -244,8 +372,17 @@ static inline void vm2vm_view_destroy(struct vm2vm_link *link) { }
 static inline bool vm2vm_view_shows(const struct vm2vm_link *link) { return true; }
 #endif
 
+/*
+ * Who leaves one of these loops early drops the use by vm2vm_unuse().  What comes to
+ * the list while somebody walks over it is found, or was added after the walker had
+ * the list's lock for the last time: its translations see the walker's mark.
+ */
 #define vm2vm_for_each_domain(d, kvm)					\
-	list_for_each_entry_srcu(d, &(kvm)->vm2vm.domains, owner_node,	\
-				 srcu_read_lock_held(&vm2vm_srcu))
+	for (d = vm2vm_next_domain(kvm, NULL); d;			\
+	     d = vm2vm_next_domain(kvm, d))
+
+#define vm2vm_for_each_link(link, d)					\
+	for (link = vm2vm_next_link(d, NULL); link;			\
+	     link = vm2vm_next_link(d, link))
 
 #endif /* __KVM_VM2VM_INTERNAL_H__ */

@@ -17,7 +17,9 @@
  *
  * A fault sets the bit and installs the translation under the backend's mmu_lock.
  * So does a harvest, which has dropped the owner's mmu_lock by then: no two
- * mmu_locks are ever held together.
+ * mmu_locks are ever held together.  A harvest drops the backend's between the parts
+ * that it protects (vm2vm_revoke.c), which changes nothing: each page is protected
+ * once, after its bit was cleared and before user space is told.
  *
  * That logging begins is a revocation of the whole memslot: translations that were
  * made without it, or are being made, go.  So is its end, as translations may then
@@ -35,6 +37,12 @@
 
 /* What GET_DIRTY does at once: 128 MiB, and a page of bits. */
 #define VM2VM_HARVEST_PAGES	(PAGE_SIZE * BITS_PER_BYTE)
+
+/* How many words of a log to look at between two chances to reschedule. */
+#define VM2VM_LOOK_WORDS	4096
+
+/* After so many times VM2VM_PARTS parts, take write access from all. */
+#define VM2VM_PROTECT_BATCHES	2048
 
 /* See to it that a write to @iova can be logged where nothing can be allocated. */
 int vm2vm_log_prepare(struct vm2vm_domain *d, unsigned long iova)
@@ -58,9 +66,11 @@ void vm2vm_log_free(struct vm2vm_domain *d)
 {
 	unsigned long index, *bits;
 
-	xa_for_each(&d->log, index, bits)
+	xa_for_each(&d->log, index, bits) {
+		xa_erase(&d->log, index);
 		kfree(bits);
-	xa_destroy(&d->log);
+		cond_resched();
+	}
 }
 
 /* Where in the domain's own log @iova is; NULL if nothing was prepared. */
@@ -149,110 +159,62 @@ void kvm_vm2vm_log_changed(struct kvm *kvm, const struct kvm_memory_slot *slot)
 {
 	bool logging = atomic_read(&kvm->nr_memslots_dirty_logging);
 	struct vm2vm_domain *d;
-	int idx;
 
 	lockdep_assert_held(&kvm->slots_lock);
 
-	idx = srcu_read_lock(&vm2vm_srcu);
 	vm2vm_for_each_domain(d, kvm) {
 		/* What is installed without it is zapped below. */
 		WRITE_ONCE(d->logging, logging || (d->flags & KVM_VM2VM_DOMAIN_LOG));
 		vm2vm_zap_slot(d, slot);
 	}
-	srcu_read_unlock(&vm2vm_srcu, idx);
-}
-
-/* Take write access from @range, which is then empty. */
-static bool vm2vm_protect(struct kvm_gfn_range *range, struct kvm *kvm)
-{
-	if (range->start == range->end)
-		return false;
-	kvm_arch_vm2vm_write_protect(kvm, range->slot, range->start, range->end);
-	range->start = range->end;
-	return true;
-}
-
-/* Take write access from the iovas @first to @last; see vm2vm_protect_gfns(). */
-static bool vm2vm_protect_iovas(struct vm2vm_link *link, unsigned long first,
-				unsigned long last,
-				struct kvm_gfn_range *pending)
-{
-	struct kvm_gfn_range range;
-	bool found = false;
-
-	if (!vm2vm_clip(link, first, last, &range))
-		return false;
-	if (range.start != pending->end) {
-		found = vm2vm_protect(pending, link->kvm);
-		pending->start = range.start;
-	}
-	pending->end = range.end;
-	return found;
 }
 
 /*
- * Take write access from what @link shows of the owner's gfns @start to @last; what
- * is one range in the backend is done at once, and the last one, @pending, left to
- * the caller.  Returns whether any was done.
+ * Take write access from the owner's gfns in @g in every link of @d, as far as they
+ * fit in @p; the rest is left there.  Returns whether all of @g was found.
  */
-static bool vm2vm_protect_gfns(struct vm2vm_link *link, unsigned long start,
-			       unsigned long last,
-			       struct kvm_gfn_range *pending)
+static bool vm2vm_protect_word(struct vm2vm_domain *d, struct vm2vm_gfns *g,
+			       struct vm2vm_parts *p, unsigned int *batches)
 {
-	struct interval_tree_node *node;
-	struct vm2vm_mapping *m;
-	unsigned long lo, hi;
-	bool found = false;
+	enum vm2vm_collected r;
 
-	for (node = interval_tree_iter_first(&link->domain->gfns, start, last);
-	     node; node = interval_tree_iter_next(node, start, last)) {
-		m = container_of(node, struct vm2vm_mapping, gfns);
-		lo = max(node->start, start) - node->start;
-		hi = min(node->last, last) - node->start;
-		if (m->flags & KVM_VM2VM_MAP_WRITE)
-			found |= vm2vm_protect_iovas(link, m->iova + lo,
-						     m->iova + hi, pending);
+	while ((r = vm2vm_collect(d, g, p)) == VM2VM_FULL &&
+	       ++*batches < VM2VM_PROTECT_BATCHES) {
+		vm2vm_do_links(d, p, VM2VM_PROTECT, true);
+		p->nr = 0;
 	}
-	return found;
+	return r == VM2VM_ALL;
 }
 
 /*
- * Take write access from what @link shows of the pages in @bitmap, the first of
- * which is the owner's gfn @start, or an iova as @protect has it; with one hold of
- * the backend's mmu_lock and one flush.
+ * Take write access from the pages in @bitmap, the first of which is the owner's gfn
+ * @start; or from all that the links of @d have, if there are very many parts.
  */
-static void vm2vm_protect_link(struct vm2vm_link *link, unsigned long start,
-			       unsigned long npages, const unsigned long *bitmap,
-			       bool (*protect)(struct vm2vm_link *link,
-					       unsigned long first,
-					       unsigned long last,
-					       struct kvm_gfn_range *pending))
+static void vm2vm_protect_gfns(struct vm2vm_domain *d, gfn_t start,
+			       unsigned long npages, const unsigned long *bitmap)
 {
-	struct kvm_gfn_range pending = {};
-	struct kvm *kvm = link->kvm;
-	unsigned long first, end;
-	bool found = false;
-	int idx;
+	unsigned long i, left = npages, n;
+	struct vm2vm_gfns g = { .flags = KVM_VM2VM_MAP_WRITE };
+	unsigned int batches = 0;
+	struct vm2vm_parts p = {};
 
-	if (link->flags & KVM_VM2VM_LINK_READONLY)
-		return;
-
-	idx = srcu_read_lock(&kvm->srcu);
-	pending.slot = gfn_to_memslot(kvm, link->base_gfn);
-	if (!pending.slot || pending.slot->vm2vm.link != link)
-		goto out;
-
-	read_lock(&link->domain->gfn_lock);
-	KVM_MMU_LOCK(kvm);
-	for_each_set_bitrange(first, end, bitmap, npages)
-		found |= protect(link, start + first, start + end - 1, &pending);
-	found |= vm2vm_protect(&pending, kvm);
-	if (found)
-		kvm_flush_remote_tlbs(kvm);
-	KVM_MMU_UNLOCK(kvm);
-	read_unlock(&link->domain->gfn_lock);
-out:
-	srcu_read_unlock(&kvm->srcu, idx);
+	for (i = 0; left; i++, left -= n) {
+		n = min_t(unsigned long, left, BITS_PER_LONG);
+		if (!(i % VM2VM_LOOK_WORDS))
+			cond_resched();
+		if (!bitmap[i])
+			continue;
+		g.mask = bitmap[i] & (~0UL >> (BITS_PER_LONG - n));
+		g.base = start + i * BITS_PER_LONG;
+		g.start = g.base;
+		g.last = g.base + n - 1;
+		if (!vm2vm_protect_word(d, &g, &p, &batches)) {
+			vm2vm_take_all(&p);
+			break;
+		}
+	}
+	if (p.nr)
+		vm2vm_do_links(d, &p, VM2VM_PROTECT, true);
 }
 
 /**
@@ -270,33 +232,29 @@ void kvm_vm2vm_harvested(struct kvm *kvm, const struct kvm_memory_slot *slot,
 			 const unsigned long *bitmap)
 {
 	struct vm2vm_domain *d;
-	struct vm2vm_link *link;
-	int idx;
 
 	lockdep_assert_held(&kvm->slots_lock);
 
 	if (list_empty(&kvm->vm2vm.domains))
 		return;
 
-	idx = srcu_read_lock(&vm2vm_srcu);
-	vm2vm_for_each_domain(d, kvm) {
-		list_for_each_entry_srcu(link, &d->links, node,
-					 srcu_read_lock_held(&vm2vm_srcu))
-			vm2vm_protect_link(link, slot->base_gfn + first, npages,
-					   bitmap, vm2vm_protect_gfns);
-	}
-	srcu_read_unlock(&vm2vm_srcu, idx);
+	vm2vm_for_each_domain(d, kvm)
+		vm2vm_protect_gfns(d, slot->base_gfn + first, npages, bitmap);
 }
 
-/* Get and clear, or put back, what is logged of @npages from @iova on. */
+/*
+ * Get and clear what is logged of @npages from @iova on.  Most of a large domain has
+ * no array of bits at all.
+ */
 static bool vm2vm_log_take(struct vm2vm_domain *d, unsigned long iova,
 			   unsigned long npages, unsigned long *bitmap)
 {
-	unsigned long i, *word;
+	unsigned long i, *word = NULL;
 	bool any = false;
 
-	for (i = 0; i < npages / BITS_PER_LONG; i++) {
-		word = vm2vm_log_word(d, iova + i * BITS_PER_LONG);
+	for (i = 0; i < npages / BITS_PER_LONG; i++, word += !!word) {
+		if (!i || (iova / BITS_PER_LONG + i) % VM2VM_LOG_LONGS == 0)
+			word = vm2vm_log_word(d, iova + i * BITS_PER_LONG);
 		bitmap[i] = word && *word ? xchg(word, 0) : 0;
 		any |= bitmap[i];
 	}
@@ -315,22 +273,37 @@ static void vm2vm_log_put_back(struct vm2vm_domain *d, unsigned long iova,
 	}
 }
 
+/* Take write access from the pages in @bitmap, the first of which is @iova. */
+static void vm2vm_protect_iovas(struct vm2vm_domain *d, unsigned long iova,
+				unsigned long npages, const unsigned long *bitmap)
+{
+	struct vm2vm_parts p = {};
+	unsigned long i;
+
+	for (i = 0; i < npages / BITS_PER_LONG; i++, iova += BITS_PER_LONG) {
+		if (!bitmap[i])
+			continue;
+		if (p.nr == VM2VM_PARTS) {
+			vm2vm_do_links(d, &p, VM2VM_PROTECT, true);
+			p.nr = 0;
+		}
+		p.part[p.nr++] = (struct vm2vm_part) {
+			.first = iova,
+			.last = iova + BITS_PER_LONG - 1,
+			.mask = bitmap[i],
+		};
+	}
+	if (p.nr)
+		vm2vm_do_links(d, &p, VM2VM_PROTECT, true);
+}
+
 /* A part of KVM_VM2VM_GET_DIRTY: @npages from @iova on, for the user's @bitmap. */
 static int vm2vm_harvest(struct vm2vm_domain *d, unsigned long iova,
 			 unsigned long npages, unsigned long *buffer,
 			 u64 __user *bitmap)
 {
-	struct vm2vm_link *link;
-	int idx;
-
-	if (vm2vm_log_take(d, iova, npages, buffer)) {
-		idx = srcu_read_lock(&vm2vm_srcu);
-		list_for_each_entry_srcu(link, &d->links, node,
-					 srcu_read_lock_held(&vm2vm_srcu))
-			vm2vm_protect_link(link, iova, npages, buffer,
-					   vm2vm_protect_iovas);
-		srcu_read_unlock(&vm2vm_srcu, idx);
-	}
+	if (vm2vm_log_take(d, iova, npages, buffer))
+		vm2vm_protect_iovas(d, iova, npages, buffer);
 	if (!copy_to_user(bitmap, buffer, npages / BITS_PER_BYTE))
 		return 0;
 	vm2vm_log_put_back(d, iova, npages, buffer);

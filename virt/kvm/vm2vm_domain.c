@@ -11,6 +11,12 @@
 #include "vm2vm.h"
 #include "vm2vm_trace.h"
 
+/*
+ * How many mappings are removed at once.  That is what a revocation of iovas takes for
+ * itself, and how many nodes of the tree RCU has to free at a time.
+ */
+#define VM2VM_REMOVE_BATCH	4096
+
 static void vm2vm_domain_free(struct kref *kref)
 {
 	struct vm2vm_domain *d = container_of(kref, struct vm2vm_domain, refs);
@@ -26,20 +32,72 @@ void vm2vm_domain_put(struct vm2vm_domain *d)
 	kref_put(&d->refs, vm2vm_domain_free);
 }
 
-/* Forget every approval of a domain that has ended and that nobody looks at. */
-static void vm2vm_free_mappings(struct vm2vm_domain *d)
+/*
+ * Take the mappings within @first to @last out of both trees.  @mas is for this
+ * range and has the memory that this needs.  Returns their size in bytes.
+ */
+static u64 vm2vm_remove(struct vm2vm_domain *d, struct ma_state *mas,
+			unsigned long first, unsigned long last)
 {
-	MA_STATE(mas, &d->iovas, 0, 0);
-	struct vm2vm_mapping *m;
+	MA_STATE(it, &d->iovas, first, first);
+	struct vm2vm_mapping *m, *removed = NULL;
+	u64 size = 0;
 
-	mutex_lock(&d->lock);
-	d->gfns = RB_ROOT_CACHED;
-	mas_for_each(&mas, m, ULONG_MAX) {
-		kfree(m);
+	mas_for_each(&it, m, last) {
+		write_lock(&d->gfn_lock);
+		interval_tree_remove(&m->gfns, &d->gfns);
+		write_unlock(&d->gfn_lock);
+		size += (u64)(m->gfns.last - m->gfns.start + 1) << PAGE_SHIFT;
+		d->nr_mappings--;
+		m->next = removed;
+		removed = m;
 		cond_resched();
 	}
-	__mt_destroy(&d->iovas);
-	d->nr_mappings = 0;
+	mas_store_prealloc(mas, NULL);
+
+	/* Faults can no longer find them; some may have. */
+	while ((m = removed)) {
+		removed = m->next;
+		kfree_rcu(m, rcu);
+		cond_resched();
+	}
+	return size;
+}
+
+/*
+ * Set *@end to the last iova of as many mappings from @first to @last as are to be
+ * removed at once, if there are any.
+ */
+static bool vm2vm_next_few(struct vm2vm_domain *d, unsigned long first,
+			   unsigned long last, unsigned long *end)
+{
+	MA_STATE(mas, &d->iovas, first, first);
+	struct vm2vm_mapping *m;
+	unsigned int nr = 0;
+
+	lockdep_assert_held(&d->lock);
+
+	mas_for_each(&mas, m, last) {
+		*end = vm2vm_mapping_last(m);
+		if (++nr == VM2VM_REMOVE_BATCH)
+			break;
+	}
+	return nr;
+}
+
+/* Forget every approval of a domain that has ended and that nobody looks at. */
+static void vm2vm_remove_all(struct vm2vm_domain *d)
+{
+	MA_STATE(mas, &d->iovas, 0, 0);
+	unsigned long first = 0, last;
+
+	mutex_lock(&d->lock);
+	while (vm2vm_next_few(d, first, ULONG_MAX, &last)) {
+		mas_set_range(&mas, first, last);
+		mas_preallocate(&mas, NULL, GFP_KERNEL | __GFP_NOFAIL);
+		vm2vm_remove(d, &mas, first, last);
+		first = last + 1;
+	}
 	mutex_unlock(&d->lock);
 }
 
@@ -63,9 +121,12 @@ void vm2vm_domain_end(struct vm2vm_domain *d)
 		spin_unlock(&d->links_lock);
 		vm2vm_revoke_end(d);
 
+		/* The owner's walkers see that it has ended, and let go of it. */
+		vm2vm_uses_end(&d->uses);
+
 		atomic64_sub(d->nr_mappings, &owner->stat.vm2vm_mappings);
 		spin_lock(&owner->vm2vm.lock);
-		list_del_rcu(&d->owner_node);
+		list_del(&d->owner_node);
 		owner->vm2vm.nr_domains--;
 		owner->stat.vm2vm_domains--;
 		spin_unlock(&owner->vm2vm.lock);
@@ -74,9 +135,9 @@ void vm2vm_domain_end(struct vm2vm_domain *d)
 	}
 	mutex_unlock(&d->lock);
 
-	/* Faults, and the owner's invalidations, have let go of both. */
+	/* Faults have let go of both. */
 	synchronize_srcu_expedited(&vm2vm_srcu);
-	vm2vm_free_mappings(d);
+	vm2vm_remove_all(d);
 }
 
 /*
@@ -202,40 +263,51 @@ static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
 }
 
 /*
- * Take the mappings within @first to @last out of both trees.  @mas is for this
- * range and has the memory that this needs.  Returns their size in bytes.
+ * Revoke and forget the mappings within @first to @last, which are whole ones.  Returns
+ * their size in bytes.
  */
-static u64 vm2vm_remove(struct vm2vm_domain *d, struct ma_state *mas,
-			unsigned long first, unsigned long last)
+static u64 vm2vm_unmap_batch(struct vm2vm_domain *d, unsigned long first,
+			     unsigned long last)
 {
-	MA_STATE(it, &d->iovas, first, first);
-	struct vm2vm_mapping *m, *removed = NULL;
-	u64 size = 0;
+	MA_STATE(mas, &d->iovas, first, first);
+	u64 unmapped;
 
-	mas_for_each(&it, m, last) {
-		write_lock(&d->gfn_lock);
-		interval_tree_remove(&m->gfns, &d->gfns);
-		write_unlock(&d->gfn_lock);
-		size += (u64)(m->gfns.last - m->gfns.start + 1) << PAGE_SHIFT;
-		d->nr_mappings--;
-		m->next = removed;
-		removed = m;
+	/*
+	 * Revoking must not fail.  These few nodes of the tree are given beyond the
+	 * limit of a memory cgroup, to the owner and for as long as it takes.
+	 */
+	mas_set_range(&mas, first, last);
+	if (WARN_ON_ONCE(mas_preallocate(&mas, NULL,
+					 GFP_KERNEL_ACCOUNT | __GFP_NOFAIL)))
+		return 0;
+
+	vm2vm_revoke_begin_range(d, first, last);
+	vm2vm_zap_iovas(d, first, last);
+	unmapped = vm2vm_remove(d, &mas, first, last);
+	vm2vm_revoke_end(d);
+	return unmapped;
+}
+
+/*
+ * The same, and not at once: a fault elsewhere in the domain must not be held up by
+ * how many there are.
+ */
+static u64 vm2vm_unmap_whole(struct vm2vm_domain *d, unsigned long first,
+			     unsigned long last)
+{
+	unsigned long end;
+	u64 unmapped = 0;
+
+	while (vm2vm_next_few(d, first, last, &end)) {
+		unmapped += vm2vm_unmap_batch(d, first, end);
+		first = end + 1;
 		cond_resched();
 	}
-	mas_store_prealloc(mas, NULL);
-
-	/* Faults can no longer find them; some may have. */
-	while ((m = removed)) {
-		removed = m->next;
-		kfree_rcu(m, rcu);
-		cond_resched();
-	}
-	return size;
+	return unmapped;
 }
 
 static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 {
-	MA_STATE(mas, &d->iovas, 0, 0);
 	unsigned long first, last, index;
 	struct vm2vm_mapping *m;
 	struct kvm *owner;
@@ -270,20 +342,10 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	if (m && vm2vm_mapping_last(m) > last)
 		goto out;
 
-	/*
-	 * Revoking must not fail.  These few nodes of the tree are given beyond the
-	 * limit of a memory cgroup, to the owner and for as long as it takes.
-	 */
-	mas_set_range(&mas, first, last);
-	r = mas_preallocate(&mas, NULL, GFP_KERNEL_ACCOUNT | __GFP_NOFAIL);
-	if (WARN_ON_ONCE(r))
-		goto out;
-
 	nr = d->nr_mappings;
-	vm2vm_revoke_begin(d);
-	vm2vm_zap_iovas(d, first, last);
-	args->unmapped = vm2vm_remove(d, &mas, first, last);
-	vm2vm_revoke_end(d);
+	args->unmapped = vm2vm_unmap_whole(d, first, last);
+	r = 0;
+		goto out;
 	atomic64_sub(nr - d->nr_mappings, &owner->stat.vm2vm_mappings);
 	trace_kvm_vm2vm_unmap(owner, args);
 out:
@@ -515,8 +577,10 @@ static struct vm2vm_domain *vm2vm_domain_alloc(u32 flags)
 
 	kref_init(&d->refs);
 	mutex_init(&d->lock);
+	vm2vm_uses_init(&d->uses);
 	INIT_LIST_HEAD(&d->links);
 	spin_lock_init(&d->links_lock);
+	spin_lock_init(&d->mark_lock);
 	/*
 	 * With MT_FLAGS_ALLOC_RANGE, although nothing is allocated from it: in
 	 * Linux 6.12 the destruction under RCU of a large tree without takes the
@@ -585,7 +649,7 @@ static int vm2vm_domain_attach(struct vm2vm_domain *d, struct kvm *kvm)
 		kvm->stat.vm2vm_domains++;
 		atomic64_add(d->nr_mappings, &kvm->stat.vm2vm_mappings);
 		rcu_assign_pointer(d->owner, kvm);
-		list_add_tail_rcu(&d->owner_node, &kvm->vm2vm.domains);
+		list_add_tail(&d->owner_node, &kvm->vm2vm.domains);
 	}
 	spin_unlock(&kvm->vm2vm.lock);
 out:

@@ -187,6 +187,7 @@ static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
 	int idx, owner_idx, r = -ENOENT;
 	struct kvm *owner;
 
+	f->iova = link->iova + (gfn - link->base_gfn);
 	f->domain_seq = atomic_long_read(&d->seq);
 	/*
 	 * The number first, then approval, memslot and page.  Pairs with the
@@ -433,7 +434,9 @@ bool kvm_vm2vm_fault_stale(const struct kvm_memory_slot *slot,
 
 	lockdep_assert_held(&slot->vm2vm.link->kvm->mmu_lock);
 
-	if (atomic_read(&d->revoking))
+	/* Whoever is about @f->iova keeps it in the range, which only grows. */
+	if (atomic_read(&d->revoking) && f->iova >= READ_ONCE(d->mark_first) &&
+	    f->iova <= READ_ONCE(d->mark_last))
 		return true;
 	/* Pairs with the barrier in vm2vm_revoke_end(). */
 	smp_rmb();

@@ -6,10 +6,9 @@
  * reach of every backend's CPUs when the revoker returns.  Whoever revokes
  *
  *  1. marks:   faults that look from now on know that they must not trust what
- *              they found.  A call that changes a domain, and a change of the
- *              owner's memslots, mark the domain (vm2vm_revoke_begin()); the
- *              owner's MMU notifier has marked the owner's gfns by
- *              mmu_invalidate_in_progress.
+ *              they found.  A call that changes a domain marks the iovas
+ *              (vm2vm_revoke_begin()); the owner's MMU notifier has marked the
+ *              owner's gfns by mmu_invalidate_in_progress.
  *  2. zaps:    under each backend's mmu_lock, and flushes before it drops it.
  *  3. removes: the approval, or the page from the owner's page tables.
  *  4. unmarks: a sequence number moves, then the mark goes.
@@ -22,179 +21,425 @@
  *
  * Removing after zapping, not before, matters to dirty logging: while a
  * translation may exist it can be told which page of the owner it is.
+ *
+ * A memslot of the owner's that changes is the other way round: what is to be
+ * found has changed already, so that the number moves is all it takes before (2).
+ * A fault that has the old number is stale, one that has the new one is right.
+ *
+ * What an owner or a peer brings, mappings, links and pages, must not make (2) long
+ * for anybody else.  So
+ *
+ *  - no lock is held from one link to the next, nor is a host-wide SRCU.  Who walks
+ *    over the links uses the one that it is at (struct vm2vm_uses), and UNLINK waits
+ *    for no more than that.
+ *  - mmu_lock is dropped after VM2VM_HOLD_NS, or an area of the window, whichever
+ *    is more, with a flush for each time.  In between a fault can install what it
+ *    likes: it sees the mark, or it is no business of the revoker's.
+ *  - gfn_lock is held to copy which iovas the gfns have, VM2VM_PARTS at the most,
+ *    and not while they are zapped.  A mapping that is made meanwhile is found by
+ *    faults only after it is in the tree that the copy was made from, so after the
+ *    mark.  One that is removed has been zapped by who removes it.
+ *  - gfns that have very many mappings are not looked at one by one: all that the
+ *    domain's links have is zapped.  What was touched is known for each area of a
+ *    window, so that takes no longer than it took the backends to touch it, and
+ *    nothing next time.
+ *
+ * The backend's mmu_lock is taken even if there is nothing to zap: that is what
+ * orders a fault that is about to touch an area after the mark, and what waits for
+ * KVM's own accesses (vm2vm_access.c).
  */
 #include <linux/kvm_host.h>
+#include <linux/sched/clock.h>
 #include <uapi/linux/kvm_vm2vm.h>
 
 #include "kvm_mm.h"
 #include "vm2vm.h"
 #include "vm2vm_trace.h"
 
-/*
- * How many of the owner's gfns a revocation by gfn handles between two chances
- * to reschedule: 128 MiB, some milliseconds at the worst.
- */
-#define VM2VM_REVOKE_BATCH	(1UL << (27 - PAGE_SHIFT))
+/* For how long to hold a backend's mmu_lock if that saves another flush. */
+#define VM2VM_HOLD_NS		(50 * NSEC_PER_USEC)
+
+/* After so many times VM2VM_PARTS mappings, zap all. */
+#define VM2VM_ZAP_BATCHES	32
 
 /*
- * Mark @d: translations found from now on until vm2vm_revoke_end() are not
- * installed.  May nest, and be used by several revokers at once.
+ * What ageing may cost, as it cannot reschedule: a page that it looks at counts 1, a
+ * part 16 more, a flush 256, a link or a domain with nothing to look at 1.
  */
-void vm2vm_revoke_begin(struct vm2vm_domain *d)
+#define VM2VM_AGE_BUDGET	4096
+#define VM2VM_AGE_PART		16
+#define VM2VM_AGE_FLUSHED	256
+
+/*
+ * Mark the iovas @first to @last of @d: translations of them found from now on until
+ * vm2vm_revoke_end() are not installed.  May nest, and be used by several revokers at
+ * once; the mark is then of all from the least to the greatest.
+ */
+void vm2vm_revoke_begin_range(struct vm2vm_domain *d, unsigned long first,
+			      unsigned long last)
 {
+	spin_lock(&d->mark_lock);
+	if (atomic_read(&d->revoking)) {
+		first = min(first, d->mark_first);
+		last = max(last, d->mark_last);
+	}
+	WRITE_ONCE(d->mark_first, first);
+	WRITE_ONCE(d->mark_last, last);
 	atomic_inc(&d->revoking);
+	spin_unlock(&d->mark_lock);
 	/*
 	 * The mark is visible before anything is zapped.  Pairs with the
 	 * acquisition of the backend's mmu_lock before kvm_vm2vm_fault_stale():
 	 * this revoker takes and releases the same lock in between.
 	 */
-	smp_mb__after_atomic();
+	smp_mb();
 }
 
+/* The same for all of @d. */
+void vm2vm_revoke_begin(struct vm2vm_domain *d)
+{
+	vm2vm_revoke_begin_range(d, 0, ULONG_MAX);
+}
+
+/* Who sees the range of a later mark than this one sees the number move, too. */
 void vm2vm_revoke_end(struct vm2vm_domain *d)
 {
+	spin_lock(&d->mark_lock);
 	atomic_long_inc(&d->seq);
 	/* Pairs with the smp_rmb() in kvm_vm2vm_fault_stale(). */
 	smp_mb__before_atomic();
 	atomic_dec(&d->revoking);
+	spin_unlock(&d->mark_lock);
+}
+
+/*
+ * The link after @link, whose use is dropped, or the first one: with a use, and with no
+ * lock held.
+ */
+struct vm2vm_link *vm2vm_next_link(struct vm2vm_domain *d,
+				   struct vm2vm_link *link)
+{
+	struct vm2vm_link *next;
+
+	spin_lock(&d->links_lock);
+	next = list_prepare_entry(link, &d->links, node);
+	list_for_each_entry_continue(next, &d->links, node) {
+		if (vm2vm_use(&next->uses))
+			break;
+	}
+	spin_unlock(&d->links_lock);
+
+	if (link)
+		vm2vm_unuse(&link->uses);
+	return list_entry_is_head(next, &d->links, node) ? NULL : next;
+}
+
+/* The same for the domains of @kvm. */
+struct vm2vm_domain *vm2vm_next_domain(struct kvm *kvm, struct vm2vm_domain *d)
+{
+	struct list_head *domains = &kvm->vm2vm.domains;
+	struct vm2vm_domain *next;
+
+	spin_lock(&kvm->vm2vm.lock);
+	next = list_prepare_entry(d, domains, owner_node);
+	list_for_each_entry_continue(next, domains, owner_node) {
+		if (vm2vm_use(&next->uses))
+			break;
+	}
+	spin_unlock(&kvm->vm2vm.lock);
+
+	if (d)
+		vm2vm_unuse(&d->uses);
+	return list_entry_is_head(next, domains, owner_node) ? NULL : next;
 }
 
 /**
- * struct vm2vm_cursor - which parts of a link to zap
- * @node: next mapping to look at, if the parts are given by the owner's gfns
- * @first: first page of an iova, if there is no @node, or gfn
- * @last: last page of an iova, or gfn
- * @done: whether the iovas, which are one part, were handed out
+ * kvm_vm2vm_touch - a translation is about to be installed
+ * @slot: alias memslot
+ * @gfn: the first gfn
+ * @npages: how many it translates
+ *
+ * The caller holds the backend's mmu_lock, and keeps it until then.
  */
-struct vm2vm_cursor {
-	struct interval_tree_node *node;
-	unsigned long first;
-	unsigned long last;
-	bool done;
+void kvm_vm2vm_touch(const struct kvm_memory_slot *slot, gfn_t gfn,
+		     unsigned long npages)
+{
+	const struct vm2vm_link *link = slot->vm2vm.link;
+	unsigned long area = (gfn - link->base_gfn) / VM2VM_AREA_PAGES;
+	unsigned long last = (gfn - link->base_gfn + npages - 1) /
+			     VM2VM_AREA_PAGES;
+
+	lockdep_assert_held(&link->kvm->mmu_lock);
+
+	for (; area <= last; area++) {
+		if (!test_bit(area, link->touched))
+			set_bit(area, link->touched);
+	}
+}
+
+/**
+ * struct vm2vm_walk - a walk over what parts there are of a link
+ * @link: the link
+ * @part: the part that comes after this one
+ * @left: how many come
+ * @mask: of this part, for its first page that is in the window, or ~0UL
+ * @next: where to go on in this part: pages from the start of the window
+ * @stop: where it ends
+ * @range: the piece that was found, in the backend
+ */
+struct vm2vm_walk {
+	struct vm2vm_link *link;
+	const struct vm2vm_part *part;
+	unsigned int left;
+	unsigned long mask;
+	unsigned long next;
+	unsigned long stop;
+	struct kvm_gfn_range range;
 };
 
-/* Set @range to what @link shows of the iovas @first to @last, if anything. */
-bool vm2vm_clip(const struct vm2vm_link *link, unsigned long first,
-		unsigned long last, struct kvm_gfn_range *range)
+static void vm2vm_walk_init(struct vm2vm_walk *w, struct vm2vm_link *link,
+			    const struct vm2vm_parts *p)
 {
-	first = max(first, link->iova);
-	last = min(last, link->iova + link->npages - 1);
-	if (first > last)
-		return false;
+	*w = (struct vm2vm_walk) {
+		.link = link, .part = p->part, .left = p->nr,
+		.range.attr_filter = KVM_FILTER_SHARED,
+	};
+}
 
-	range->start = link->base_gfn + first - link->iova;
-	range->end = link->base_gfn + last - link->iova + 1;
+/* Go to the next part that the link shows some of, if this one is done. */
+static bool vm2vm_next_part(struct vm2vm_walk *w)
+{
+	const struct vm2vm_link *link = w->link;
+	unsigned long first, last;
+
+	while (w->next == w->stop) {
+		if (!w->left)
+			return false;
+		first = max(w->part->first, link->iova);
+		last = min(w->part->last, link->iova + link->npages - 1);
+		if (first <= last) {
+			w->mask = w->part->mask;
+			if (w->mask != ~0UL)
+				w->mask >>= first - w->part->first;
+			w->next = first - link->iova;
+			w->stop = last - link->iova + 1;
+		}
+		w->part++;
+		w->left--;
+	}
 	return true;
 }
 
-/* Set @range to the next part of @link. */
-static bool vm2vm_next(struct vm2vm_cursor *c, const struct vm2vm_link *link,
-		       struct kvm_gfn_range *range)
+/*
+ * Go to the next piece, within a part and an area, that was touched.  The backend's
+ * mmu_lock is held, other than to look roughly.
+ */
+static bool vm2vm_next_piece(struct vm2vm_walk *w)
 {
-	struct interval_tree_node *node;
-	struct vm2vm_mapping *m;
-	unsigned long lo, hi;
+	const struct vm2vm_link *link = w->link;
+	unsigned long area;
 
-	while ((node = c->node)) {
-		c->node = interval_tree_iter_next(node, c->first, c->last);
-		c->done = true;
-		m = container_of(node, struct vm2vm_mapping, gfns);
-		lo = max(node->start, c->first) - node->start;
-		hi = min(node->last, c->last) - node->start;
-		if (vm2vm_clip(link, m->iova + lo, m->iova + hi, range))
-			return true;
+	while (vm2vm_next_part(w)) {
+		area = find_next_bit(link->touched,
+				     DIV_ROUND_UP(w->stop, VM2VM_AREA_PAGES),
+				     w->next / VM2VM_AREA_PAGES);
+		w->next = max(w->next, area * VM2VM_AREA_PAGES);
+		if (w->next >= w->stop) {
+			w->next = w->stop;
+			continue;
+		}
+		w->range.start = link->base_gfn + w->next;
+		w->next = min(w->stop, (area + 1) * VM2VM_AREA_PAGES);
+		w->range.end = link->base_gfn + w->next;
+		return true;
 	}
-	if (c->done)
-		return false;
-	c->done = true;
-	return vm2vm_clip(link, c->first, c->last, range);
+	return false;
 }
 
-/* What to do with the translations of a range. */
-enum vm2vm_op {
-	VM2VM_ZAP,
-	/* Clear the accessed bits, with or without a flush of the TLBs; or look. */
-	VM2VM_AGE_FLUSH,
-	VM2VM_AGE,
-	VM2VM_TEST_YOUNG,
-};
-
-static bool vm2vm_do_part(struct kvm *kvm, struct kvm_gfn_range *range,
-			  enum vm2vm_op op)
+/* The piece is zapped: if that is all of its area, nothing is left there. */
+static void vm2vm_untouch(const struct vm2vm_walk *w)
 {
+	const struct vm2vm_link *link = w->link;
+	unsigned long first = w->range.start - link->base_gfn;
+	unsigned long end = w->range.end - link->base_gfn;
+
+	lockdep_assert_held_write(&link->kvm->mmu_lock);
+
+	if (first % VM2VM_AREA_PAGES == 0 &&
+	    (end % VM2VM_AREA_PAGES == 0 || end == link->npages))
+		clear_bit(first / VM2VM_AREA_PAGES, link->touched);
+}
+
+static void vm2vm_protect(struct kvm *kvm, const struct vm2vm_walk *w)
+{
+	unsigned long mask;
+	unsigned int n;
+	gfn_t gfn;
+
+	for (gfn = w->range.start; gfn < w->range.end; gfn += n) {
+		n = min_t(gfn_t, w->range.end - gfn, BITS_PER_LONG);
+		mask = w->mask & (~0UL >> (BITS_PER_LONG - n));
+		if (mask)
+			kvm_arch_vm2vm_write_protect(kvm, w->range.slot, gfn, mask);
+	}
+}
+
+/* Returns whether there was something to zap or to protect, or something young. */
+static bool vm2vm_do_piece(struct kvm *kvm, struct vm2vm_walk *w,
+			   enum vm2vm_op op)
+{
+	bool found;
+
 	switch (op) {
 	case VM2VM_ZAP:
-		return kvm_mmu_unmap_gfn_range(kvm, range);
+		/*
+		 * KVM wants to know that this is no accident.  Its own faults need
+		 * not be held up, as invalidate_begin() and _end() would.
+		 */
+		kvm->mmu_invalidate_in_progress++;
+		found = kvm_mmu_unmap_gfn_range(kvm, &w->range);
+		kvm->mmu_invalidate_in_progress--;
+		vm2vm_untouch(w);
+		return found;
+	case VM2VM_PROTECT:
+		vm2vm_protect(kvm, w);
+		return true;
 	case VM2VM_AGE_FLUSH:
 	case VM2VM_AGE:
-		return kvm_age_gfn(kvm, range);
+		return kvm_age_gfn(kvm, &w->range);
 	case VM2VM_TEST_YOUNG:
-		return kvm_test_age_gfn(kvm, range);
+		return kvm_test_age_gfn(kvm, &w->range);
 	}
 	return false;
 }
 
 /*
- * Do @op to the parts of a link, with one hold of the backend's mmu_lock and one
- * flush.  The backend cannot go as the caller holds vm2vm_srcu, or is the
- * backend; its memslots do not change as its SRCU is held.  A link without a
- * memslot, not yet or no more, has no translations.
- *
- * Returns whether there was something to zap, or something young.
+ * The memslot of @link.  A link without one, not yet or no more, has no translations.
+ * The backend's SRCU is held.
  */
-static bool vm2vm_do_parts(struct vm2vm_link *link, struct vm2vm_cursor *c,
-			   enum vm2vm_op op, bool may_block)
+static struct kvm_memory_slot *vm2vm_link_slot(const struct vm2vm_link *link)
 {
-	struct kvm_gfn_range range = {
-		.attr_filter = KVM_FILTER_SHARED,
-		.may_block = may_block,
-	};
-	struct kvm *kvm = link->kvm;
-	bool found = false;
-	u64 zapped;
-	int idx;
+	struct kvm_memory_slot *slot = gfn_to_memslot(link->kvm, link->base_gfn);
 
-	idx = srcu_read_lock(&kvm->srcu);
-	range.slot = gfn_to_memslot(kvm, link->base_gfn);
-	if (!range.slot || range.slot->vm2vm.link != link ||
-	    !vm2vm_next(c, link, &range))
-		goto out;
+	return slot && slot->vm2vm.link == link ? slot : NULL;
+}
+
+/*
+ * Do @op for as long as mmu_lock may be held.  The backend's SRCU is held.  Sets
+ * *@found if there was something to zap or to protect, and returns whether to go on.
+ */
+static bool vm2vm_hold(struct vm2vm_walk *w, enum vm2vm_op op, bool *found)
+{
+	struct kvm *kvm = w->link->kvm;
+	bool more, any = false;
+	u64 zapped, start, held;
 
 	KVM_MMU_LOCK(kvm);
-	if (op == VM2VM_ZAP)
-		kvm_mmu_invalidate_begin(kvm);
-	do {
-		found |= vm2vm_do_part(kvm, &range, op);
-	} while (vm2vm_next(c, link, &range));
+	start = local_clock();
+	more = vm2vm_next_piece(w);
+	if (more) {
+		w->range.slot = vm2vm_link_slot(w->link);
+		more = w->range.slot;
+	}
+	while (more) {
+		any |= vm2vm_do_piece(kvm, w, op);
+		if (local_clock() - start > VM2VM_HOLD_NS)
+			break;
+		more = vm2vm_next_piece(w);
+	}
 	zapped = kvm_arch_vm2vm_prove_zap();
-	if (found && (op == VM2VM_ZAP || op == VM2VM_AGE_FLUSH)) {
+	if (any) {
 		kvm_flush_remote_tlbs(kvm);
 		kvm_arch_vm2vm_prove_zapped(kvm, zapped);
+		*found = true;
 	}
-	if (op == VM2VM_ZAP)
-		kvm_mmu_invalidate_end(kvm);
+	held = local_clock() - start;
+	if (held > kvm->stat.vm2vm_held_max_ns)
+		kvm->stat.vm2vm_held_max_ns = held;
 	KVM_MMU_UNLOCK(kvm);
-out:
-	srcu_read_unlock(&kvm->srcu, idx);
+	return more;
+}
+
+/*
+ * Zap or protect the parts @p of a link.  The backend cannot go as the caller uses
+ * the link, or is the backend; its memslots do not change while its SRCU is held.
+ */
+static bool vm2vm_do_link(struct vm2vm_link *link, const struct vm2vm_parts *p,
+			  enum vm2vm_op op, bool may_block)
+{
+	struct kvm *kvm = link->kvm;
+	bool more, found = false;
+	struct vm2vm_walk w;
+	int idx;
+
+	vm2vm_walk_init(&w, link, p);
+	if (!vm2vm_next_part(&w))
+		return false;
+
+	do {
+		idx = srcu_read_lock(&kvm->srcu);
+		more = vm2vm_hold(&w, op, &found);
+		srcu_read_unlock(&kvm->srcu, idx);
+		if (may_block)
+			cond_resched();
+	} while (more);
 	return found;
+}
+
+/* A domain that has ended has no translations any more, and is not to be held up. */
+static bool vm2vm_has_ended(const struct vm2vm_domain *d)
+{
+	return !rcu_access_pointer(d->owner);
+}
+
+/* Zap or protect the parts @p of every link of @d.  Sleeps only if @may_block. */
+bool vm2vm_do_links(struct vm2vm_domain *d, const struct vm2vm_parts *p,
+		    enum vm2vm_op op, bool may_block)
+{
+	struct vm2vm_link *link;
+	bool found = false;
+
+	vm2vm_for_each_link(link, d) {
+		if (vm2vm_has_ended(d)) {
+			vm2vm_unuse(&link->uses);
+			break;
+		}
+		if (op == VM2VM_PROTECT && (link->flags & KVM_VM2VM_LINK_READONLY))
+			continue;
+		found |= vm2vm_do_link(link, p, op, may_block);
+		if (may_block)
+			cond_resched();
+	}
+	return found;
+}
+
+/* Set @p to all that a link may show. */
+void vm2vm_take_all(struct vm2vm_parts *p)
+{
+	p->nr = 1;
+	p->part[0] = (struct vm2vm_part) { .last = ULONG_MAX, .mask = ~0UL };
 }
 
 /* Zap a whole link.  Called by its backend, which cannot go meanwhile. */
 void vm2vm_zap_link(struct vm2vm_link *link)
 {
-	struct vm2vm_cursor c = { .last = ULONG_MAX };
+	struct vm2vm_parts p;
 
-	vm2vm_do_parts(link, &c, VM2VM_ZAP, true);
+	vm2vm_take_all(&p);
+	vm2vm_do_link(link, &p, VM2VM_ZAP, true);
 }
 
 /*
- * Zap the iovas @first to @last in every link of @d.  The caller has marked and
- * can sleep.
+ * Zap the iovas @first to @last in every link of @d.  The caller has marked, can
+ * sleep, and keeps the domain from ending.
  */
 void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		     unsigned long last)
 {
-	struct vm2vm_link *link;
+	struct vm2vm_parts p = {
+		.nr = 1,
+		.part[0] = { .first = first, .last = last, .mask = ~0UL },
+	};
 	struct kvm *owner;
 	int idx;
 
@@ -203,89 +448,205 @@ void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 	trace_kvm_vm2vm_revoke(owner, false, first, last);
 	if (owner)
 		atomic64_inc(&owner->stat.vm2vm_revokes);
-
-	list_for_each_entry_srcu(link, &d->links, node,
-				 srcu_read_lock_held(&vm2vm_srcu)) {
-		struct vm2vm_cursor c = { .first = first, .last = last };
-
-		vm2vm_do_parts(link, &c, VM2VM_ZAP, true);
-	}
 	srcu_read_unlock(&vm2vm_srcu, idx);
+
+	vm2vm_do_links(d, &p, VM2VM_ZAP, true);
+}
+
+/* Add to @p what mapping @m has of @g. */
+static void vm2vm_add_part(struct vm2vm_parts *p, const struct vm2vm_mapping *m,
+			   const struct vm2vm_gfns *g)
+{
+	gfn_t lo = max(m->gfns.start, g->start), hi = min(m->gfns.last, g->last);
+	unsigned long mask = g->mask;
+
+	if (mask != ~0UL) {
+		mask >>= lo - g->base;
+		if (!(mask & (~0UL >> (BITS_PER_LONG - 1 - (hi - lo)))))
+			return;
+	}
+	p->part[p->nr++] = (struct vm2vm_part) {
+		.first = m->iova + (lo - m->gfns.start),
+		.last = m->iova + (hi - m->gfns.start),
+		.mask = mask,
+	};
 }
 
 /*
- * Do @op to the owner's gfns @start to @last in every link of @d, wherever and
- * however often they are mapped.  Sleeps only if @may_block.
+ * Add to @p the iovas that @g has.  If there is not enough room @g is what is left to
+ * collect with an empty @p; parts may then come a second time.
  */
-static bool vm2vm_do_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
-			  enum vm2vm_op op, bool may_block)
+enum vm2vm_collected vm2vm_collect(struct vm2vm_domain *d, struct vm2vm_gfns *g,
+				   struct vm2vm_parts *p)
 {
+	enum vm2vm_collected r = VM2VM_ALL;
 	struct interval_tree_node *node;
-	struct vm2vm_link *link;
-	bool found = false;
-	gfn_t end;
+	unsigned int nr = p->nr;
+	struct vm2vm_mapping *m;
 
-	lockdep_assert_once(srcu_read_lock_held(&vm2vm_srcu));
-
-	for (;; start = end + 1) {
-		end = min_t(gfn_t, last, start + VM2VM_REVOKE_BATCH - 1);
-
-		read_lock(&d->gfn_lock);
-		node = interval_tree_iter_first(&d->gfns, start, end);
-		list_for_each_entry_srcu(link, &d->links, node,
-					 srcu_read_lock_held(&vm2vm_srcu)) {
-			struct vm2vm_cursor c = {
-				.node = node, .first = start, .last = end,
-			};
-
-			if (!node)
-				break;
-			found |= vm2vm_do_parts(link, &c, op, false);
+	read_lock(&d->gfn_lock);
+	node = interval_tree_iter_first(&d->gfns, g->start, g->last);
+	for (; node; node = interval_tree_iter_next(node, g->start, g->last)) {
+		m = container_of(node, struct vm2vm_mapping, gfns);
+		if (~m->flags & g->flags)
+			continue;
+		if (p->nr < VM2VM_PARTS) {
+			vm2vm_add_part(p, m, g);
+			continue;
 		}
-		read_unlock(&d->gfn_lock);
-
-		if (end == last)
-			return found;
-		if (may_block)
-			cond_resched();
+		/* They come in the order of their first gfns. */
+		r = VM2VM_FULL;
+		if (nr)
+			p->nr = nr;
+		else if (node->start > g->start)
+			g->start = node->start;
+		else
+			r = VM2VM_TOO_MANY;
+		break;
 	}
+	read_unlock(&d->gfn_lock);
+	return r;
+}
+
+/*
+ * Zap the owner's gfns @start to @last in every link of @d, wherever and however often
+ * they are mapped; or all, if that is often.
+ */
+static void vm2vm_zap_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
+			   bool may_block)
+{
+	struct vm2vm_gfns g = { .start = start, .last = last, .mask = ~0UL };
+	enum vm2vm_collected r;
+	struct vm2vm_parts p;
+	int i;
+
+	for (i = 0;; i++) {
+		p.nr = 0;
+		r = vm2vm_collect(d, &g, &p);
+		if (r == VM2VM_TOO_MANY || i == VM2VM_ZAP_BATCHES) {
+			vm2vm_take_all(&p);
+			r = VM2VM_ALL;
+		}
+		if (p.nr)
+			vm2vm_do_links(d, &p, VM2VM_ZAP, may_block);
+		if (r == VM2VM_ALL)
+			break;
+	}
+}
+
+/*
+ * See whether a part @p of @link is young, and do @op.  A link that was not touched is
+ * not looked at: what is touched just now is young the next time.
+ */
+static bool vm2vm_age_link(struct vm2vm_link *link, const struct vm2vm_parts *p,
+			   enum vm2vm_op op, int *budget)
+{
+	struct kvm *kvm = link->kvm;
+	struct vm2vm_walk w;
+	bool young = false;
+	int idx;
+
+	*budget -= 1;
+	vm2vm_walk_init(&w, link, p);
+	if (!vm2vm_next_piece(&w))
+		return false;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	w.range.slot = vm2vm_link_slot(link);
+	if (w.range.slot) {
+		KVM_MMU_LOCK(kvm);
+		do {
+			*budget -= VM2VM_AGE_PART + w.range.end - w.range.start;
+			young |= vm2vm_do_piece(kvm, &w, op);
+		} while (*budget > 0 && vm2vm_next_piece(&w));
+		if (young && op == VM2VM_AGE_FLUSH) {
+			*budget -= VM2VM_AGE_FLUSHED;
+			kvm_flush_remote_tlbs(kvm);
+		}
+		KVM_MMU_UNLOCK(kvm);
+	}
+	srcu_read_unlock(&kvm->srcu, idx);
+	return young;
+}
+
+/*
+ * Do @op, of ageing, to the owner's gfns @start to @last in every link of @d.  It is
+ * said that they are young if that is not known by when *@budget is used up.
+ */
+static bool vm2vm_age_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
+			   enum vm2vm_op op, int *budget)
+{
+	struct vm2vm_gfns g = { .start = start, .last = last, .mask = ~0UL };
+	struct vm2vm_parts p = {};
+	struct vm2vm_link *link;
+	bool young = false;
+
+	*budget -= 1;
+	if (*budget <= 0 || vm2vm_collect(d, &g, &p) != VM2VM_ALL)
+		return true;
+	if (!p.nr)
+		return false;
+
+	vm2vm_for_each_link(link, d) {
+		young |= vm2vm_age_link(link, &p, op, budget);
+		if (*budget <= 0) {
+			vm2vm_unuse(&link->uses);
+			return true;
+		}
+	}
+	return young;
+}
+
+/* Do @op to the owner's gfns @start to @last in every domain; as below. */
+static bool vm2vm_do_domains(struct kvm *kvm, gfn_t start, gfn_t last,
+			     enum vm2vm_op op, bool may_block, int *budget)
+{
+	struct vm2vm_domain *d;
+	bool found = false;
+
+	if (op == VM2VM_ZAP) {
+		trace_kvm_vm2vm_revoke(kvm, true, start, last);
+		atomic64_inc(&kvm->stat.vm2vm_revokes);
+	}
+	vm2vm_for_each_domain(d, kvm) {
+		if (op == VM2VM_ZAP)
+			vm2vm_zap_gfns(d, start, last, may_block);
+		else
+			found |= vm2vm_age_gfns(d, start, last, op, budget);
+	}
+	return found;
 }
 
 /*
  * Do @op to the owner's host addresses @start to @end, exclusively, in every
- * domain.
+ * domain.  Only the owner's own memslots wait for its SRCU, as they do for its MMU
+ * notifier at any rate.
  */
 static bool vm2vm_do_range(struct kvm *kvm, unsigned long start,
 			   unsigned long end, enum vm2vm_op op, bool may_block)
 {
 	struct interval_tree_node *node;
+	int budget = VM2VM_AGE_BUDGET;
 	struct kvm_memory_slot *slot;
 	struct kvm_memslots *slots;
-	struct vm2vm_domain *d;
 	unsigned long lo, hi;
-	int idx, slots_idx;
 	bool found = false;
+	int idx;
 
-	idx = srcu_read_lock(&vm2vm_srcu);
-	slots_idx = srcu_read_lock(&kvm->srcu);
+	idx = srcu_read_lock(&kvm->srcu);
 	slots = kvm_memslots(kvm);
 	for (node = interval_tree_iter_first(&slots->hva_tree, start, end - 1);
-	     node; node = interval_tree_iter_next(node, start, end - 1)) {
+	     node && budget > 0;
+	     node = interval_tree_iter_next(node, start, end - 1)) {
 		slot = container_of(node, struct kvm_memory_slot,
 				    hva_node[slots->node_idx]);
 		lo = max(start, node->start) - slot->userspace_addr;
 		hi = min(end - 1, node->last) - slot->userspace_addr;
 		lo = slot->base_gfn + (lo >> PAGE_SHIFT);
 		hi = slot->base_gfn + (hi >> PAGE_SHIFT);
-		if (op == VM2VM_ZAP) {
-			trace_kvm_vm2vm_revoke(kvm, true, lo, hi);
-			atomic64_inc(&kvm->stat.vm2vm_revokes);
-		}
-		vm2vm_for_each_domain(d, kvm)
-			found |= vm2vm_do_gfns(d, lo, hi, op, may_block);
+		found |= vm2vm_do_domains(kvm, lo, hi, op, may_block, &budget);
 	}
-	srcu_read_unlock(&kvm->srcu, slots_idx);
-	srcu_read_unlock(&vm2vm_srcu, idx);
+	srcu_read_unlock(&kvm->srcu, idx);
 	return found;
 }
 
@@ -294,6 +655,9 @@ static bool vm2vm_do_range(struct kvm *kvm, unsigned long start,
  * KVM has marked the gfns, zapped the owner's own translations and dropped the
  * owner's mmu_lock.  If the VM has no domain yet there is no translation to zap,
  * and a fault through one that is being made sees the owner's mark.
+ *
+ * If it may not block it does the same, in pieces that are as short, without a chance
+ * to reschedule: a notifier that has an invalidate_range_end() cannot refuse.
  */
 void kvm_vm2vm_invalidate_range(struct kvm *kvm, unsigned long start,
 				unsigned long end, bool may_block)
@@ -304,7 +668,8 @@ void kvm_vm2vm_invalidate_range(struct kvm *kvm, unsigned long start,
 
 /*
  * Whether a backend has accessed the host addresses @start to @end of the owner
- * since the last time; called by the MMU notifier, which may not sleep.
+ * since the last time, or it would take too long to know; called by the MMU notifier
+ * with a lock of the owner's page tables held.
  */
 bool kvm_vm2vm_age_range(struct kvm *kvm, unsigned long start,
 			 unsigned long end, bool flush)
@@ -321,13 +686,22 @@ bool kvm_vm2vm_test_young(struct kvm *kvm, unsigned long hva)
 	       vm2vm_do_range(kvm, hva, hva + 1, VM2VM_TEST_YOUNG, false);
 }
 
-/* Zap all of the owner's @slot in every link of @d, and what is being mapped. */
+/*
+ * What faults see of the owner's @slot has changed: zap all of it in every link of @d,
+ * and have what was found before not be installed.
+ */
 void vm2vm_zap_slot(struct vm2vm_domain *d, const struct kvm_memory_slot *slot)
 {
-	vm2vm_revoke_begin(d);
-	vm2vm_do_gfns(d, slot->base_gfn, slot->base_gfn + slot->npages - 1,
-		      VM2VM_ZAP, true);
-	vm2vm_revoke_end(d);
+	/*
+	 * The memslot first, then the number, then mmu_lock.  Pairs with the smp_rmb()
+	 * in vm2vm_try().
+	 */
+	smp_mb__before_atomic();
+	atomic_long_inc(&d->seq);
+	/* As in vm2vm_revoke_begin_range(). */
+	smp_mb__after_atomic();
+
+	vm2vm_zap_gfns(d, slot->base_gfn, slot->base_gfn + slot->npages - 1, true);
 }
 
 /*
@@ -339,7 +713,6 @@ void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 			       const struct kvm_memory_slot *slot)
 {
 	struct vm2vm_domain *d;
-	int idx;
 
 	lockdep_assert_held(&kvm->slots_lock);
 
@@ -350,8 +723,6 @@ void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 			       slot->base_gfn + slot->npages - 1);
 	atomic64_inc(&kvm->stat.vm2vm_revokes);
 
-	idx = srcu_read_lock(&vm2vm_srcu);
 	vm2vm_for_each_domain(d, kvm)
 		vm2vm_zap_slot(d, slot);
-	srcu_read_unlock(&vm2vm_srcu, idx);
 }

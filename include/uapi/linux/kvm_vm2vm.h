@@ -179,7 +179,8 @@ struct kvm_vm2vm_map {
  *	      none, which is not an error
  *
  * KVM_VM2VM_UNMAP, on a domain's file descriptor, removes every mapping in the
- * range.  When it returns, no CPU can reach the pages through any link.
+ * range, very many one after the other.  When it returns, no CPU can reach the pages
+ * through any link.
  *
  * Errors: EFAULT (also if @unmapped cannot be written), EINVAL (also if the range
  * cuts a mapping in two, or the domain is one of all memory), ENODEV, EPERM.  There is always enough memory for it.

@@ -127,9 +127,16 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
  */
 bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fault)
 {
-	return kvm_vm2vm_fault_stale(fault->slot, &fault->vm2vm) ||
-	       (fault->slot->vm2vm.transient &&
-		(!kvm_vm2vm_in_view(vcpu, fault->slot) || kvm_mmu_view_is_gone(vcpu)));
+	unsigned long npages = KVM_PAGES_PER_HPAGE(fault->max_level);
+
+	if (kvm_vm2vm_fault_stale(fault->slot, &fault->vm2vm) ||
+	    (fault->slot->vm2vm.transient &&
+	     (!kvm_vm2vm_in_view(vcpu, fault->slot) || kvm_mmu_view_is_gone(vcpu))))
+		return true;
+
+	/* It is installed now, as large as that at the most. */
+	kvm_vm2vm_touch(fault->slot, fault->gfn & -npages, npages);
+	return false;
 }
 
 /*
@@ -210,28 +217,23 @@ bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 }
 
 /*
- * Take write access from @start to @end, exclusively, of an alias memslot, and
- * leave it to the next write to be fixed: by the dirty bit, and by PML, it would
- * not be known early enough which page of the owner was written to.
+ * Take write access from the pages of @mask, of which bit 0 is @gfn, of an alias
+ * memslot, and leave it to the next write to be fixed: by the dirty bit, and by PML,
+ * it would not be known early enough which page of the owner was written to.
  */
 void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
-				  gfn_t start, gfn_t end)
+				  gfn_t gfn, unsigned long mask)
 {
-	unsigned long mask;
-	unsigned int n;
+	unsigned int i;
 
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	for (; start < end; start += n) {
-		if (tdp_mmu_enabled && !kvm_memslots_have_rmaps(kvm)) {
-			n = min_t(gfn_t, end - start, BITS_PER_LONG);
-			mask = ~0UL >> (BITS_PER_LONG - n);
-			kvm_tdp_mmu_clear_dirty_pt_masked(kvm, slot, start, mask, true);
-		} else {
-			n = 1;
-			kvm_mmu_slot_gfn_write_protect(kvm, slot, start, PG_LEVEL_4K);
-		}
+	if (tdp_mmu_enabled && !kvm_memslots_have_rmaps(kvm)) {
+		kvm_tdp_mmu_clear_dirty_pt_masked(kvm, slot, gfn, mask, true);
+		return;
 	}
+	for_each_set_bit(i, &mask, BITS_PER_LONG)
+		kvm_mmu_slot_gfn_write_protect(kvm, slot, gfn + i, PG_LEVEL_4K);
 }
 
 /*
