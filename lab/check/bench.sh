@@ -8,7 +8,7 @@
 # are measured in the Intel lab, whose clock counts instructions by itself.
 . "$(dirname "$0")/../lib.sh"
 bench=$SELFTESTS/vm2vm_bench
-plain=$LOGS/bench-plain.log ours=$LOGS/bench-ours.log
+plain=$LOGS/bench-plain.log ours=$LOGS/bench-ours.log bounds=$LOGS/bench-bounds.log
 views=$LOGS/bench-views.log noviews=$LOGS/bench-noviews.log
 view_bench="taskset 1 $SELFTESTS/vm2vm_view_bench"
 
@@ -26,8 +26,9 @@ wait $! || status=$?
 measure intel "$noviews" "$BUILD/plain" "$view_bench --plain" &
 measure intel "$views" "$BUILD/base" "$view_bench" || status=$?
 wait $! || status=$?
+measure amd "$bounds" "$BUILD/base" "$bench --bounds" || status=$?
 if [ "$status" != 0 ]; then
-	cat "$plain" "$ours" "$views" "$noviews" >&2
+	cat "$plain" "$ours" "$views" "$noviews" "$bounds" >&2
 	die "the measurement failed"
 fi
 
@@ -43,7 +44,7 @@ for f in plain_fault plain_fault_write plain_fault_2m; do
 done
 harvest=$(calc "$(value "$ours" plain_harvest) / $(value "$plain" plain_harvest)")
 echo "bench: without_series_plain_harvest $(value "$plain" plain_harvest)"
-grep -h '^bench: ' "$ours" "$views" | tee "$LOGS/bench.figures"
+grep -h '^bench: ' "$ours" "$views" "$bounds" | tee "$LOGS/bench.figures"
 view_idle=$(calc "$(value "$views" view_plain_exit) / $(value "$noviews" view_plain_exit)")
 echo "bench: view_idle_ratio $view_idle" | tee -a "$LOGS/bench.figures"
 echo "bench: idle_ratio $idle" | tee -a "$LOGS/bench.figures"
@@ -96,6 +97,12 @@ limit doorbell_relay_ratio 0.05 0.6 "the same: doorbell / a thread of the VMM th
 row doorbell_relay_ratio_memory "" "the same, by a write to memory"
 limit doorbell_1000_ratio 0.5 2 "a ring among 1,000 doorbells / with one, at an address each"
 limit doorbell_1000_values_ratio 0.5 2 "the same, at one address, told apart by the value"
+for links in 16 1024; do
+	for call in notifier memslot harvest unmap end; do
+		limit bound_${call}_held_$links 1 1000000 "longest hold of a backend's mmu_lock, of the next"
+		row bound_${call}_$links "" "1,000,000 mappings of a page, $links links, 8,192 pages touched: all of $call"
+	done
+done
 limit view_trip_exits 0 0 "exits of 10,000 trips into a view and out, after the first; Intel lab, as all of views"
 limit view_trip_instructions 2 10 "a trip: two VMFUNCs and nothing else"
 row view_hypercall_instructions "" "two hypercalls that do nothing: at least what it would take to have KVM switch"

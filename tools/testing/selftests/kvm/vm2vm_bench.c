@@ -364,7 +364,11 @@ int main(int argc, char **argv)
 		bench_doorbells();
 		return 0;
 	}
-	TEST_ASSERT(argc == 1, "usage: %s [--plain|--doorbells]", argv[0]);
+	if (argc == 2 && !strcmp(argv[1], "--bounds")) {
+		bench_bounds();
+		return 0;
+	}
+	TEST_ASSERT(argc == 1, "usage: %s [--plain|--doorbells|--bounds]", argv[0]);
 	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM2VM) & KVM_VM2VM_FEATURE_LINK);
 
 	bench_enter_cgroup();

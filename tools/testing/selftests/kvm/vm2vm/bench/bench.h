@@ -11,4 +11,7 @@ void bench_dirty_logs(void);
 
 void bench_doorbells(void);
 
+/* Very many mappings of a page, and links. */
+void bench_bounds(void);
+
 #endif /* SELFTEST_KVM_VM2VM_BENCH_H */
