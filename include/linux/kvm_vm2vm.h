@@ -10,6 +10,7 @@
 #include <linux/errno.h>
 #include <linux/kvm_types.h>
 #include <linux/list.h>
+#include <linux/rhashtable-types.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/xarray.h>
@@ -38,6 +39,7 @@ struct vm2vm_proof;
  * @forbidden: it must never have, see kvm_vm2vm_forbid(); set under
  *	       kvm->slots_lock
  * @nr_doorbells: written under kvm->slots_lock
+ * @nr_bells: what they ring, those of arrays one by one; under kvm->slots_lock
  * @ports: port -> its doorbells, for who has no time to search a bus
  * @gpas: the same by gpa, for those that any write rings
  * @views: view -> struct kvm_vm2vm_window; written under kvm->slots_lock, readers hold
@@ -53,6 +55,7 @@ struct kvm_vm2vm {
 	bool used;
 	bool forbidden;
 	unsigned int nr_doorbells;
+	unsigned int nr_bells;
 	struct xarray ports;
 	struct xarray gpas;
 	struct xarray views;
@@ -119,12 +122,16 @@ struct kvm_vm2vm_vcpu { };
 
 /**
  * struct kvm_vm2vm_irqfd - embedded in struct kvm_kernel_irqfd
- * @node: in the table of irqfds
- * @routed: a doorbell's writes may have come here
+ * @node: in the table of irqfds, if it is the first of its eventfd
+ * @same: irqfds of its eventfd, as they were made
+ * @first: it is
+ * @unknown: the table had no memory for it
  */
 struct kvm_vm2vm_irqfd {
-	struct hlist_node node;
-	bool routed;
+	struct rhash_head node;
+	struct list_head same;
+	bool first;
+	bool unknown;
 };
 
 /**
@@ -242,9 +249,10 @@ int kvm_vm2vm_read_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 int kvm_vm2vm_write_page(const struct kvm_memory_slot *slot, gfn_t gfn,
 			 const void *data, int offset, int len);
 
+int kvm_vm2vm_irqfd_init(void);
+void kvm_vm2vm_irqfd_exit(void);
 void kvm_vm2vm_irqfd_add(struct kvm_kernel_irqfd *irqfd);
 void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd);
-void kvm_vm2vm_irqfd_sync(struct kvm_kernel_irqfd *irqfd);
 bool kvm_vm2vm_ring_atomic(struct kvm_vcpu *vcpu, int bus, gpa_t addr, int len,
 			   const void *val);
 bool kvm_vm2vm_doorbell_collides(struct kvm *kvm, int bus, gpa_t addr, int len,
@@ -391,9 +399,14 @@ static inline bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn)
 	return false;
 }
 
+static inline int kvm_vm2vm_irqfd_init(void)
+{
+	return 0;
+}
+
+static inline void kvm_vm2vm_irqfd_exit(void) { }
 static inline void kvm_vm2vm_irqfd_add(struct kvm_kernel_irqfd *irqfd) { }
 static inline void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd) { }
-static inline void kvm_vm2vm_irqfd_sync(struct kvm_kernel_irqfd *irqfd) { }
 
 static inline bool kvm_vm2vm_doorbell_collides(struct kvm *kvm, int bus,
 					       gpa_t addr, int len,

@@ -50,6 +50,7 @@ struct vm2vm_doorbell {
  * @bus: which
  * @addr: where
  * @nr: number of doorbells
+ * @nr_bells: and of what they ring, those of arrays one by one
  * @any: the only one, for writes of any length
  * @sizes: by log2 of the length
  * @sizes.all: the only one of that length, for any value; or for its array's
@@ -61,6 +62,7 @@ struct vm2vm_address {
 	enum kvm_bus bus;
 	gpa_t addr;
 	unsigned int nr;
+	unsigned int nr_bells;
 	struct vm2vm_doorbell __rcu *any;
 	struct {
 		struct vm2vm_doorbell __rcu *all;
@@ -125,9 +127,9 @@ static bool vm2vm_ring_at(struct kvm_vcpu *vcpu, struct vm2vm_address *a,
 
 	if (!bell)
 		return false;
-	how = vm2vm_ring(vcpu, bell, atomic);
+	how = vm2vm_ring(vcpu, bell);
 	trace_kvm_vm2vm_ring(vcpu, a->addr, how, atomic);
-	return how != VM2VM_RING_NOT;
+	return true;
 }
 
 static int vm2vm_doorbell_write(struct kvm_vcpu *vcpu, struct kvm_io_device *dev,
@@ -177,6 +179,7 @@ static void vm2vm_address_free(struct vm2vm_address *a)
 		synchronize_srcu_expedited(&a->kvm->srcu);
 
 	a->kvm->vm2vm.nr_doorbells -= a->nr;
+	a->kvm->vm2vm.nr_bells -= a->nr_bells;
 	vm2vm_doorbell_free(rcu_dereference_protected(a->any, true));
 	for (i = 0; i < ARRAY_SIZE(a->sizes); i++) {
 		vm2vm_doorbell_free(rcu_dereference_protected(a->sizes[i].all, true));
@@ -275,7 +278,9 @@ static int vm2vm_address_add(struct vm2vm_address *a, struct vm2vm_doorbell *d)
 		rcu_assign_pointer(a->sizes[ilog2(d->len)].all, d);
 	if (!r) {
 		a->nr++;
+		a->nr_bells += d->nr;
 		a->kvm->vm2vm.nr_doorbells++;
+		a->kvm->vm2vm.nr_bells += d->nr;
 	}
 	return r;
 }
@@ -290,7 +295,9 @@ static void vm2vm_address_del(struct vm2vm_address *a, struct vm2vm_doorbell *d)
 	else
 		RCU_INIT_POINTER(a->sizes[ilog2(d->len)].all, NULL);
 	a->nr--;
+	a->nr_bells -= d->nr;
 	a->kvm->vm2vm.nr_doorbells--;
+	a->kvm->vm2vm.nr_bells -= d->nr;
 }
 
 /*
@@ -522,7 +529,8 @@ static int vm2vm_doorbell_assign(struct kvm *kvm,
 
 	lockdep_assert_held(&kvm->slots_lock);
 
-	if (kvm->vm2vm.nr_doorbells + 1 + !!fast > KVM_VM2VM_MAX_DOORBELLS)
+	if (kvm->vm2vm.nr_doorbells + 1 + !!fast > KVM_VM2VM_MAX_DOORBELLS ||
+	    kvm->vm2vm.nr_bells + d->nr + !!fast > KVM_VM2VM_MAX_BELLS)
 		r = -ENOSPC;
 	else
 		r = vm2vm_doorbell_add(kvm, bus, args->addr, d);

@@ -8,70 +8,95 @@
  * the irqfd that the eventfd would wake: the one that was made first, and no other, as
  * they are exclusive.
  *
- * KVM's irqfds tell when they come and go.  A ring takes the way that an irqfd takes
- * when its eventfd is signalled, but for the signal, the wait queue and, as far as
- * it can be, the work item.  If there is no irqfd, or it is going, the eventfd is
- * signalled: what is pending there is what the next irqfd begins with, or what a
- * VMM reads.  So nothing is lost on the way from one to the other.
+ * KVM's irqfds tell when they come and go.  A ring does what an irqfd does when its
+ * eventfd is signalled, but for the signal and the wait queue: it injects what can be
+ * injected at once, and leaves the rest, pins and odd MSIs, to the irqfd's work item.
+ * That has one at a time do it, so that no edge falls into another one.  If there is
+ * no irqfd, or it is going, the eventfd is signalled: what is pending there is what
+ * the next irqfd begins with, or what a VMM reads.  So nothing is lost on the way from
+ * one to the other.
+ *
+ * A ring holds its bell's lock, as a signal holds that of the eventfd's wait queue.
+ * Who takes an irqfd away takes that lock, too, and is done then: a guest can have its
+ * VMM do so as often as it likes, by a mask bit, and no grace period comes of it.
  *
  * The bypass manager (virt/lib/irqbypass.c) is not used, though it matches by eventfd,
  * too: it permits one producer for each, there may be many doorbells, and to x86 a
  * producer is an interrupt of the host.
  */
 #include <linux/eventfd.h>
-#include <linux/hashtable.h>
 #include <linux/kvm_host.h>
 #include <linux/kvm_irqfd.h>
-#include <linux/rcupdate.h>
+#include <linux/rhashtable.h>
 #include <linux/slab.h>
 
 #include "vm2vm_irq.h"
 
 /*
- * Protects both tables, and vm2vm_bell.irqfd and .doorbells.  Taken with interrupts
- * off; inside the irqfds.lock of a VM.
+ * Protects both tables, the lists of irqfds, and vm2vm_bell.doorbells.  Taken with
+ * interrupts off; inside the irqfds.lock of a VM, and a bell's lock inside it.
  */
 static DEFINE_SPINLOCK(vm2vm_bells_lock);
-static DEFINE_HASHTABLE(vm2vm_bells, 10);
-static DEFINE_HASHTABLE(vm2vm_irqfds, 10);
+/* struct vm2vm_bell by eventfd. */
+static struct rhashtable vm2vm_bells;
+/* By eventfd, the irqfd that was made first; it begins the list of those that have it. */
+static struct rhashtable vm2vm_irqfds;
+/* Irqfds that the table had no memory for. */
+static unsigned int vm2vm_nr_unknown;
 
-/* The irqfd that @eventfd would wake. */
+static const struct rhashtable_params vm2vm_bells_params = {
+	.key_len = sizeof_field(struct vm2vm_bell, eventfd),
+	.key_offset = offsetof(struct vm2vm_bell, eventfd),
+	.head_offset = offsetof(struct vm2vm_bell, node),
+	.automatic_shrinking = true,
+};
+
+static const struct rhashtable_params vm2vm_irqfds_params = {
+	.key_len = sizeof_field(struct kvm_kernel_irqfd, eventfd),
+	.key_offset = offsetof(struct kvm_kernel_irqfd, eventfd),
+	.head_offset = offsetof(struct kvm_kernel_irqfd, vm2vm.node),
+	.automatic_shrinking = true,
+};
+
+/*
+ * The irqfd that @eventfd would wake.  While an irqfd is not in the table it might be
+ * that one, so then there is none: to signal the eventfd is never wrong.
+ */
 static struct kvm_kernel_irqfd *vm2vm_find_irqfd(struct eventfd_ctx *eventfd)
 {
-	struct kvm_kernel_irqfd *irqfd, *oldest = NULL;
-
 	lockdep_assert_held(&vm2vm_bells_lock);
 
-	/* New ones are added in front. */
-	hash_for_each_possible(vm2vm_irqfds, irqfd, vm2vm.node,
-			       (unsigned long)eventfd) {
-		if (irqfd->eventfd == eventfd)
-			oldest = irqfd;
-	}
-	return oldest;
+	if (unlikely(vm2vm_nr_unknown))
+		return NULL;
+	return rhashtable_lookup_fast(&vm2vm_irqfds, &eventfd, vm2vm_irqfds_params);
 }
 
 static struct vm2vm_bell *vm2vm_find_bell(struct eventfd_ctx *eventfd)
 {
-	struct vm2vm_bell *bell;
-
 	lockdep_assert_held(&vm2vm_bells_lock);
 
-	hash_for_each_possible(vm2vm_bells, bell, node, (unsigned long)eventfd) {
-		if (bell->eventfd == eventfd)
-			return bell;
-	}
-	return NULL;
+	return rhashtable_lookup_fast(&vm2vm_bells, &eventfd, vm2vm_bells_params);
 }
 
-static void vm2vm_bell_route(struct vm2vm_bell *bell,
-			     struct kvm_kernel_irqfd *irqfd)
+/* When this returns, nobody uses what was behind @bell. */
+static void vm2vm_bell_route(struct vm2vm_bell *bell, struct kvm_kernel_irqfd *irqfd)
 {
 	lockdep_assert_held(&vm2vm_bells_lock);
 
-	if (irqfd)
-		irqfd->vm2vm.routed = true;
-	rcu_assign_pointer(bell->irqfd, irqfd);
+	spin_lock(&bell->lock);
+	bell->irqfd = irqfd;
+	spin_unlock(&bell->lock);
+}
+
+static struct vm2vm_bell *vm2vm_bell_alloc(struct eventfd_ctx *eventfd)
+{
+	struct vm2vm_bell *bell = kzalloc(sizeof(*bell), GFP_KERNEL_ACCOUNT);
+
+	if (!bell)
+		return NULL;
+	bell->eventfd = eventfd;
+	spin_lock_init(&bell->lock);
+	return bell;
 }
 
 /**
@@ -84,12 +109,13 @@ struct vm2vm_bell *vm2vm_bell_get(int fd)
 {
 	struct vm2vm_bell *bell, *new;
 	struct eventfd_ctx *eventfd;
+	int r = 0;
 
 	eventfd = eventfd_ctx_fdget(fd);
 	if (IS_ERR(eventfd))
 		return ERR_CAST(eventfd);
 
-	new = kzalloc(sizeof(*new), GFP_KERNEL_ACCOUNT);
+	new = vm2vm_bell_alloc(eventfd);
 	if (!new) {
 		eventfd_ctx_put(eventfd);
 		return ERR_PTR(-ENOMEM);
@@ -98,19 +124,22 @@ struct vm2vm_bell *vm2vm_bell_get(int fd)
 	spin_lock_irq(&vm2vm_bells_lock);
 	bell = vm2vm_find_bell(eventfd);
 	if (!bell) {
-		swap(bell, new);
-		bell->eventfd = eventfd;
-		vm2vm_bell_route(bell, vm2vm_find_irqfd(eventfd));
-		hash_add(vm2vm_bells, &bell->node, (unsigned long)eventfd);
+		r = rhashtable_insert_fast(&vm2vm_bells, &new->node, vm2vm_bells_params);
+		if (!r) {
+			swap(bell, new);
+			vm2vm_bell_route(bell, vm2vm_find_irqfd(eventfd));
+		}
 	}
-	bell->doorbells++;
+	if (bell)
+		bell->doorbells++;
 	spin_unlock_irq(&vm2vm_bells_lock);
 
 	if (new) {
 		eventfd_ctx_put(eventfd);
 		kfree(new);
 	}
-	return bell;
+	/* The table says E2BIG and EBUSY, too, if it cannot grow just now. */
+	return r ? ERR_PTR(-ENOMEM) : bell;
 }
 
 /* Drop a doorbell's reference, once nobody can ring that doorbell any more. */
@@ -121,12 +150,54 @@ void vm2vm_bell_put(struct vm2vm_bell *bell)
 	spin_lock_irq(&vm2vm_bells_lock);
 	last = !--bell->doorbells;
 	if (last)
-		hash_del(&bell->node);
+		rhashtable_remove_fast(&vm2vm_bells, &bell->node, vm2vm_bells_params);
 	spin_unlock_irq(&vm2vm_bells_lock);
 
+	/* The table's lookups are all under the lock, so no grace period is needed. */
 	if (last) {
 		eventfd_ctx_put(bell->eventfd);
 		kfree(bell);
+	}
+}
+
+/* Let @irqfd be found, after those that have its eventfd already. */
+static void vm2vm_irqfd_insert(struct kvm_kernel_irqfd *irqfd)
+{
+	struct kvm_kernel_irqfd *first;
+
+	lockdep_assert_held(&vm2vm_bells_lock);
+
+	INIT_LIST_HEAD(&irqfd->vm2vm.same);
+	first = rhashtable_lookup_fast(&vm2vm_irqfds, &irqfd->eventfd,
+				       vm2vm_irqfds_params);
+	if (first) {
+		list_add_tail(&irqfd->vm2vm.same, &first->vm2vm.same);
+		return;
+	}
+	irqfd->vm2vm.first = !rhashtable_insert_fast(&vm2vm_irqfds, &irqfd->vm2vm.node,
+						     vm2vm_irqfds_params);
+	irqfd->vm2vm.unknown = !irqfd->vm2vm.first;
+	vm2vm_nr_unknown += irqfd->vm2vm.unknown;
+}
+
+static void vm2vm_irqfd_remove(struct kvm_kernel_irqfd *irqfd)
+{
+	struct kvm_kernel_irqfd *next;
+
+	lockdep_assert_held(&vm2vm_bells_lock);
+
+	vm2vm_nr_unknown -= irqfd->vm2vm.unknown;
+	if (!irqfd->vm2vm.first) {
+		list_del(&irqfd->vm2vm.same);
+	} else if (list_empty(&irqfd->vm2vm.same)) {
+		rhashtable_remove_fast(&vm2vm_irqfds, &irqfd->vm2vm.node,
+				       vm2vm_irqfds_params);
+	} else {
+		next = list_next_entry(irqfd, vm2vm.same);
+		list_del(&irqfd->vm2vm.same);
+		rhashtable_replace_fast(&vm2vm_irqfds, &irqfd->vm2vm.node,
+					&next->vm2vm.node, vm2vm_irqfds_params);
+		next->vm2vm.first = true;
 	}
 }
 
@@ -141,14 +212,17 @@ void kvm_vm2vm_irqfd_add(struct kvm_kernel_irqfd *irqfd)
 	lockdep_assert_held(&irqfd->kvm->irqfds.lock);
 
 	spin_lock(&vm2vm_bells_lock);
-	hash_add(vm2vm_irqfds, &irqfd->vm2vm.node, (unsigned long)irqfd->eventfd);
+	vm2vm_irqfd_insert(irqfd);
 	bell = vm2vm_find_bell(irqfd->eventfd);
-	if (bell && !rcu_access_pointer(bell->irqfd))
-		vm2vm_bell_route(bell, irqfd);
+	if (bell && !bell->irqfd)
+		vm2vm_bell_route(bell, vm2vm_find_irqfd(irqfd->eventfd));
 	spin_unlock(&vm2vm_bells_lock);
 }
 
-/* @irqfd is deactivated: its bell rings another one's, or the eventfd. */
+/*
+ * @irqfd is deactivated: its bell rings another one's, or the eventfd.  When this
+ * returns nobody rings @irqfd, so its memory, its resampler and its VM may go.
+ */
 void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd)
 {
 	struct vm2vm_bell *bell;
@@ -156,29 +230,19 @@ void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd)
 	lockdep_assert_held(&irqfd->kvm->irqfds.lock);
 
 	spin_lock(&vm2vm_bells_lock);
-	hash_del(&irqfd->vm2vm.node);
+	vm2vm_irqfd_remove(irqfd);
 	bell = vm2vm_find_bell(irqfd->eventfd);
-	if (bell)
+	if (bell && (!bell->irqfd || bell->irqfd == irqfd))
 		vm2vm_bell_route(bell, vm2vm_find_irqfd(irqfd->eventfd));
 	spin_unlock(&vm2vm_bells_lock);
 }
 
 /*
- * Wait for those who ring @irqfd, which is deactivated, so that its memory, its
- * resampler and its VM may go.
- */
-void kvm_vm2vm_irqfd_sync(struct kvm_kernel_irqfd *irqfd)
-{
-	/* Pairs with rcu_read_lock() in vm2vm_ring_direct(). */
-	if (irqfd->vm2vm.routed)
-		synchronize_rcu();
-}
-
-/*
  * Inject the interrupt of @irqfd as irqfd_wakeup() would.  The SRCU makes sure that
- * no route is used any more once its update has returned.
+ * no route is used any more once its update has returned.  The type is that of the
+ * same copy: whatever cannot be injected with locks held is left to the work item.
  */
-static enum vm2vm_ring vm2vm_inject(struct kvm_kernel_irqfd *irqfd, bool atomic)
+static enum vm2vm_ring vm2vm_inject(struct kvm_kernel_irqfd *irqfd)
 {
 	struct kvm_kernel_irq_routing_entry irq;
 	enum vm2vm_ring how = VM2VM_RING_DIRECT;
@@ -192,36 +256,12 @@ static enum vm2vm_ring vm2vm_inject(struct kvm_kernel_irqfd *irqfd, bool atomic)
 		irq = irqfd->irq_entry;
 	} while (read_seqcount_retry(&irqfd->irq_entry_sc, seq));
 
-	/* Of one that is deactivated the route may be old, see irqfd_wakeup(). */
-	if (unlikely(list_empty(&irqfd->list))) {
-		how = VM2VM_RING_SIGNALLED;
-	} else if (kvm_arch_set_irq_inatomic(&irq, kvm, KVM_USERSPACE_IRQ_SOURCE_ID,
-					     1, false) == -EWOULDBLOCK) {
-		if (irq.type == KVM_IRQ_ROUTING_XEN_EVTCHN) {
-			/* May sleep, and RCU may not. */
-			schedule_work(&irqfd->inject);
-			how = VM2VM_RING_DEFERRED;
-		} else if (atomic) {
-			how = VM2VM_RING_NOT;
-		} else {
-			/* What the work item would do takes spinlocks only. */
-			irqfd->inject.func(&irqfd->inject);
-		}
+	if (kvm_arch_set_irq_inatomic(&irq, kvm, KVM_USERSPACE_IRQ_SOURCE_ID, 1,
+				      false) == -EWOULDBLOCK) {
+		schedule_work(&irqfd->inject);
+		how = VM2VM_RING_DEFERRED;
 	}
 	srcu_read_unlock(&kvm->irq_srcu, idx);
-	return how;
-}
-
-static enum vm2vm_ring vm2vm_ring_direct(struct vm2vm_bell *bell, bool atomic)
-{
-	enum vm2vm_ring how = VM2VM_RING_SIGNALLED;
-	struct kvm_kernel_irqfd *irqfd;
-
-	rcu_read_lock();
-	irqfd = rcu_dereference(bell->irqfd);
-	if (irqfd)
-		how = vm2vm_inject(irqfd, atomic);
-	rcu_read_unlock();
 	return how;
 }
 
@@ -229,14 +269,20 @@ static enum vm2vm_ring vm2vm_ring_direct(struct vm2vm_bell *bell, bool atomic)
  * vm2vm_ring - ring a bell for a vCPU
  * @vcpu: who rings, for its statistics; its VM's SRCU is held, which keeps the bell
  * @bell: what to ring
- * @atomic: interrupts are off
  *
- * Return: how; VM2VM_RING_NOT if it cannot be done with interrupts off.
+ * Interrupts may be off, but with PREEMPT_RT.
+ *
+ * Return: how.
  */
-enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell,
-			   bool atomic)
+enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell)
 {
-	enum vm2vm_ring how = vm2vm_ring_direct(bell, atomic);
+	enum vm2vm_ring how = VM2VM_RING_SIGNALLED;
+	unsigned long flags;
+
+	spin_lock_irqsave(&bell->lock, flags);
+	if (bell->irqfd)
+		how = vm2vm_inject(bell->irqfd);
+	spin_unlock_irqrestore(&bell->lock, flags);
 
 	switch (how) {
 	case VM2VM_RING_DIRECT:
@@ -249,8 +295,25 @@ enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell,
 		vcpu->stat.vm2vm_rings_signalled++;
 		eventfd_signal(bell->eventfd);
 		break;
-	case VM2VM_RING_NOT:
-		break;
 	}
 	return how;
+}
+
+/* When KVM is loaded, before there are irqfds; 0, or an errno. */
+int kvm_vm2vm_irqfd_init(void)
+{
+	int r = rhashtable_init(&vm2vm_bells, &vm2vm_bells_params);
+
+	if (r)
+		return r;
+	r = rhashtable_init(&vm2vm_irqfds, &vm2vm_irqfds_params);
+	if (r)
+		rhashtable_destroy(&vm2vm_bells);
+	return r;
+}
+
+void kvm_vm2vm_irqfd_exit(void)
+{
+	rhashtable_destroy(&vm2vm_irqfds);
+	rhashtable_destroy(&vm2vm_bells);
 }

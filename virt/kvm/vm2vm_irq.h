@@ -3,6 +3,8 @@
 #ifndef __KVM_VM2VM_IRQ_H__
 #define __KVM_VM2VM_IRQ_H__
 
+#include <linux/rhashtable-types.h>
+#include <linux/spinlock.h>
 #include <linux/types.h>
 
 struct eventfd_ctx;
@@ -13,27 +15,28 @@ struct kvm_vcpu;
  * struct vm2vm_bell - an eventfd that doorbells ring
  * @node: in the table of bells
  * @eventfd: with a reference
- * @irqfd: what is behind it, if it is active; read under RCU
+ * @lock: held by who rings @irqfd, and to change it: who has changed it knows that
+ *	  nobody uses the one before any more
+ * @irqfd: what is behind it, if it is active
  * @doorbells: number of references
  */
 struct vm2vm_bell {
-	struct hlist_node node;
+	struct rhash_head node;
 	struct eventfd_ctx *eventfd;
-	struct kvm_kernel_irqfd __rcu *irqfd;
+	spinlock_t lock;	/* see above */
+	struct kvm_kernel_irqfd *irqfd;
 	unsigned int doorbells;
 };
 
 /* What became of a ring. */
 enum vm2vm_ring {
-	VM2VM_RING_NOT,		/* nothing; once more, with interrupts on */
 	VM2VM_RING_DIRECT,	/* the interrupt is injected */
-	VM2VM_RING_DEFERRED,	/* it will be, by a work item */
+	VM2VM_RING_DEFERRED,	/* it will be, by the irqfd's work item */
 	VM2VM_RING_SIGNALLED,	/* there is no irqfd: the eventfd is signalled */
 };
 
 struct vm2vm_bell *vm2vm_bell_get(int fd);
 void vm2vm_bell_put(struct vm2vm_bell *bell);
-enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell,
-			   bool atomic);
+enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell);
 
 #endif /* __KVM_VM2VM_IRQ_H__ */

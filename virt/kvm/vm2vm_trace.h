@@ -239,7 +239,6 @@ TRACE_EVENT(kvm_vm2vm_ring,
 
 	TP_printk("vcpu %u addr 0x%llx %s%s", __entry->vcpu_id, __entry->addr,
 		  __print_symbolic(__entry->how,
-				   { VM2VM_RING_NOT, "not" },
 				   { VM2VM_RING_DIRECT, "direct" },
 				   { VM2VM_RING_DEFERRED, "deferred" },
 				   { VM2VM_RING_SIGNALLED, "signalled" }),

@@ -7,10 +7,14 @@
 
 #ifdef CONFIG_KVM_VM2VM
 
-/* Whether a write may ring at all.  If a doorbell is just being made it need not. */
+/*
+ * Whether a write may ring with interrupts off.  If a doorbell is just being made it
+ * need not; and with PREEMPT_RT it must not, as there the locks on the way to the
+ * peer's interrupt sleep: the exit is handled in full.
+ */
 static inline bool kvm_vm2vm_rings(struct kvm_vcpu *vcpu)
 {
-	return READ_ONCE(vcpu->kvm->vm2vm.nr_doorbells);
+	return !IS_ENABLED(CONFIG_PREEMPT_RT) && READ_ONCE(vcpu->kvm->vm2vm.nr_doorbells);
 }
 
 fastpath_t kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, enum kvm_bus bus, gpa_t addr,

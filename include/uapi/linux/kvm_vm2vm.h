@@ -79,14 +79,16 @@
 #define KVM_VM2VM_FEATURE_END		_BITUL(4)
 
 /*
- * Limits: domains per owner that have not ended, mappings per domain, links per domain; doorbells per
- * VM (counted twice with length 0 in MMIO space), file descriptors per doorbell.
+ * Limits: domains per owner that have not ended, mappings per domain, links per
+ * domain; doorbells per VM (counted twice with length 0 in MMIO space), file descriptors per doorbell, and
+ * of all doorbells of a VM.
  */
 #define KVM_VM2VM_MAX_DOMAINS		1024
 #define KVM_VM2VM_MAX_MAPPINGS		(1U << 24)
 #define KVM_VM2VM_MAX_LINKS		1024
 #define KVM_VM2VM_MAX_DOORBELLS		16384
 #define KVM_VM2VM_MAX_ROUTES		1024
+#define KVM_VM2VM_MAX_BELLS		65536
 
 /* Views of a VM; the CPU's limit.  0 is the VM as it is without views. */
 #define KVM_VM2VM_NR_VIEWS		512
@@ -456,13 +458,16 @@ struct kvm_vm2vm_view {
  *
  * KVM_VM2VM_DOORBELL, on the file descriptor of the VM that rings: a matching write
  * of its guest injects the interrupt of the irqfd behind the eventfd, before the
- * writing vCPU goes on, whichever VM that irqfd is of.  If there is none it signals
- * the eventfd, as an ioeventfd (KVM_IOEVENTFD) does.  The two may be made and removed
- * in any order and at any time; a ring is never lost, and does one of the two.
+ * writing vCPU goes on, whichever VM that irqfd is of.  What KVM cannot inject at once
+ * (a pin of the I/O APIC or the PIC, an MSI to all or to an APIC that is off) the
+ * irqfd's work item does soon, as with an ioeventfd.  If there is no irqfd a write
+ * signals the eventfd, as an ioeventfd (KVM_IOEVENTFD) does.  The two may be made and
+ * removed in any order and at any time; a ring is never lost, and does one of the two.
  * If several irqfds are behind the eventfd, the one that was made first has it, as
  * with an ioeventfd.
  *
- * A write whose value is beyond an array matches nothing, and goes to the VMM.
+ * A write whose value is beyond an array matches nothing, and goes to the VMM.  Each
+ * value of a string (REP OUTS) is a write by itself, as at an ioeventfd.
  *
  * Doorbells and ioeventfds of a VM must not overlap: EEXIST, by either call, if there
  * is a write that would match both; where an array has a length it has all values of
@@ -477,7 +482,8 @@ struct kvm_vm2vm_view {
  * hears the rings, and the doorbell stays as long as the VM.
  *
  * Errors: EBADF, EEXIST, EFAULT (also for @fds), EINVAL (also: not an eventfd), EIO,
- * ENOENT (no such doorbell to remove), ENOMEM, ENOSPC.
+ * ENOENT (no such doorbell to remove), ENOMEM, ENOSPC (KVM_VM2VM_MAX_DOORBELLS or
+ * KVM_VM2VM_MAX_BELLS, in which each file descriptor of each doorbell counts).
  */
 struct kvm_vm2vm_doorbell {
 	__u64 addr;

@@ -41,6 +41,8 @@ enum bell_op {
 	BELL_ACKED,		/* ring, and wait until it is heard */
 	BELL_TALK,		/* the same, then listen */
 	BELL_BURST,
+	BELL_TOGETHER,		/* ring when another VM does, and wait until both are heard */
+	BELL_STRING,		/* ring once, by REP OUTS */
 	BELL_TIME,		/* how long a ring takes */
 	BELL_PING,		/* and until it is heard; between two that are halted */
 	BELL_HALT,		/* listen */
@@ -65,9 +67,13 @@ enum bell_op {
  * @hits: interrupts, by vector
  * @total: all of them
  * @seen: the peer's @seq, as the handler saw it last
+ * @id: which of two VMs this is, that ring the same peer
+ * @rung: told by each of them, before each ring; in that peer's struct bell_ctl
+ * @heard: @rung, as the handler saw it last
  * @answer: the handler is to ring, too
  * @arrived: time stamp counter at the begin of the handler
  * @time: what took how long
+ * @string: what is written by REP OUTS, @count values of @len bytes
  */
 struct bell_ctl {
 	uint64_t op;
@@ -86,9 +92,15 @@ struct bell_ctl {
 	uint64_t hits[BELL_VECTORS];
 	uint64_t total;
 	uint64_t seen;
+	uint64_t id;
+	uint64_t rung[2];
+	uint64_t heard[2];
 	uint64_t answer;
 	uint64_t arrived;
-	uint64_t time[BELL_TIMES];
+	union {
+		uint64_t time[BELL_TIMES];
+		uint8_t string[BELL_TIMES * 8];
+	};
 };
 
 /**

@@ -87,6 +87,34 @@ static void bell_guest_burst(struct bell_ctl *c, struct bell_ctl *peer)
 	}
 }
 
+/* The next round begins when a handler has run that began after both have rung. */
+static void bell_guest_together(struct bell_ctl *c, struct bell_ctl *peer)
+{
+	uint64_t i;
+
+	for (i = 1; i <= c->count; i++) {
+		WRITE_ONCE(peer->rung[c->id], i);
+		bell_guest_write(c, c->val);
+		WRITE_ONCE(c->sent, c->sent + 1);
+		if (!bell_guest_wait(c, &peer->heard[0], i) ||
+		    !bell_guest_wait(c, &peer->heard[1], i))
+			break;
+	}
+}
+
+static void bell_guest_string(struct bell_ctl *c)
+{
+	uint64_t n = c->count;
+	void *p = c->string;
+
+	if (c->len == 1)
+		asm volatile("rep outsb" : "+S"(p), "+c"(n) : "d"(c->addr) : "memory");
+	else if (c->len == 2)
+		asm volatile("rep outsw" : "+S"(p), "+c"(n) : "d"(c->addr) : "memory");
+	else
+		asm volatile("rep outsl" : "+S"(p), "+c"(n) : "d"(c->addr) : "memory");
+}
+
 static void bell_guest_time(struct bell_ctl *c)
 {
 	uint64_t i, start;
@@ -145,6 +173,12 @@ static void bell_guest(void)
 		case BELL_BURST:
 			bell_guest_burst(c, peer);
 			break;
+		case BELL_TOGETHER:
+			bell_guest_together(c, peer);
+			break;
+		case BELL_STRING:
+			bell_guest_string(c);
+			break;
 		case BELL_TIME:
 			bell_guest_time(c);
 			break;
@@ -169,6 +203,8 @@ static void bell_handler(struct ex_regs *regs)
 
 	WRITE_ONCE(c->arrived, rdtsc());
 	WRITE_ONCE(c->seen, READ_ONCE(peer->seq));
+	WRITE_ONCE(c->heard[0], READ_ONCE(c->rung[0]));
+	WRITE_ONCE(c->heard[1], READ_ONCE(c->rung[1]));
 	WRITE_ONCE(c->total, c->total + 1);
 	WRITE_ONCE(c->hits[regs->vector - BELL_VECTOR],
 		   c->hits[regs->vector - BELL_VECTOR] + 1);

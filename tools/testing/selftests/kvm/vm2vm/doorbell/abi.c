@@ -457,6 +457,37 @@ TEST_F_TIMEOUT(bell, abi_limit, 240)
 	bell_abi_rings(&t, "limit");
 }
 
+/* Each eventfd of an array counts. */
+TEST_F_TIMEOUT(bell, abi_bells, 120)
+{
+	struct bell_abi t = bell_abi_init(_metadata, self);
+	const uint64_t fds = PAGE_END(4096);
+	struct kvm_vm2vm_doorbell args = FDS(BELL_MMIO + 512, 4, fds, MAX_FDS, 0), last, zero;
+	int i, n = 5 + 3;	/* those of made[] */
+
+	for (; n + MAX_FDS <= KVM_VM2VM_MAX_BELLS; n += MAX_FDS) {
+		bell_abi_gives(&t, "one of many", 0, args, 0);
+		args.addr += 4;
+	}
+	bell_abi_gives(&t, "one too many", ENOSPC, args, 0);
+	args.nr_fds = KVM_VM2VM_MAX_BELLS - n;
+	last = args;
+	zero = (struct kvm_vm2vm_doorbell)ANY(args.addr + 4, 0);
+	for (i = 0; i < 2; i++) {
+		last.nr_fds = args.nr_fds + 1;
+		bell_abi_gives(&t, "longer than there is room for", ENOSPC, last, 0);
+		/* What counts twice has no room, and no half of it remains. */
+		last.nr_fds = args.nr_fds - 1;
+		bell_abi_gives(&t, "one is left", 0, last, 0);
+		bell_abi_gives(&t, "two are not", ENOSPC, zero, 0);
+		bell_abi_gives(&t, "the last", 0, last, F_OFF);
+		bell_abi_gives(&t, "all of it", 0, args, 0);
+		bell_abi_gives(&t, "full", ENOSPC, miss_rows[1].args, 0);
+		bell_abi_gives(&t, "all of it", 0, args, F_OFF);
+	}
+	bell_abi_rings(&t, "bells");
+}
+
 /* As many different eventfds as an array can have */
 TEST_F_TIMEOUT(bell, abi_max_array, 120)
 {

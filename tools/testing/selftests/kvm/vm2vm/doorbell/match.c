@@ -226,6 +226,71 @@ TEST_F(bell, with_ioeventfds)
 	close(fd);
 }
 
+static const uint8_t string_vals[] = { 7, 8, 7, 7, 9, 0, 7 };
+
+/* Have the guest write them all by one REP OUTS. */
+static void string_ring(struct bell_vm *a, struct bell_at at)
+{
+	unsigned int i;
+
+	memset(a->ctl->string, 0, sizeof(a->ctl->string));
+	for (i = 0; i < ARRAY_SIZE(string_vals); i++)
+		a->ctl->string[i * at.len] = string_vals[i];
+	a->exits = 0;
+	bell_tell(a, BELL_STRING, at, 0, 0, ARRAY_SIZE(string_vals));
+	bell_run(a);
+}
+
+/* Each value of a string rings, or is the VMM's, as at an ioeventfd. */
+TEST_F(bell, strings)
+{
+	struct kvm_ioeventfd io = {
+		.addr = BELL_PORT, .fd = self->fd, .datamatch = 7,
+		.flags = KVM_IOEVENTFD_FLAG_PIO | KVM_IOEVENTFD_FLAG_DATAMATCH,
+	};
+	const uint32_t match = KVM_VM2VM_DOORBELL_PIO | KVM_VM2VM_DOORBELL_DATAMATCH;
+	struct bell_at at = { true, BELL_PORT, 1 };
+	struct bell_vm *a = &self->a;
+	int32_t fds[8] = {};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(fds); i++)
+		fds[i] = self->fd;
+	for (; at.len <= 4; at.len *= 2) {
+		io.len = at.len;
+		ASSERT_EQ(0, vm2vm_ioctl(a->vm->fd, KVM_IOEVENTFD, &io));
+		string_ring(a, at);
+		EXPECT_EQ(4, bell_pending(self->fd));
+		EXPECT_EQ(3, a->exits);
+		io.flags ^= KVM_IOEVENTFD_FLAG_DEASSIGN;
+		ASSERT_EQ(0, vm2vm_ioctl(a->vm->fd, KVM_IOEVENTFD, &io));
+		io.flags ^= KVM_IOEVENTFD_FLAG_DEASSIGN;
+
+		ASSERT_EQ(0, __vm2vm_doorbell(a->vm, at.addr, at.len, 7, self->fd, match));
+		string_ring(a, at);
+		EXPECT_EQ(4, bell_pending(self->fd));
+		EXPECT_EQ(3, a->exits);
+		EXPECT_EQ(0, a->exit_val);
+		ASSERT_EQ(0, __vm2vm_doorbell(a->vm, at.addr, at.len, 7, self->fd,
+					      match | KVM_VM2VM_DOORBELL_DEASSIGN));
+
+		ASSERT_EQ(0, __vm2vm_doorbell_array(a->vm, at.addr, at.len, fds, 8,
+						    bell_flags(at)));
+		string_ring(a, at);
+		EXPECT_EQ(5, bell_pending(self->fd));
+		EXPECT_EQ(2, a->exits);
+		EXPECT_EQ(9, a->exit_val);
+		ASSERT_EQ(0, __vm2vm_doorbell_array(a->vm, at.addr, at.len, fds, 8,
+						    bell_flags(at) | KVM_VM2VM_DOORBELL_DEASSIGN));
+
+		bell_doorbell(a, at, 0, self->fd);
+		string_ring(a, at);
+		EXPECT_EQ(7, bell_pending(self->fd));
+		EXPECT_EQ(0, a->exits);
+		bell_doorbell_deassign(a, at, 0, self->fd);
+	}
+}
+
 #define MANY	1000
 
 /* As many doorbells as a virtual switch has queues, at as many addresses, and at one. */

@@ -120,6 +120,46 @@ TEST_F(bell, two_irqfds)
 	bell_vm_free(&other);
 }
 
+#define LISTENERS	5
+
+/* Of many irqfds with the same eventfd the one that was made first, whichever have gone. */
+TEST_F(bell, order_of_irqfds)
+{
+	static const unsigned int gone[] = { 2, 0, 4, 1, 3 };
+	struct bell_vm others[LISTENERS], *a = &self->a;
+	const struct bell_at at = route_ats[0];
+	unsigned int i, j, first;
+	bool here[LISTENERS];
+
+	for (i = 0; i < LISTENERS; i++) {
+		bell_vm_init(&others[i], true);
+		bell_map_ctl(&others[i], 101, BELL_PEER, a->ctl);
+		bell_take(&others[i]);
+		bell_irqfd(&others[i], self->fd, BELL_GSI);
+		here[i] = true;
+	}
+	for (i = 0; i < LISTENERS; i++) {
+		/* Found anew each time, and known from before */
+		for (first = 0; !here[first]; first++)
+			;
+		bell_doorbell(a, at, 2, self->fd);
+		bell_ring(a, at, 0, 0, 1);
+		for (j = 0; j < LISTENERS; j++)
+			EXPECT_RANG(&others[j], 0, j == first, a, 0);
+		bell_irqfd_deassign(&others[gone[i]], self->fd, BELL_GSI);
+		here[gone[i]] = false;
+		for (first = 0; first < LISTENERS && !here[first]; first++)
+			;
+		bell_ring(a, at, 0, 0, 1);
+		for (j = 0; j < LISTENERS; j++)
+			EXPECT_RANG(&others[j], 0, j == first, a, 0);
+		bell_doorbell_deassign(a, at, 2, self->fd);
+	}
+	EXPECT_EQ(1, bell_pending(self->fd));
+	for (i = 0; i < LISTENERS; i++)
+		bell_vm_free(&others[i]);
+}
+
 /* A GSI's route changes, is not one, and is cleared. */
 TEST_F(bell, routing)
 {
@@ -184,6 +224,22 @@ TEST_F_TIMEOUT(bell, routing_while_ringing, 300)
 	EXPECT_LT(trials, b->ctl->total);
 }
 
+/* A pin is left to the irqfd's work item: soon there are so many interrupts of @vector. */
+static bool bell_rang_soon(struct bell_vm *b, unsigned int vector, uint64_t hits,
+			   struct bell_vm *a, uint64_t exits)
+{
+	unsigned int i;
+
+	bell_take(b);
+	for (i = 0; i < 1000 && b->ctl->hits[vector] < hits; i++) {
+		usleep(1000);
+		bell_take(b);
+	}
+	return bell_rang(b, vector, hits, a, exits);
+}
+
+#define EXPECT_RANG_SOON(...)	EXPECT_TRUE(bell_rang_soon(__VA_ARGS__))
+
 /* Pins: edge, one that is the PIC's too, masked, and level with a resamplefd. */
 TEST_F(bell, pins)
 {
@@ -202,17 +258,17 @@ TEST_F(bell, pins)
 
 		bell_irqfd(b, self->fd, 20);
 		bell_ring(a, route_ats[i], 0, 0, 1);
-		EXPECT_RANG(b, 3, 1, a, 0);
-		/* An edge at a masked pin is lost, and nothing is late. */
+		EXPECT_RANG_SOON(b, 3, 1, a, 0);
+		/* An edge at a masked pin is lost, and nothing comes once the irqfd is gone. */
 		bell_set_pin(b, 20, 3, false, true);
 		bell_ring(a, route_ats[i], 0, 0, 1);
-		EXPECT_RANG(b, 3, 0, a, 0);
-		bell_set_pin(b, 20, 3, false, false);
 		bell_irqfd_deassign(b, self->fd, 20);
+		bell_set_pin(b, 20, 3, false, false);
+		EXPECT_RANG(b, 3, 0, a, 0);
 
 		bell_irqfd(b, self->fd, 5);
 		bell_ring(a, route_ats[i], 0, 0, 1);
-		EXPECT_RANG(b, 4, 1, a, 0);
+		EXPECT_RANG_SOON(b, 4, 1, a, 0);
 		bell_irqfd_deassign(b, self->fd, 5);
 
 		/* By level: low again with the EOI, of which the VMM is told. */
@@ -220,16 +276,24 @@ TEST_F(bell, pins)
 		ASSERT_EQ(0, __bell_irqfd(b, self->fd, 20, KVM_IRQFD_FLAG_RESAMPLE, resample));
 		bell_ring(a, route_ats[i], 0, 0, 1);
 		EXPECT_EQ(0, bell_pending(resample));
-		EXPECT_RANG(b, 5, 1, a, 0);
+		EXPECT_RANG_SOON(b, 5, 1, a, 0);
 		EXPECT_EQ(1, bell_pending(resample));
+		/* The later ones may find the pin high, or low again. */
 		bell_ring(a, route_ats[i], 0, 0, 3);
-		EXPECT_RANG(b, 5, 1, a, 0);
-		EXPECT_EQ(1, bell_pending(resample));
+		while (!b->ctl->hits[5])
+			bell_take(b);
+		usleep(50000);
+		bell_take(b);
+		EXPECT_GE(3, b->ctl->hits[5]);
+		EXPECT_EQ(b->ctl->hits[5], bell_pending(resample));
+		b->ctl->hits[5] = 0;
 		bell_take(b);
 		EXPECT_RANG(b, 5, 0, a, 0);
 		bell_irqfd_deassign(b, self->fd, 20);
 		bell_set_pin(b, 20, 3, false, false);
 	}
+	EXPECT_EQ(0, peer_vcpu_stat(a->vcpu, "vm2vm_rings_direct"));
+	EXPECT_LT(0, peer_vcpu_stat(a->vcpu, "vm2vm_rings_deferred"));
 	EXPECT_EQ(0, peer_vcpu_stat(a->vcpu, "vm2vm_rings_signalled"));
 	EXPECT_EQ(0, bell_pending(self->fd));
 	close(resample);
