@@ -127,7 +127,7 @@ static bool vm2vm_ring_at(struct kvm_vcpu *vcpu, struct vm2vm_address *a,
 
 	if (!bell)
 		return false;
-	how = vm2vm_ring(vcpu, bell);
+	how = vm2vm_ring(vcpu, bell, atomic);
 	trace_kvm_vm2vm_ring(vcpu, a->addr, how, atomic);
 	return true;
 }

@@ -269,20 +269,27 @@ static enum vm2vm_ring vm2vm_inject(struct kvm_kernel_irqfd *irqfd)
  * vm2vm_ring - ring a bell for a vCPU
  * @vcpu: who rings, for its statistics; its VM's SRCU is held, which keeps the bell
  * @bell: what to ring
- *
- * Interrupts may be off, but with PREEMPT_RT.
+ * @atomic: interrupts are off; never with PREEMPT_RT
  *
  * Return: how.
  */
-enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell)
+enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell,
+			   bool atomic)
 {
 	enum vm2vm_ring how = VM2VM_RING_SIGNALLED;
-	unsigned long flags;
+	unsigned long flags = 0;
 
-	spin_lock_irqsave(&bell->lock, flags);
+	/* A ring is short enough for this to show. */
+	if (atomic)
+		spin_lock(&bell->lock);
+	else
+		spin_lock_irqsave(&bell->lock, flags);
 	if (bell->irqfd)
 		how = vm2vm_inject(bell->irqfd);
-	spin_unlock_irqrestore(&bell->lock, flags);
+	if (atomic)
+		spin_unlock(&bell->lock);
+	else
+		spin_unlock_irqrestore(&bell->lock, flags);
 
 	switch (how) {
 	case VM2VM_RING_DIRECT:

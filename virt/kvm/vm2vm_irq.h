@@ -37,6 +37,7 @@ enum vm2vm_ring {
 
 struct vm2vm_bell *vm2vm_bell_get(int fd);
 void vm2vm_bell_put(struct vm2vm_bell *bell);
-enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell);
+enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell,
+			   bool atomic);
 
 #endif /* __KVM_VM2VM_IRQ_H__ */
