@@ -86,7 +86,8 @@ struct kvm_vm2vm_window {
 /**
  * struct kvm_vm2vm_view_ops - what the module that has the CPU's views does
  * @set: let @vcpu, which is loaded, be in @view, which shows @window, or in view 0
- *	 with NULL; 0, or -ENOMEM.  In kvm->srcu
+ *	 with NULL; 0, -ENOMEM, or -EOPNOTSUPP if it cannot be in another.  In
+ *	 kvm->srcu
  */
 struct kvm_vm2vm_view_ops {
 	int (*set)(struct kvm_vcpu *vcpu, unsigned int view,

@@ -125,7 +125,8 @@ static bool vm2vm_link_view_valid(const struct kvm_vm2vm_link *args)
 	if (!(args->flags & KVM_VM2VM_LINK_TRANSIENT))
 		return !args->view;
 	return args->view && args->view < KVM_VM2VM_NR_VIEWS &&
-	       args->gpa >= KVM_VM2VM_VIEW_SPAN;
+	       args->gpa >= KVM_VM2VM_VIEW_SPAN && args->gpa < KVM_VM2VM_VIEW_END &&
+	       args->size <= KVM_VM2VM_VIEW_END - args->gpa;
 }
 
 /* Whether there can be a memslot for the window, as __kvm_set_memory_region() has it. */

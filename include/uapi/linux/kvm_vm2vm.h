@@ -94,6 +94,8 @@
 #define KVM_VM2VM_NR_VIEWS		512
 /* What a transient window must not share with other memory: bytes, and alignment. */
 #define KVM_VM2VM_VIEW_SPAN		(1ULL << 39)
+/* Where transient windows end, as views have page tables of 4 levels. */
+#define KVM_VM2VM_VIEW_END		(1ULL << 48)
 
 /*
  * The domain maps all memory that the owner ever has, for reading and writing, at
@@ -368,9 +370,10 @@ struct kvm_vm2vm_get_dirty {
  * KVM_VM2VM_UNLINK.  It has no dirty log: KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG
  * give -ENOENT.
  *
- * With KVM_VM2VM_LINK_TRANSIENT the window is at or above KVM_VM2VM_VIEW_SPAN, and
- * nothing but transient windows is in the spans of that size, and alignment, that it
- * touches: EEXIST, also by KVM_SET_USER_MEMORY_REGION, if there would be.
+ * With KVM_VM2VM_LINK_TRANSIENT the window is at or above KVM_VM2VM_VIEW_SPAN and
+ * below KVM_VM2VM_VIEW_END, else EINVAL, and nothing but transient windows is in the
+ * spans of that size, and alignment, that it touches: EEXIST, also by
+ * KVM_SET_USER_MEMORY_REGION, if there would be.
  *
  * Errors: EBADF, EEXIST (also: @view has a link), EFAULT, EINVAL (also: @domain_fd is
  * not a domain, or one of this very VM, or has no KVM_VM2VM_DOMAIN_MISSES to wait
@@ -419,10 +422,12 @@ struct kvm_vm2vm_unlink {
  *
  * The view is part of a vCPU's state: KVM_VM2VM_GET_VIEW and KVM_VM2VM_SET_VIEW, on
  * its file descriptor, save and restore it.  INIT and the loss of the view's link
- * reset it to 0.
+ * reset it to 0.  A vCPU with 5-level EPT, which by its CPUID has more than 48 bits of
+ * physical address, is in view 0 only.
  *
  * Errors: EFAULT, EINVAL (SET_VIEW: also @view at or beyond KVM_VM2VM_NR_VIEWS; either:
- * no KVM_VM2VM_FEATURE_VIEW), ENOENT (SET_VIEW: the view has no link), ENOMEM.
+ * no KVM_VM2VM_FEATURE_VIEW), ENOENT (SET_VIEW: the view has no link), ENOMEM,
+ * EOPNOTSUPP (SET_VIEW: not view 0, and 5-level EPT).
  */
 struct kvm_vm2vm_view {
 	__u32 view;

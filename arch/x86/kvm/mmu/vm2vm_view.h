@@ -8,6 +8,12 @@
 /* Views are for vCPUs with so many levels of page tables. */
 #define KVM_VIEW_LEVEL	4
 
+/* Whether the vCPU, by its CPUID, has so many: not if it has 5-level EPT. */
+static inline bool kvm_mmu_fits_view(const struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.root_mmu.root_role.level == KVM_VIEW_LEVEL;
+}
+
 bool kvm_mmu_has_views(void);
 int kvm_mmu_topup_view_root(struct kvm_vcpu *vcpu);
 struct kvm_mmu_page *kvm_mmu_get_view_root(struct kvm_vcpu *vcpu,

@@ -186,8 +186,7 @@ static void vmx_view_enable(struct vcpu_vmx *vmx, bool enable)
  */
 u64 __vmx_view_load(struct kvm_vcpu *vcpu, u64 eptp)
 {
-	bool enable = !is_smm(vcpu) &&
-		      vcpu->arch.mmu->root_role.level == KVM_VIEW_LEVEL;
+	bool enable = !is_smm(vcpu) && kvm_mmu_fits_view(vcpu);
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 	struct kvm_vm2vm_window *w = NULL;
 	unsigned int current_view;
@@ -203,7 +202,7 @@ u64 __vmx_view_load(struct kvm_vcpu *vcpu, u64 eptp)
 		return eptp;
 
 	current_view = vcpu->vm2vm.view;
-	if (current_view)
+	if (current_view && kvm_mmu_fits_view(vcpu))
 		w = xa_load(&vcpu->kvm->vm2vm.views, current_view);
 	/* Its link may be gone, and another one have the number. */
 	if (w && w->id != vcpu->vm2vm.view_id)
@@ -312,8 +311,11 @@ static int vmx_view_handle_vmfunc(struct kvm_vcpu *vcpu)
 static int vmx_view_set(struct kvm_vcpu *vcpu, unsigned int i,
 			const struct kvm_vm2vm_window *w)
 {
-	int r = vmx_view_prepare(vcpu, i);
+	int r;
 
+	if (i && !kvm_mmu_fits_view(vcpu))
+		return -EOPNOTSUPP;
+	r = vmx_view_prepare(vcpu, i);
 	if (r)
 		return r;
 	vmx_view_set_current(vcpu, i, w ? w->id : 0, NULL);

@@ -6,6 +6,8 @@
 #include "processor.h"
 
 #define LINK_SLOT(slot) LINK(FD_DOMAIN, slot, NEW, FREE, PG)
+#define TRANSIENT KVM_VM2VM_LINK_TRANSIENT
+#define HIGH ((1ull << 48) - PG)	/* the last page that a view could have */
 #define LINK_AT(...) LINK(FD_DOMAIN, SLOT_NEW, __VA_ARGS__)
 
 static const struct row link_rows[] = {
@@ -37,6 +39,9 @@ static const struct row link_rows[] = {
 	{ "2^51 pages", EINVAL, LINK_AT(NEW, FREE, 1ull << 63) },
 	{ "gpa beyond any address width", EINVAL, LINK_AT(1ull << 52, FREE, PG) },
 	{ "gpa across any address width", EINVAL, LINK_AT((1ull << 52) - PG, FREE, 2 * PG) },
+	{ "transient: gpa 2^48", EINVAL, LINK_AT(1ull << 48, FREE, PG, TRANSIENT, 1) },
+	{ "transient: gpa 2^48 + 2^39", EINVAL, LINK_AT(0x1008000000000, FREE, PG, TRANSIENT, 1) },
+	{ "transient: up to 2^48 + 1", EINVAL, LINK_AT(HIGH, FREE, 2 * PG, TRANSIENT, 1) },
 	{ "slot: first of KVM's own", EINVAL, LINK_SLOT(NR_SLOTS) },
 	{ "slot: last of KVM's own", EINVAL, LINK_SLOT(NR_SLOTS + 2) },
 	{ "slot: SHRT_MAX", EINVAL, LINK_SLOT(SHRT_MAX) },
@@ -105,6 +110,25 @@ TEST_F(abi, link_address_width)
 	fails(e, "and nothing else wrong", EINVAL,
 	      __vm2vm_link(vm, e->domain, SLOT_NEW + 1, end, FREE, PG, 0));
 	works(e, "unlink", 0, __vm2vm_unlink(vm, SLOT_NEW));
+}
+
+/* The CPU has views, and more bits of physical address than the labs' do, or not. */
+TEST_F(abi, link_highest_view)
+{
+	struct env *e = &self->env;
+	struct kvm_vm2vm_link args = {
+		.domain_fd = e->domain, .slot = SLOT_NEW, .gpa = HIGH, .iova = FREE, .size = PG,
+		.flags = TRANSIENT, .view = 1,
+	};
+	bool views = kvm_check_cap(KVM_CAP_VM2VM) & KVM_VM2VM_FEATURE_VIEW;
+	int r = vm2vm_ioctl(e->backend->fd, KVM_VM2VM_LINK, &args);
+
+	/* It is refused for no other reason than these. */
+	EXPECT_TRUE(views ? !r || r == -EINVAL : r == -EOPNOTSUPP);
+	if (!r)
+		EXPECT_EQ(0, __vm2vm_unlink(e->backend, SLOT_NEW));
+	args.size += PG;
+	EXPECT_EQ(-EINVAL, vm2vm_ioctl(e->backend->fd, KVM_VM2VM_LINK, &args));
 }
 
 /* What an access that is not approved does: each answer alone, and where it can be. */
