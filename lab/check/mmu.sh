@@ -26,6 +26,7 @@ modes() {
 		intel | intel base | | 3 | vm2vm_mmu_test
 		intel-dirty | intel base | kvm-intel.pml=0 | 2 | vm2vm_dirty_test -v get
 		intel-views | intel base | kvm-intel.pml=0 kvm.force_emulation_prefix=1 | 5 | vm2vm_view_test
+		intel-preempted | intel light | preempt=full | 3 | vm2vm_view_test
 		intel-shadow | intel base | kvm-intel.ept=0 | 3 | $shadow
 	END
 }
@@ -62,7 +63,7 @@ echo "TAP version 13"
 while IFS='|' read -r name machine params trials tests; do
 	name=${name// /} machine=${machine# } params=${params# }
 	[[ $name =~ ${MODES:-.} ]] || continue
-	if [ -z "${LONG:-}${MODES:-}" ] && [[ $name =~ ^(emulated-shadow|debug-.*|intel-dirty|intel-shadow)$ ]]; then continue; fi
+	if [ -z "${LONG:-}${MODES:-}" ] && [[ $name =~ ^(emulated-shadow|debug-.*|intel-dirty|intel-preempted|intel-shadow)$ ]]; then continue; fi
 	read -r lab kernel <<<"$machine"
 	trials=${trials// /}
 	[ -n "${LONG:-}" ] || trials=$(((trials + 9) / 10))

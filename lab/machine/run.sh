@@ -8,7 +8,8 @@
 #            (Debian's own, from lab/dkms/debian.sh), or kcsan (what it reports is for
 #            lab/check/kcsan.sh to judge)
 #   MODULES  a build directory whose KVM modules to load instead of KERNEL's own
-#   PARAMS   parameters of these modules: 'kvm.tdp_mmu=0 kvm-amd.npt=0'
+#   PARAMS   parameters of these modules: 'kvm.tdp_mmu=0 kvm-amd.npt=0'; and of the kernel
+#            preempt=full, to be preempted anywhere, or none
 #   TIMEOUT  seconds until it counts as hung          SMP, MEM  the machine
 #   COUNT=1  one TSC tick is one instruction: for counting, not for speed (amd)
 #   LOG      where the kernel's console goes
@@ -40,13 +41,15 @@ for f in "$BUILD/$KERNEL"/extra/*.ko; do
 	if [ -f "$f" ]; then modules="$modules $f"; fi
 done
 
-PARAMS=${PARAMS-}
-for p in $PARAMS; do
+params= preempt=
+for p in ${PARAMS-}; do
 	case $p in
-	kvm.?*=?* | kvm-$LAB.?*=?*) ;;
-	*) die "PARAMS: '$p' is not a parameter of kvm or kvm-$LAB" ;;
+	kvm.?*=?* | kvm-$LAB.?*=?*) params="$params $p" ;;
+	preempt=?*) preempt=$p ;;
+	*) die "PARAMS: '$p' is not a parameter of kvm or kvm-$LAB, or preempt" ;;
 	esac
 done
+PARAMS=$params
 
 dir=$(mktemp -d "$BUILD/run.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
@@ -55,6 +58,7 @@ console=${LOG:-$LOGS/console-$KERNEL.log}
 
 # lpj: on a busy machine the kernel fails to measure it. Warnings have level 4.
 append="console=ttyS0,115200 loglevel=6 lpj=10000000 nokaslr panic=-1 oops=panic"
+append="$append $preempt"
 [ "$KERNEL" = kcsan ] || append="$append panic_on_warn=1"
 case $KERNEL in
 debug | light)

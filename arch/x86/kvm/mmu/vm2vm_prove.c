@@ -183,7 +183,8 @@ EXPORT_SYMBOL_GPL(kvm_vm2vm_prove_run);
 
 /*
  * This CPU has flushed the current context of a vCPU that has @list: nothing of its
- * views is left.
+ * views is left.  Unless the vCPU's thread has been preempted after the flush, and is
+ * on another CPU now: then all EPTPs are to be flushed here before it enters the guest.
  */
 void kvm_vm2vm_prove_flushed(struct kvm_vcpu *vcpu, const u64 *list)
 {
@@ -191,7 +192,7 @@ void kvm_vm2vm_prove_flushed(struct kvm_vcpu *vcpu, const u64 *list)
 	int cpu = get_cpu();
 	unsigned int i;
 
-	for (i = 1; i < KVM_VM2VM_NR_VIEWS; i++) {
+	for (i = 1; i < KVM_VM2VM_NR_VIEWS && !kvm_test_request(KVM_REQ_TLB_FLUSH, vcpu); i++) {
 		p = list[i] ? vcpu->vm2vm.proofs[i] : NULL;
 		WARN_ONCE(p && p->cpu[cpu].until > vm2vm_clean_since(p, cpu),
 			  "vm2vm: view %u has missed a flush", i);
