@@ -97,6 +97,7 @@ limit doorbell_relay_ratio 0.05 0.6 "the same: doorbell / a thread of the VMM th
 row doorbell_relay_ratio_memory "" "the same, by a write to memory"
 limit doorbell_1000_ratio 0.5 2 "a ring among 1,000 doorbells / with one, at an address each"
 limit doorbell_1000_values_ratio 0.5 2 "the same, at one address, told apart by the value"
+limit doorbell_mask_ratio 0.5 1.5 "KVM_IRQFD takes an irqfd away: with a doorbell that rings it / without"
 for links in 16 1024; do
 	for call in notifier memslot harvest unmap end; do
 		limit bound_${call}_held_$links 1 1000000 "longest hold of a backend's mmu_lock, of the next"

@@ -164,6 +164,34 @@ static void bench_many_doorbells(struct bell_vm *a, struct bell_vm *b)
 	close(fd);
 }
 
+#define BENCH_MASKS	64
+
+/* What it takes the peer's VMM to mask an interrupt, with a doorbell that rings it or not. */
+static void bench_mask(struct bell_vm *a, struct bell_vm *b)
+{
+	int fds[2] = { bell_eventfd(), bell_eventfd() };
+	struct bell_at at = { true, 0xf800, 2 };
+	u64 times[2][BENCH_MASKS], start;
+	unsigned int i, j;
+
+	bell_doorbell(a, at, 2, fds[1]);
+	for (i = 0; i < BENCH_MASKS; i++) {
+		for (j = 0; j < 2; j++) {
+			bell_irqfd(b, fds[j], BELL_GSI + j);
+			start = rdtsc();
+			bell_irqfd_deassign(b, fds[j], BELL_GSI + j);
+			times[j][i] = rdtsc() - start;
+		}
+	}
+	bench_figure("irqfd_mask", bench_median(times[0], BENCH_MASKS));
+	bench_figure("doorbell_mask", bench_median(times[1], BENCH_MASKS));
+	bench_figure("doorbell_mask_ratio", (double)bench_median(times[1], BENCH_MASKS) /
+					    bench_median(times[0], BENCH_MASKS));
+	bell_doorbell_deassign(a, at, 2, fds[1]);
+	for (j = 0; j < 2; j++)
+		close(fds[j]);
+}
+
 static void bench_ring_figure(enum bench_way way, unsigned int at, const char *what, u64 val)
 {
 	char name[64];
@@ -216,6 +244,7 @@ void bench_doorbells(void)
 	bench_doorbell_ratio("doorbell_relay_ratio", heard[0], WAY_RELAY);
 	bench_doorbell_ratio("doorbell_relay_ratio_memory", heard[1], WAY_RELAY);
 	bench_many_doorbells(&vms[0], &vms[1]);
+	bench_mask(&vms[0], &vms[1]);
 	for (i = 0; i < 2; i++)
 		bell_vm_free(&vms[i]);
 }
