@@ -145,16 +145,25 @@ struct kvm_vm2vm_slot {
 	bool transient;
 };
 
+/* Whether a translation fills a hole, and until when; see vm2vm_fill.c. */
+enum kvm_vm2vm_fill {
+	KVM_VM2VM_FILL_NONE,
+	KVM_VM2VM_FILL_LASTS,
+	KVM_VM2VM_FILL_PASSES,
+};
+
 /**
  * struct kvm_vm2vm_fault - what to check a translation by before it is used
- * @gfn: the owner's guest frame number
+ * @gfn: the owner's guest frame number; of a filler, the backend's
  * @iova: page number of the iova
+ * @fill: whether it is a filler
  * @domain_seq: vm2vm_domain.seq before the translation
  * @owner_seq: the owner's mmu_invalidate_seq before the translation
  */
 struct kvm_vm2vm_fault {
 	gfn_t gfn;
 	unsigned long iova;
+	enum kvm_vm2vm_fill fill;
 	unsigned long domain_seq;
 	unsigned long owner_seq;
 };
@@ -236,6 +245,13 @@ void kvm_vm2vm_touch(const struct kvm_memory_slot *slot, gfn_t gfn,
 		     unsigned long npages);
 bool kvm_vm2vm_wants_exit(const struct kvm_memory_slot *slot);
 void kvm_vm2vm_hole(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, bool exit);
+
+int kvm_vm2vm_fill(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
+		   gfn_t gfn, bool write, int why, struct kvm_vm2vm_fault *f,
+		   struct kvm_vm2vm_page *p);
+bool kvm_vm2vm_fills(const struct kvm_memory_slot *slot);
+bool kvm_vm2vm_is_sink(const struct kvm_memory_slot *slot, kvm_pfn_t pfn);
+void kvm_vm2vm_slot_appeared(struct kvm *kvm, const struct kvm_memory_slot *slot);
 
 bool kvm_vm2vm_log(const struct kvm_memory_slot *slot, gfn_t gfn,
 		   bool (*write)(void *arg), void *arg);
@@ -357,6 +373,9 @@ static inline void kvm_vm2vm_invalidate_range(struct kvm *kvm,
 static inline void
 kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 			  const struct kvm_memory_slot *slot) { }
+
+static inline void
+kvm_vm2vm_slot_appeared(struct kvm *kvm, const struct kvm_memory_slot *slot) { }
 
 static inline bool kvm_vm2vm_age_range(struct kvm *kvm, unsigned long start,
 				       unsigned long end, bool flush)

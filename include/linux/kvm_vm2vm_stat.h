@@ -31,14 +31,15 @@
 			KVM_STATS_BASE_POW10, -9),
 
 /*
- * Of a backend's vCPU: accesses to windows that gave a page, that found a hole,
- * that went to the VMM, and that waited for the owner's answer.  Of a vCPU that
+ * Of a backend's vCPU: accesses to windows that gave a page, that found a hole, that
+ * had one filled, that went to the VMM, and that waited for the owner's answer.  Of a vCPU that
  * rings: rings that injected the interrupt, that left it to a work item, and that
  * signalled the eventfd.
  */
 #define KVM_VM2VM_VCPU_STAT						\
 	u64 vm2vm_faults;						\
 	u64 vm2vm_holes;						\
+	u64 vm2vm_fills;						\
 	u64 vm2vm_exits;						\
 	u64 vm2vm_waits;							\
 	u64 vm2vm_rings_direct;						\
@@ -48,6 +49,7 @@
 #define KVM_VM2VM_VCPU_STATS()						\
 	STATS_DESC_COUNTER(VCPU, vm2vm_faults),				\
 	STATS_DESC_COUNTER(VCPU, vm2vm_holes),				\
+	STATS_DESC_COUNTER(VCPU, vm2vm_fills),				\
 	STATS_DESC_COUNTER(VCPU, vm2vm_exits),				\
 	STATS_DESC_COUNTER(VCPU, vm2vm_waits),				\
 	STATS_DESC_COUNTER(VCPU, vm2vm_rings_direct),			\

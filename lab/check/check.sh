@@ -56,7 +56,7 @@ steps_source() {
 steps_base() {
 	local p
 	echo "base | base | $(together 10 vm2vm_test vm2vm_abi_test vm2vm_access_test vm2vm_dirty_test vm2vm_example_test \
-		vm2vm_doorbell_test vm2vm_miss_test vm2vm_shapes_test vm2vm_race_test)"
+		vm2vm_doorbell_test vm2vm_fill_test vm2vm_miss_test vm2vm_shapes_test vm2vm_race_test)"
 	echo "base revokers | base | $(together 10 vm2vm_revoke_test vm2vm_bound_test vm2vm_stall_test vm2vm_mmu_test vm2vm_view_test)"
 	echo "base matrix | base | $(together 5 vm2vm_matrix_test)"
 	# The same with an owner that logs
@@ -74,7 +74,7 @@ steps_debug() {
 	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test
 	echo "debug core | debug | $(together 3 "$core" vm2vm_abi_test vm2vm_access_test "$dirty" vm2vm_doorbell_test vm2vm_example_test)"
 	echo "debug revokers | debug | $(together 3 vm2vm_revoke_test vm2vm_bound_test vm2vm_miss_test vm2vm_stall_test ${long:+vm2vm_race_test} vm2vm_shapes_test)"
-	echo "debug more | debug | $(together 3 vm2vm_inject_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
+	echo "debug more | debug | $(together 3 vm2vm_inject_test vm2vm_fill_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
 }
 
 steps_qemu() {

@@ -16,8 +16,8 @@ unset KERNEL LAB PARAMS
 modes() {
 	local shadow="vm2vm_mmu_test -V l2_npt_1g -V l2_npt_4k -T nested_page_tables"
 	cat <<-END
-		legacy | amd base | kvm.tdp_mmu=0 | 50 | vm2vm_mmu_test; vm2vm_test; vm2vm_revoke_test; vm2vm_dirty_test -v get
-		shadow | amd base | kvm-amd.npt=0 | 50 | $shadow; vm2vm_test -T one_fault_per_2m; vm2vm_revoke_test; vm2vm_dirty_test -T huge_hugetlb -T huge_thp -v get
+		legacy | amd base | kvm.tdp_mmu=0 | 50 | vm2vm_mmu_test; vm2vm_fill_test; vm2vm_test; vm2vm_revoke_test; vm2vm_dirty_test -v get
+		shadow | amd base | kvm-amd.npt=0 | 50 | $shadow; vm2vm_fill_test; vm2vm_test -T one_fault_per_2m; vm2vm_revoke_test; vm2vm_dirty_test -T huge_hugetlb -T huge_thp -v get
 		emulated | amd base | kvm.force_emulation_prefix=1 | 500 | vm2vm_access_test -T tracepoints
 		emulated-dirty | amd base | kvm.force_emulation_prefix=1 | 50 | vm2vm_dirty_test -v get
 		emulated-shadow | amd base | kvm.force_emulation_prefix=1 kvm-amd.npt=0 | 500 | vm2vm_access_test -F prefault -T gigabyte -T tracepoints

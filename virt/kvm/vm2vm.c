@@ -4,8 +4,8 @@
  *
  * This file has the VM's part of the user ABI (include/uapi/linux/kvm_vm2vm.h)
  * and the life of links; vm2vm_domain.c has domains and their mappings,
- * vm2vm_fault.c the translation of a window's gfn, vm2vm_miss.c what waits for
- * approval, vm2vm_access.c KVM's own accesses to a window, vm2vm_revoke.c the way
+ * vm2vm_fault.c the translation of a window's gfn, vm2vm_fill.c what fills its holes,
+ * vm2vm_miss.c what waits for approval, vm2vm_access.c KVM's own accesses to a window, vm2vm_revoke.c the way
  * back, vm2vm_dirty.c the logs, vm2vm_view.c which links are transient,
  * vm2vm_doorbell.c and vm2vm_irq.c doorbells.
  * Documentation/virt/kvm/vm2vm.rst tells what all of it is for and what it
@@ -42,6 +42,7 @@ static void vm2vm_link_remove(struct vm2vm_link *link)
 /* Free a link that was removed, or not added. */
 static void vm2vm_link_free(struct vm2vm_link *link)
 {
+	vm2vm_fill_destroy(link);
 	vm2vm_domain_put(link->domain);
 	kvfree(link->touched);
 	kfree(link);
@@ -114,10 +115,12 @@ out:
 static bool vm2vm_link_flags_valid(u32 flags)
 {
 	const u32 answers = KVM_VM2VM_LINK_EXIT | KVM_VM2VM_LINK_WAIT;
+	const u32 exclusive = KVM_VM2VM_LINK_EXIT | KVM_VM2VM_LINK_FILL;
 
 	return !(flags & ~(KVM_VM2VM_LINK_READONLY | KVM_VM2VM_LINK_TRANSIENT |
-			   answers)) &&
-	       (flags & answers) != answers;
+			   KVM_VM2VM_LINK_FILL | answers)) &&
+	       (flags & answers) != answers &&
+	       (flags & exclusive) != exclusive;
 }
 
 static bool vm2vm_link_view_valid(const struct kvm_vm2vm_link *args)
@@ -188,7 +191,8 @@ static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
 	link->view = args->view;
 	vm2vm_uses_init(&link->uses);
 
-	r = vm2vm_alloc_touched(link) ?: vm2vm_link_install(link, args->slot);
+	r = vm2vm_alloc_touched(link) ?: vm2vm_fill_create(link) ?:
+	    vm2vm_link_install(link, args->slot);
 	if (r)
 		vm2vm_link_free(link);
 	return r;

@@ -17,6 +17,7 @@
 struct kvm_vm2vm_create_domain;
 struct kvm_vm2vm_doorbell;
 struct kvm_vm2vm_get_dirty;
+struct vm2vm_fill;
 
 /**
  * struct vm2vm_uses - who walks over an entry of a list, without the list's lock
@@ -51,6 +52,7 @@ struct vm2vm_uses {
  *	   read under RCU by faults
  * @gfns: the same mappings by the owner's gfn, for the owner's invalidations
  * @gfn_lock: protects @gfns; a leaf lock
+ * @filled: a link may have, or have had, holes that are filled; see vm2vm_fill.c
  * @logging: the domain has a log, or a memslot of the owner; written under the
  *	     owner's slots_lock, see kvm_vm2vm_log_changed()
  * @mark_lock: serializes writers of the next four; a leaf lock
@@ -91,6 +93,7 @@ struct vm2vm_domain {
 	struct maple_tree iovas;
 	struct rb_root_cached gfns;
 	rwlock_t gfn_lock;
+	bool filled;
 	bool logging;
 	spinlock_t mark_lock;	/* see above */
 	atomic_t revoking;
@@ -136,6 +139,7 @@ struct vm2vm_mapping {
  * @npages: size of the window
  * @iova: page number of the iova at @base_gfn
  * @flags: KVM_VM2VM_LINK_*
+ * @fill: what its holes are filled with, NULL if they are not
  * @view: of a transient link, the view that shows the window
  * @window: of a transient link, in kvm_vm2vm.views
  * @touched: a bit for each area of the window that may have a translation; set with
@@ -150,6 +154,7 @@ struct vm2vm_link {
 	unsigned long npages;
 	unsigned long iova;
 	u32 flags;
+	struct vm2vm_fill *fill;
 	u32 view;
 	struct kvm_vm2vm_window window;
 	unsigned long *touched;
@@ -315,6 +320,13 @@ int vm2vm_fault_bounded(const struct kvm_memory_slot *slot, gfn_t gfn,
 			bool write, struct kvm_vm2vm_fault *f,
 			struct kvm_vm2vm_page *p);
 
+/* vm2vm_fill.c */
+int vm2vm_fill_create(struct vm2vm_link *link);
+void vm2vm_fill_destroy(struct vm2vm_link *link);
+bool vm2vm_fill_stale(struct vm2vm_link *link, const struct kvm_vm2vm_fault *f);
+void vm2vm_fill_replace(struct vm2vm_domain *d, unsigned long first,
+			unsigned long last);
+
 /* vm2vm_miss.c */
 int vm2vm_miss_wait(struct kvm_vcpu *vcpu, struct vm2vm_link *link, gfn_t gfn,
 		    bool write);
@@ -341,6 +353,9 @@ void vm2vm_revoke_end(struct vm2vm_domain *d);
 void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		     unsigned long last);
 void vm2vm_zap_link(struct vm2vm_link *link);
+void vm2vm_zap_window(struct vm2vm_link *link, unsigned long first,
+		      unsigned long last);
+void vm2vm_outdate(struct vm2vm_domain *d);
 void vm2vm_zap_slot(struct vm2vm_domain *d, const struct kvm_memory_slot *slot);
 
 /* vm2vm_view.c */

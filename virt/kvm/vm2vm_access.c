@@ -89,6 +89,19 @@ static bool vm2vm_access_locked(const struct kvm_memory_slot *slot, gfn_t gfn,
 	return !stale;
 }
 
+/* What is not approved: nothing, or if it is filled, all-ones that stay so. */
+static int vm2vm_access_hole(const struct kvm_memory_slot *slot,
+			     struct vm2vm_access *a)
+{
+	if (!kvm_vm2vm_fills(slot))
+		return -EFAULT;
+	if (a->in)
+		memset(a->in, 0xff, a->len);
+	else if (a->old)
+		a->differs = memchr_inv(a->old, 0xff, a->len);
+	return 0;
+}
+
 static int vm2vm_access(const struct kvm_memory_slot *slot, gfn_t gfn,
 			struct vm2vm_access *a)
 {
@@ -97,9 +110,10 @@ static int vm2vm_access(const struct kvm_memory_slot *slot, gfn_t gfn,
 	int tries;
 	bool done;
 
-	if ((slot->flags & KVM_MEMSLOT_INVALID) ||
-	    !vm2vm_view_shows(slot->vm2vm.link))
+	if (slot->flags & KVM_MEMSLOT_INVALID)
 		return -EFAULT;
+	if (!vm2vm_view_shows(slot->vm2vm.link))
+		return vm2vm_access_hole(slot, a);
 
 	for (tries = 0; tries < VM2VM_ACCESS_TRIES; tries++) {
 		if (vm2vm_fault_bounded(slot, gfn, !a->in, &f, &p))
@@ -117,7 +131,7 @@ static int vm2vm_access(const struct kvm_memory_slot *slot, gfn_t gfn,
 		if (tries)
 			schedule_timeout_killable(1);
 	}
-	return -EFAULT;
+	return vm2vm_access_hole(slot, a);
 }
 
 /**

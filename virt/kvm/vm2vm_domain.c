@@ -250,6 +250,7 @@ static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
 	if (!r)
 		r = vm2vm_insert(d, m);
 	if (!r) {
+		vm2vm_fill_replace(d, m->iova, vm2vm_mapping_last(m));
 		atomic64_inc(&owner->stat.vm2vm_mappings);
 		trace_kvm_vm2vm_map(owner, args);
 	}

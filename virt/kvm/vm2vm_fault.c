@@ -188,6 +188,7 @@ static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
 	struct kvm *owner;
 
 	f->iova = link->iova + (gfn - link->base_gfn);
+	f->fill = KVM_VM2VM_FILL_NONE;
 	f->domain_seq = atomic_long_read(&d->seq);
 	/*
 	 * The number first, then approval, memslot and page.  Pairs with the
@@ -329,8 +330,8 @@ int vm2vm_fault_bounded(const struct kvm_memory_slot *slot, gfn_t gfn,
 /**
  * kvm_vm2vm_fault - translate a gfn of a window
  * @vcpu: the backend's vCPU, in its VM's SRCU; with KVM_VM2VM_SLEEP the SRCU may
- *	  be dropped and taken again, and then -EAGAIN, -ENOENT or -EINTR is
- *	  returned and @slot must not be used any more
+ *	  be dropped and taken again, and then -EAGAIN, -ENODATA, -ENOENT or -EINTR
+ *	  is returned and @slot must not be used any more
  * @slot: alias memslot of @gfn
  * @gfn: the backend's gfn
  * @write: whether write access is needed
@@ -367,8 +368,12 @@ int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 
 	if (r == -EAGAIN)
 		return vm2vm_bring_in(vcpu, mm, hva, write);
-	if (r == -ENODATA && (link->flags & KVM_VM2VM_LINK_WAIT))
-		return vm2vm_miss_wait(vcpu, link, gfn, write);
+	if (r == -ENODATA && (link->flags & KVM_VM2VM_LINK_WAIT)) {
+		r = vm2vm_miss_wait(vcpu, link, gfn, write);
+		/* Refused, but may be approved by now. */
+		if (r == -ENOENT)
+			r = -ENODATA;
+	}
 	return r;
 }
 
@@ -419,7 +424,7 @@ static bool vm2vm_owner_invalidates(struct kvm *owner,
 /**
  * kvm_vm2vm_fault_stale - whether a translation may no longer be installed
  * @slot: alias memslot that the translation was made for
- * @f: result of kvm_vm2vm_fault()
+ * @f: result of kvm_vm2vm_fault() or kvm_vm2vm_fill()
  *
  * The caller holds the backend's mmu_lock and installs the translation before it
  * drops it.
@@ -431,6 +436,9 @@ bool kvm_vm2vm_fault_stale(const struct kvm_memory_slot *slot,
 	struct kvm *owner;
 	bool stale;
 	int idx;
+
+	if (f->fill)
+		return vm2vm_fill_stale(slot->vm2vm.link, f);
 
 	lockdep_assert_held(&slot->vm2vm.link->kvm->mmu_lock);
 

@@ -430,6 +430,21 @@ void vm2vm_zap_link(struct vm2vm_link *link)
 }
 
 /*
+ * Zap the iovas @first to @last in one link, which takes no approval away.  The caller
+ * uses the link, or keeps it otherwise, and can sleep.
+ */
+void vm2vm_zap_window(struct vm2vm_link *link, unsigned long first,
+		      unsigned long last)
+{
+	struct vm2vm_parts p = {
+		.nr = 1,
+		.part[0] = { .first = first, .last = last, .mask = ~0UL },
+	};
+
+	vm2vm_do_link(link, &p, VM2VM_ZAP, true);
+}
+
+/*
  * Zap the iovas @first to @last in every link of @d.  The caller has marked, can
  * sleep, and keeps the domain from ending.
  */
@@ -686,21 +701,26 @@ bool kvm_vm2vm_test_young(struct kvm *kvm, unsigned long hva)
 	       vm2vm_do_range(kvm, hva, hva + 1, VM2VM_TEST_YOUNG, false);
 }
 
-/*
- * What faults see of the owner's @slot has changed: zap all of it in every link of @d,
- * and have what was found before not be installed.
- */
-void vm2vm_zap_slot(struct vm2vm_domain *d, const struct kvm_memory_slot *slot)
+/* What faults see has changed: what they have found before this is not installed. */
+void vm2vm_outdate(struct vm2vm_domain *d)
 {
 	/*
-	 * The memslot first, then the number, then mmu_lock.  Pairs with the smp_rmb()
+	 * The change first, then the number, then mmu_lock.  Pairs with the smp_rmb()
 	 * in vm2vm_try().
 	 */
 	smp_mb__before_atomic();
 	atomic_long_inc(&d->seq);
 	/* As in vm2vm_revoke_begin_range(). */
 	smp_mb__after_atomic();
+}
 
+/*
+ * What faults see of the owner's @slot has changed: zap all of it in every link of @d,
+ * and have what was found before not be installed.
+ */
+void vm2vm_zap_slot(struct vm2vm_domain *d, const struct kvm_memory_slot *slot)
+{
+	vm2vm_outdate(d);
 	vm2vm_zap_gfns(d, slot->base_gfn, slot->base_gfn + slot->npages - 1, true);
 }
 

@@ -136,6 +136,7 @@ TRACE_EVENT(kvm_vm2vm_fault,
 #define KVM_VM2VM_MISS_WAIT	2	/* the owner is asked */
 #define KVM_VM2VM_MISS_AGAIN	3	/* and something has changed */
 #define KVM_VM2VM_MISS_REFUSED	4	/* and has refused */
+#define KVM_VM2VM_MISS_FILL	5	/* there was a hole that is filled */
 
 /* An access that was not approved, and what became of it. */
 TRACE_EVENT(kvm_vm2vm_miss,
@@ -163,7 +164,8 @@ TRACE_EVENT(kvm_vm2vm_miss,
 				   { KVM_VM2VM_MISS_EXIT, "exit" },
 				   { KVM_VM2VM_MISS_WAIT, "wait" },
 				   { KVM_VM2VM_MISS_AGAIN, "again" },
-				   { KVM_VM2VM_MISS_REFUSED, "refused" }))
+				   { KVM_VM2VM_MISS_REFUSED, "refused" },
+				   { KVM_VM2VM_MISS_FILL, "fill" }))
 );
 
 /* The owner's iovas, or gfns, @first to @last are revoked; before it is done. */

@@ -345,6 +345,15 @@ struct kvm_vm2vm_get_dirty {
  * by KVM for no vCPU, is one that is not approved, and none that a MAP could approve.
  */
 #define KVM_VM2VM_LINK_TRANSIENT	_BITUL(3)
+/*
+ * What is a hole without this is filled: any access but an instruction fetch completes
+ * in the guest, without an exit and whatever the instruction.  It reads all-ones, or
+ * what this VM's guest wrote to holes of the link before; what it writes is nobody
+ * else's to see.  A MAP that returns has put the page there, and a revoked page is
+ * filled again at the next access.  Not with KVM_VM2VM_LINK_EXIT.  With
+ * KVM_VM2VM_LINK_WAIT, what is refused, and what no MAP could approve, is filled.
+ */
+#define KVM_VM2VM_LINK_FILL		_BITUL(4)
 
 /**
  * struct kvm_vm2vm_link - argument of KVM_VM2VM_LINK

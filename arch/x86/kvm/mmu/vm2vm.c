@@ -76,28 +76,50 @@ static int vm2vm_hole(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 }
 
 /*
+ * The same for a link that fills its holes: an access gets a page that is none of the
+ * owner's.  What is prefetched finds a hole.  If the memslots have changed since
+ * @generation the fault's may be gone.
+ */
+static int vm2vm_fill(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
+		      u64 generation, int why, struct kvm_vm2vm_page *page)
+{
+	if (fault->prefetch)
+		return why;
+	if (kvm_vcpu_memslots(vcpu)->generation != generation)
+		return -EAGAIN;
+	return kvm_vm2vm_fill(vcpu, fault->slot, fault->gfn, fault->write, why,
+			      &fault->vm2vm, page);
+}
+
+/*
  * kvm_faultin_pfn() for a gfn of an alias memslot.  Instruction fetches are never
  * approved, and neither is what the vCPU's view does not show.
  */
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
+	u64 generation = kvm_vcpu_memslots(vcpu)->generation;
 	bool wants_exit = kvm_vm2vm_wants_exit(fault->slot);
+	bool fills = kvm_vm2vm_fills(fault->slot);
 	struct kvm_vm2vm_page page;
-	int r;
+	int r = -ENXIO;
 
-	if (fault->exec || (fault->slot->vm2vm.transient &&
-			    !kvm_vm2vm_in_view(vcpu, fault->slot)))
+	if (fault->exec)
 		return vm2vm_hole(vcpu, fault, wants_exit);
 
 	/* A prefetch holds its VM's SRCU in a way that cannot be dropped here. */
-	r = kvm_vm2vm_fault(vcpu, fault->slot, fault->gfn, fault->write,
-			    fault->prefetch ? KVM_VM2VM_NOWAIT : KVM_VM2VM_SLEEP,
-			    &fault->vm2vm, &page);
+	if (!fault->slot->vm2vm.transient || kvm_vm2vm_in_view(vcpu, fault->slot))
+		r = kvm_vm2vm_fault(vcpu, fault->slot, fault->gfn, fault->write,
+				    fault->prefetch ? KVM_VM2VM_NOWAIT : KVM_VM2VM_SLEEP,
+				    &fault->vm2vm, &page);
+	if (fills && (r == -ENODATA || r == -ENOENT || r == -ENXIO))
+		r = vm2vm_fill(vcpu, fault, generation, r, &page);
+
 	switch (r) {
 	case 0:
 		break;
 	case -ENODATA:
 	case -ENOENT:
+	case -ENXIO:
 		return vm2vm_hole(vcpu, fault, wants_exit);
 	case -EAGAIN:
 		return RET_PF_RETRY;
@@ -123,14 +145,14 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 
 /*
  * is_page_fault_stale() for an alias memslot.  One that is transient also needs the root
- * of its view.
+ * of its view, other than for a filler, which any root may have.
  */
 bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fault)
 {
 	unsigned long npages = KVM_PAGES_PER_HPAGE(fault->max_level);
 
 	if (kvm_vm2vm_fault_stale(fault->slot, &fault->vm2vm) ||
-	    (fault->slot->vm2vm.transient &&
+	    (fault->slot->vm2vm.transient && !fault->vm2vm.fill &&
 	     (!kvm_vm2vm_in_view(vcpu, fault->slot) || kvm_mmu_view_is_gone(vcpu))))
 		return true;
 
@@ -151,10 +173,10 @@ bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fau
  * mmu_lock until it is installed, so a harvest of the log that comes after this
  * takes the write access away again.
  */
-u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, u64 spte,
-		       bool writable)
+u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t pfn,
+		       u64 spte, bool writable)
 {
-	if (writable)
+	if (writable && !kvm_vm2vm_is_sink(slot, pfn))
 		kvm_vm2vm_mark_dirty(slot, gfn);
 
 	spte &= ~shadow_x_mask;
@@ -166,6 +188,17 @@ u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, u64 spte,
 			VMX_EPT_IPAT_BIT;
 	}
 	return spte;
+}
+
+/*
+ * Whether the TDP MMU is to zap @old_spte before it installs what @fault has found: a
+ * filler in the place of which there is a page now, or the other way round.  What else
+ * is replaced its revoker has zapped; the shadow MMU does so by itself.
+ */
+bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level)
+{
+	return is_shadow_present_pte(old_spte) && is_last_spte(old_spte, level) &&
+	       spte_to_pfn(old_spte) != fault->pfn;
 }
 
 struct vm2vm_fix {
@@ -202,6 +235,10 @@ bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 		.sptep = sptep, .old_spte = old_spte, .new_spte = new_spte,
 	};
 	bool found;
+
+	/* A fault in full knows that there is nothing to log. */
+	if (kvm_vm2vm_is_sink(fault->slot, spte_to_pfn(old_spte)))
+		return false;
 
 	if (is_tdp_mmu_page(sptep_to_sp(sptep))) {
 		read_lock(&vcpu->kvm->mmu_lock);

@@ -45,8 +45,9 @@ kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
 
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
 bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fault);
-u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, u64 spte,
-		       bool writable);
+u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t pfn,
+		       u64 spte, bool writable);
+bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level);
 bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 			    u64 *sptep, u64 old_spte, u64 new_spte);
 
@@ -66,9 +67,16 @@ static inline int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu,
 }
 
 static inline u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot,
-				     gfn_t gfn, u64 spte, bool writable)
+				     gfn_t gfn, kvm_pfn_t pfn, u64 spte,
+				     bool writable)
 {
 	return spte;
+}
+
+static inline bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault,
+					  u64 old_spte, int level)
+{
+	return false;
 }
 
 static inline bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu,

@@ -12,9 +12,11 @@
 
 static const struct row link_rows[] = {
 	{ "flag bit 3", EINVAL, LINK_AT(NEW, FREE, PG, 8) },
-	{ "flag bits 4 to 30", EINVAL, LINK_AT(NEW, FREE, PG, 0x7ffffff0) },
+	{ "flag bits 5 to 30", EINVAL, LINK_AT(NEW, FREE, PG, 0x7fffffe0) },
 	{ "flag bit 31", EINVAL, LINK_AT(NEW, FREE, PG, 1u << 31) },
 	{ "exit and wait", EINVAL, LINK_AT(NEW, FREE, PG, EXIT | WAIT) },
+	{ "exit and fill", EINVAL, LINK_AT(NEW, FREE, PG, EXIT | FILL) },
+	{ "exit, wait and fill", EINVAL, LINK_AT(NEW, FREE, PG, EXIT | WAIT | FILL) },
 	{ "exit, wait, read-only", EINVAL, LINK_AT(NEW, FREE, PG, EXIT | WAIT | READONLY) },
 	{ "exit and bit 3", EINVAL, LINK_AT(NEW, FREE, PG, EXIT | 8) },
 	{ "pad", EINVAL, LINK_AT(NEW, FREE, PG, 0, 1) },
@@ -136,6 +138,7 @@ TEST_F(abi, link_flags)
 {
 	static const uint32_t flags[] = {
 		0, READONLY, EXIT, EXIT | READONLY, WAIT, WAIT | READONLY,
+		FILL, FILL | READONLY, WAIT | FILL, WAIT | FILL | READONLY,
 	};
 	struct env *e = &self->env;
 	struct kvm_vm *vm = e->backend;

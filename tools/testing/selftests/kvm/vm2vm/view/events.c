@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "apic.h"
+#include "vm2vm_user.h"
 #include "views.h"
 
 /* Interrupts by who causes them: the guest's timer, the guest (two), the VMM. */
@@ -264,58 +265,6 @@ TEST_F_TIMEOUT(views, two, 900)
 	}
 }
 
-#define USER_CS		0x28
-#define USER_DS		0x30
-
-/* All that the guest has mapped is for ring 3, too. */
-static void user_pages(struct kvm_vm *vm, uint64_t table, int level)
-{
-	uint64_t *pte = addr_gpa2hva(vm, table);
-	unsigned int i;
-
-	for (i = 0; i < 512; i++) {
-		if (!(pte[i] & PTE_PRESENT_MASK))
-			continue;
-		pte[i] |= PTE_USER_MASK;
-		if (level > PG_LEVEL_4K && !(pte[i] & PTE_LARGE_MASK))
-			user_pages(vm, PTE_GET_PA(pte[i]), level - 1);
-	}
-}
-
-static void user_segment(struct kvm_vm *vm, struct kvm_segment *seg, unsigned int selector,
-			 const struct kvm_segment *like)
-{
-	struct desc64 *gdt = addr_gva2hva(vm, vm->arch.gdt);
-
-	/* The descriptor is an entry of 8 bytes, the rest of the struct is the next's. */
-	memcpy((void *)gdt + selector, (void *)gdt + like->selector, 8);
-	((struct desc64 *)((void *)gdt + selector))->dpl = 3;
-	*seg = *like;
-	seg->selector = selector | 3;
-	seg->dpl = 3;
-}
-
-/* Make the guest one of ring 3 that may use the ports of ucalls. */
-static void user_mode(struct view *w, struct kvm_vcpu *vcpu)
-{
-	struct kvm_vm *vm = w->vm;
-	struct kvm_sregs sregs;
-	struct kvm_regs regs;
-
-	/* Where exceptions go. */
-	*(uint64_t *)(addr_gva2hva(vm, vm->arch.tss) + 4) = vm_vaddr_alloc_page(vm) + 4096;
-	user_pages(vm, vm->pgd, PG_LEVEL_512G);
-	vcpu_sregs_get(vcpu, &sregs);
-	user_segment(vm, &sregs.ds, USER_DS, &sregs.ds);
-	sregs.ss = sregs.ds;
-	sregs.es = sregs.ds;
-	user_segment(vm, &sregs.cs, USER_CS, &sregs.cs);
-	vcpu_sregs_set(vcpu, &sregs);
-	vcpu_regs_get(vcpu, &regs);
-	regs.rflags |= 3 << 12;
-	vcpu_regs_set(vcpu, &regs);
-}
-
 /* Ring 3 does what ring 0 does, and goes where that does not go, neither. */
 TEST_F_TIMEOUT(views, user, 300)
 {
@@ -324,7 +273,7 @@ TEST_F_TIMEOUT(views, user, 300)
 
 	view_link(&self->w, 1, 0, 0, 1, 0);
 	view_link(&self->w, 2, 1, 0, 1, 0);
-	user_mode(&self->w, cpu->vcpu);
+	guest_user_mode(self->w.vm, cpu->vcpu);
 	EXPECT_EQ(VIEW_HOLE, view_read(cpu, 1, 0));
 	EXPECT_EQ(3, cpu->cmd->cpl);
 	view_enter(cpu, 1);
