@@ -201,6 +201,24 @@ bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, in
 	       spte_to_pfn(old_spte) != fault->pfn;
 }
 
+/*
+ * The role by which a huge page is split into pages of @sp.  make_huge_page_split_spte()
+ * gives small pages the right to be executed that the mitigation of nx_huge_pages has
+ * taken from a huge one, by what the role permits: nothing to a window.  The caller holds
+ * the VM's SRCU, or slots_lock.
+ */
+union kvm_mmu_page_role kvm_mmu_alias_split_role(struct kvm *kvm,
+						 const struct kvm_mmu_page *sp)
+{
+	union kvm_mmu_page_role role = sp->role;
+	struct kvm_memslots *slots = kvm_memslots_for_spte_role(kvm, role);
+
+	if (is_nx_huge_page_enabled(kvm) &&
+	    kvm_slot_is_alias(__gfn_to_memslot(slots, sp->gfn)))
+		role.access &= ~ACC_EXEC_MASK;
+	return role;
+}
+
 struct vm2vm_fix {
 	u64 *sptep;
 	u64 old_spte;

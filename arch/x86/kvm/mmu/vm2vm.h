@@ -48,6 +48,8 @@ bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fau
 u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t pfn,
 		       u64 spte, bool writable);
 bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level);
+union kvm_mmu_page_role kvm_mmu_alias_split_role(struct kvm *kvm,
+						 const struct kvm_mmu_page *sp);
 bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 			    u64 *sptep, u64 old_spte, u64 new_spte);
 
@@ -79,6 +81,12 @@ static inline bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault,
 	return false;
 }
 
+static inline union kvm_mmu_page_role
+kvm_mmu_alias_split_role(struct kvm *kvm, const struct kvm_mmu_page *sp)
+{
+	return sp->role;
+}
+
 static inline bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu,
 					  struct kvm_page_fault *fault,
 					  u64 *sptep, u64 old_spte,
@@ -94,5 +102,14 @@ static inline bool kvm_mmu_alias_fault_stale(struct kvm_vcpu *vcpu,
 }
 
 #endif
+
+/*
+ * Whether @gfn may have page tables of a guest that KVM shadows, be it a nested guest.
+ * KVM reads none in a window, and must not track what is written there.
+ */
+static inline bool kvm_mmu_alias_root_ok(struct kvm_vcpu *vcpu, gfn_t gfn)
+{
+	return kvm_vcpu_is_visible_gfn(vcpu, gfn) && !kvm_vm2vm_is_window(vcpu, gfn);
+}
 
 #endif /* __KVM_X86_MMU_VM2VM_H */

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vm2vm_mmu_test: holes that are filled, by every MMU and in nested guests.
+ * vm2vm_mmu_test: holes that are filled, by every MMU and in nested guests; and windows
+ * that are not executed after the mitigation of nx_huge_pages has split a huge page.
  */
 #include "vm2vm_harness.h"
 #include "mmu.h"
+#include "vm2vm_knob.h"
 #include "vm2vm_peer_check.h"
 
 #define FILL		KVM_VM2VM_LINK_FILL
+#define NX_HUGE_PAGES	"/sys/module/kvm/parameters/nx_huge_pages"
 
 FIXTURE(filled)
 {
 	struct mmu m;
+	bool forced;
 };
 
 FIXTURE_VARIANT(filled)
@@ -37,6 +41,8 @@ FIXTURE_TEARDOWN(filled)
 {
 	EXPECT_EQ(0, self->m.p.mmio);
 	peer_free(&self->m.p);
+	if (self->forced)
+		knob_write(NX_HUGE_PAGES, "off");
 }
 
 /* Fillers come and go as what they fill does, and no access leaves the guest. */
@@ -137,4 +143,28 @@ TEST_F(filled, no_exec)
 	peer_write(p, 0, 0xc3c3c3c3c3c3c3c3ull);	/* ret */
 	EXPECT_EQ(0xc3c3c3c3c3c3c3c3ull, peer_read(p, 0));
 	expect_no_exec(_metadata, &self->m, PEER_WINDOW);
+}
+
+/*
+ * With the mitigation no huge page is executable, and the pages that one is split into
+ * become so, other than those of a window.  Here a hole next to them splits it: a write
+ * to what may be read only.
+ */
+TEST_F(filled, no_exec_after_split)
+{
+	struct peer *p = &self->m.p;
+
+	self->forced = knob_write(NX_HUGE_PAGES, "force");
+	if (!self->forced)
+		SKIP(return, "no " NX_HUGE_PAGES);
+	vm_install_exception_handler(p->backend, UD_VECTOR, mmu_exception);
+	if (!peer_use_huge(p, 1))
+		SKIP(return, "no 2 MiB pages");
+	memset(p->mem, 0xc3, p->size);	/* ret */
+	mmu_link(&self->m, FILL | KVM_VM2VM_LINK_READONLY, PG_LEVEL_2M);
+	mmu_approve(&self->m, VM2VM_RW);
+	EXPECT_EQ(0xc3c3c3c3c3c3c3c3ull, peer_read(p, 0));
+	peer_write(p, 7 * 4096, 1);
+	/* The page that is executed is one that the split has made. */
+	expect_no_exec(_metadata, &self->m, PEER_WINDOW + 5 * 4096);
 }
