@@ -24,6 +24,7 @@ struct kvm_userspace_memory_region2;
 struct kvm_vcpu;
 struct page;
 struct vm2vm_link;
+struct vm2vm_pager;
 struct vm2vm_proof;
 
 #ifdef CONFIG_KVM_VM2VM
@@ -33,6 +34,7 @@ struct vm2vm_proof;
  * @lock: protects @domains and @nr_domains; a leaf lock
  * @domains: domains that this VM owns, see struct vm2vm_uses
  * @nr_domains: length of @domains
+ * @pager: of an owner; set before the first domain, and there until the VM goes
  * @updating: the link whose alias memslot is being made or deleted, which is
  *	      what permits it; protected by kvm->slots_lock
  * @used: whether the VM ever had a domain or a link; set under kvm->slots_lock
@@ -51,6 +53,7 @@ struct kvm_vm2vm {
 	spinlock_t lock;	/* see above */
 	struct list_head domains;
 	unsigned int nr_domains;
+	struct vm2vm_pager *pager;
 	struct vm2vm_link *updating;
 	bool used;
 	bool forbidden;
@@ -197,6 +200,7 @@ enum kvm_vm2vm_mode {
  */
 #define KVM_MEMSLOT_ALIAS	BIT(17)
 
+void kvm_vm2vm_exit(void);
 void kvm_vm2vm_init_vm(struct kvm *kvm);
 void kvm_vm2vm_destroy_vm(struct kvm *kvm);
 void kvm_vm2vm_end_domains(struct kvm *kvm);
@@ -334,6 +338,7 @@ struct kvm_vm2vm_vcpu { };
 
 #define KVM_MEMSLOT_ALIAS	0
 
+static inline void kvm_vm2vm_exit(void) { }
 static inline void kvm_vm2vm_init_vm(struct kvm *kvm) { }
 static inline void kvm_vm2vm_destroy_vm(struct kvm *kvm) { }
 static inline void kvm_vm2vm_end_domains(struct kvm *kvm) { }

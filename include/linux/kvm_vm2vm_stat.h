@@ -13,14 +13,22 @@
  * Of a VM.  As an owner: its domains and mappings, and how often it has revoked
  * (calls and invalidations that had something to look for).  As a backend: links, and
  * the longest time, in nanoseconds, that a revocation, a harvest or ageing by an owner
- * has held its mmu_lock.
+ * has held its mmu_lock; and approved accesses to which the link's answer was that of a
+ * page that is not approved, because the owner had no page there, no memory for it, or
+ * one that the hardware has lost; or, KVM's own accesses only, because it did not come in
+ * time, or was revoked again and again.
  */
 #define KVM_VM2VM_VM_STAT						\
 	u64 vm2vm_domains;						\
 	atomic64_t vm2vm_mappings;					\
 	atomic64_t vm2vm_revokes;					\
 	u64 vm2vm_links;						\
-	u64 vm2vm_held_max_ns
+	u64 vm2vm_held_max_ns;						\
+	atomic64_t vm2vm_owner_nopage;					\
+	atomic64_t vm2vm_owner_nomem;					\
+	atomic64_t vm2vm_owner_poison;					\
+	atomic64_t vm2vm_owner_slow;					\
+	atomic64_t vm2vm_owner_busy
 
 #define KVM_VM2VM_VM_STATS()						\
 	STATS_DESC_ICOUNTER(VM, vm2vm_domains),				\
@@ -29,6 +37,11 @@
 	STATS_DESC_ICOUNTER(VM, vm2vm_links),				\
 	STATS_DESC_PEAK(VM, vm2vm_held_max_ns, KVM_STATS_UNIT_SECONDS,	\
 			KVM_STATS_BASE_POW10, -9),
+	STATS_DESC_COUNTER(VM, vm2vm_owner_nopage),			\
+	STATS_DESC_COUNTER(VM, vm2vm_owner_nomem),			\
+	STATS_DESC_COUNTER(VM, vm2vm_owner_poison),			\
+	STATS_DESC_COUNTER(VM, vm2vm_owner_slow),			\
+	STATS_DESC_COUNTER(VM, vm2vm_owner_busy),
 
 /*
  * Of a backend's vCPU: accesses to windows that gave a page, that found a hole, that

@@ -406,8 +406,10 @@ void kvm_vm2vm_destroy_vm(struct kvm *kvm)
 	xa_destroy(&kvm->vm2vm.ports);
 	xa_destroy(&kvm->vm2vm.gpas);
 
-	if (!kvm->vm2vm.used)
+	if (!kvm->vm2vm.used) {
+		vm2vm_pager_destroy(kvm);
 		return;
+	}
 
 	kvm_vm2vm_end_domains(kvm);
 
@@ -424,6 +426,7 @@ void kvm_vm2vm_destroy_vm(struct kvm *kvm)
 	 * the close of its descriptor, perhaps just now.
 	 */
 	synchronize_srcu_expedited(&vm2vm_srcu);
+	vm2vm_pager_destroy(kvm);
 
 	kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, 0)) {
 		if (kvm_slot_is_alias(slot)) {

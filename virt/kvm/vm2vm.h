@@ -337,6 +337,17 @@ ssize_t vm2vm_miss_read(struct vm2vm_domain *d, char __user *buf, size_t count,
 			bool nonblock);
 __poll_t vm2vm_miss_poll(struct vm2vm_domain *d);
 
+/* vm2vm_pager.c */
+int vm2vm_pager_create(struct kvm *kvm);
+void vm2vm_pager_destroy(struct kvm *kvm);
+struct vm2vm_pager *vm2vm_pager_get(struct kvm *owner);
+void vm2vm_pager_put(struct vm2vm_pager *p);
+int vm2vm_page_in(struct kvm *kvm, struct vm2vm_pager *p,
+		  const struct vm2vm_domain *d, unsigned long hva, bool write);
+int vm2vm_page_in_bounded(struct kvm *kvm, struct vm2vm_pager *p,
+			  const struct vm2vm_domain *d, unsigned long hva,
+			  bool write);
+
 /* vm2vm_revoke.c */
 struct vm2vm_link *vm2vm_next_link(struct vm2vm_domain *d,
 				   struct vm2vm_link *link);

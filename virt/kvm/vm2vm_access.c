@@ -6,8 +6,8 @@
  *
  * The caller holds the backend's SRCU, and perhaps more, so nothing is waited for
  * that takes long: a page that takes I/O or the owner's user space is not there.
- * Bytes are copied under the backend's mmu_lock, as a revoker takes it and so
- * waits for the copy.
+ * Bytes are copied, and the page made dirty, under the backend's mmu_lock, as a
+ * revoker takes it and so waits for that.
  */
 #include <linux/highmem.h>
 #include <linux/kvm_host.h>
@@ -84,6 +84,14 @@ static bool vm2vm_access_locked(const struct kvm_memory_slot *slot, gfn_t gfn,
 		if (!a->in)
 			kvm_vm2vm_mark_dirty(slot, gfn);
 		vm2vm_do_access(page, a);
+		/*
+		 * The owner has the page mapped, and nobody unmaps it before he
+		 * gets mmu_lock.  So it is in its file, as for a thread that
+		 * unmaps it with the page table locked, and the page's own lock,
+		 * which the owner's file system may hold for long, is not needed.
+		 */
+		if (!a->in)
+			set_page_dirty(page);
 	}
 	KVM_MMU_UNLOCK(kvm);
 	return !stale;
@@ -105,9 +113,10 @@ static int vm2vm_access_hole(const struct kvm_memory_slot *slot,
 static int vm2vm_access(const struct kvm_memory_slot *slot, gfn_t gfn,
 			struct vm2vm_access *a)
 {
+	struct kvm *kvm = slot->vm2vm.link->kvm;
 	struct kvm_vm2vm_fault f;
 	struct kvm_vm2vm_page p;
-	int tries;
+	int tries, r;
 	bool done;
 
 	if (slot->flags & KVM_MEMSLOT_INVALID)
@@ -116,12 +125,14 @@ static int vm2vm_access(const struct kvm_memory_slot *slot, gfn_t gfn,
 		return vm2vm_access_hole(slot, a);
 
 	for (tries = 0; tries < VM2VM_ACCESS_TRIES; tries++) {
-		if (vm2vm_fault_bounded(slot, gfn, !a->in, &f, &p))
-			break;
+		r = vm2vm_fault_bounded(slot, gfn, !a->in, &f, &p);
+		if (r) {
+			if (r == -EBUSY)
+				atomic64_inc(&kvm->stat.vm2vm_owner_slow);
+			return vm2vm_access_hole(slot, a);
+		}
 
 		done = vm2vm_access_locked(slot, gfn, &f, p.page, a);
-		if (done && !a->in)
-			set_page_dirty_lock(p.page);
 		put_page(p.page);
 		if (done)
 			return 0;
@@ -131,6 +142,7 @@ static int vm2vm_access(const struct kvm_memory_slot *slot, gfn_t gfn,
 		if (tries)
 			schedule_timeout_killable(1);
 	}
+	atomic64_inc(&kvm->stat.vm2vm_owner_busy);
 	return vm2vm_access_hole(slot, a);
 }
 

@@ -44,12 +44,18 @@
 /* After so many times VM2VM_PARTS parts, take write access from all. */
 #define VM2VM_PROTECT_BATCHES	2048
 
-/* See to it that a write to @iova can be logged where nothing can be allocated. */
+/*
+ * See to it that a write to @iova can be logged where nothing can be allocated.  The
+ * caller is in its own VM's SRCU, as KVM is where it allocates page tables, and in
+ * none that others wait for: memory may take long to come.
+ */
 int vm2vm_log_prepare(struct vm2vm_domain *d, unsigned long iova)
 {
 	unsigned long index = iova / VM2VM_LOG_PAGES, *bits;
 	void *old;
 
+	RCU_LOCKDEP_WARN(srcu_read_lock_held(&vm2vm_srcu),
+			 "vm2vm: memory is allocated in an SRCU section of all VMs");
 	if (xa_load(&d->log, index))
 		return 0;
 

@@ -674,6 +674,9 @@ int vm2vm_create_domain(struct kvm *kvm,
 	if (!kvm_arch_vm2vm_supported(kvm))
 		return -EOPNOTSUPP;
 
+	r = vm2vm_pager_create(kvm);
+	if (r)
+		return r;
 	d = vm2vm_domain_alloc(args->flags);
 	if (!d)
 		return -ENOMEM;

@@ -9,7 +9,7 @@
  * A backend's vCPU must not wait for the owner while it holds up anything else.
  * So the page is first looked for without sleeping.  If it is not there, the
  * vCPU drops its own VM's SRCU (a memslot update of its VM waits for that),
- * brings the page in, killable and interruptible, and takes the fault again.
+ * has the page brought in, see vm2vm_pager.c, and takes the fault again.
  */
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -176,12 +176,12 @@ static int vm2vm_log_page(struct vm2vm_link *link, gfn_t gfn, bool write,
 }
 
 /*
- * The same with the owner found.  If that returns -EAGAIN the page at *@hva of *@mm
- * has to be brought in, and the caller drops the reference to *@mm.
+ * The same with the owner found.  If that returns -EAGAIN the page at *@hva has to be
+ * brought in by *@pager, and the caller drops the reference to it.
  */
 static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
 		     struct kvm_vm2vm_fault *f, struct kvm_vm2vm_page *p,
-		     struct mm_struct **mm, unsigned long *hva)
+		     struct vm2vm_pager **pager, unsigned long *hva)
 {
 	struct vm2vm_domain *d = link->domain;
 	int idx, owner_idx, r = -ENOENT;
@@ -199,98 +199,38 @@ static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
 	idx = srcu_read_lock(&vm2vm_srcu);
 	owner = srcu_dereference(d->owner, &vm2vm_srcu);
 	if (owner && mmget_not_zero(owner->mm)) {
-		*mm = owner->mm;
 		owner_idx = srcu_read_lock(&owner->srcu);
 		r = vm2vm_translate(link, owner, gfn, write, f, p, hva);
 		srcu_read_unlock(&owner->srcu, owner_idx);
-		if (!r && (d->flags & KVM_VM2VM_DOMAIN_LOG))
-			r = vm2vm_log_page(link, gfn, write, p);
 		/*
 		 * If this is the last user, the owner's exit is not for us to
 		 * wait for.
 		 */
-		if (r != -EAGAIN)
-			mmput_async(*mm);
+		mmput_async(owner->mm);
+		if (r == -EAGAIN)
+			*pager = vm2vm_pager_get(owner);
 	}
 	srcu_read_unlock(&vm2vm_srcu, idx);
+
+	/* Memory is allocated with nothing held that strangers wait for. */
+	if (!r && (d->flags & KVM_VM2VM_DOMAIN_LOG))
+		r = vm2vm_log_page(link, gfn, write, p);
 	return r;
 }
 
-/*
- * Bring in the page at @hva of @mm, and drop the reference to @mm.  The owner
- * may keep this waiting for as long as it likes (userfaultfd, a dead FUSE
- * server, swap): so nothing of the backend is held, and a signal ends it.
- *
- * Returns -EAGAIN if it is worth taking the fault again, -ENOENT if there is no
- * such page for this access, -ENOMEM, -EINTR if a signal is pending.
- */
-static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct mm_struct *mm,
-			  unsigned long hva, bool write)
+/* Have the page at @hva brought in, and drop the reference to @pager. */
+static int vm2vm_bring_in(struct kvm_vcpu *vcpu, struct vm2vm_pager *pager,
+			  const struct vm2vm_domain *d, unsigned long hva,
+			  bool write)
 	__releases(&vcpu->kvm->srcu) __acquires(&vcpu->kvm->srcu)
 {
-	unsigned int flags = FOLL_INTERRUPTIBLE | FOLL_HONOR_NUMA_FAULT;
-	struct page *page;
-	int locked = 1;
-	long r;
-
-	if (write)
-		flags |= FOLL_WRITE;
+	int r;
 
 	kvm_vcpu_srcu_read_unlock(vcpu);
-	/* As mmap_read_lock_killable(), but for any signal. */
-	r = down_read_interruptible(&mm->mmap_lock);
-	if (!r) {
-		r = get_user_pages_remote(mm, hva, 1, flags, &page, &locked);
-		if (locked)
-			mmap_read_unlock(mm);
-		if (r == 1)
-			put_page(page);
-	}
-	/*
-	 * The owner may have exited meanwhile.  To tear its VM down is not for a
-	 * thread that has a vCPU loaded.
-	 */
-	mmput_async(mm);
+	r = vm2vm_page_in(vcpu->kvm, pager, d, hva, write);
+	vm2vm_pager_put(pager);
 	kvm_vcpu_srcu_read_lock(vcpu);
-
-	if (r == -EINTR || r == -ERESTARTSYS)
-		return -EINTR;
-	if (r == -ENOMEM)
-		return -ENOMEM;
-	return r < 0 ? -ENOENT : -EAGAIN;
-}
-
-/*
- * Bring in the page at @hva of @mm, and drop the reference to @mm, if that takes
- * neither I/O nor the owner's user space: the caller's sections last that long.
- * What it does not take it starts, so that trying again later is worth it.
- *
- * Returns -EAGAIN to try again, -ENOENT if there is no such page for this access,
- * -ENOMEM, -EBUSY if it takes longer.
- */
-static int vm2vm_bring_in_nowait(struct mm_struct *mm, unsigned long hva,
-				 bool write)
-{
-	unsigned int flags = FOLL_NOWAIT | FOLL_HONOR_NUMA_FAULT;
-	struct page *page;
-	long r = -EBUSY;
-
-	if (write)
-		flags |= FOLL_WRITE;
-
-	if (mmap_read_trylock(mm)) {
-		r = get_user_pages_remote(mm, hva, 1, flags, &page, NULL);
-		mmap_read_unlock(mm);
-		if (r == 1)
-			put_page(page);
-	}
-	mmput_async(mm);
-
-	if (r == -EBUSY || !r)
-		return -EBUSY;
-	if (r == -ENOMEM)
-		return -ENOMEM;
-	return r < 0 ? -ENOENT : -EAGAIN;
+	return r;
 }
 
 /**
@@ -301,28 +241,29 @@ static int vm2vm_bring_in_nowait(struct mm_struct *mm, unsigned long hva,
  * @f: result
  * @p: result
  *
- * Return: as kvm_vm2vm_fault(); -EBUSY if the owner's page takes I/O or its user
- * space, or if it is being invalidated for long.
+ * Return: as kvm_vm2vm_fault(); -EBUSY if it takes longer to bring in the owner's
+ * page, which goes on.
  */
 int vm2vm_fault_bounded(const struct kvm_memory_slot *slot, gfn_t gfn,
 			bool write, struct kvm_vm2vm_fault *f,
 			struct kvm_vm2vm_page *p)
 {
-	struct mm_struct *mm;
+	struct vm2vm_link *link = slot->vm2vm.link;
+	struct vm2vm_pager *pager;
 	unsigned long hva;
 	int tries, r;
 
 	for (tries = 0; tries < VM2VM_BOUNDED_TRIES; tries++) {
-		r = vm2vm_try(slot->vm2vm.link, gfn, write, f, p, &mm, &hva);
+		r = vm2vm_try(link, gfn, write, f, p, &pager, &hva);
 		if (r != -EAGAIN)
 			return r;
-		r = vm2vm_bring_in_nowait(mm, hva, write);
+		r = vm2vm_page_in_bounded(link->kvm, pager, link->domain, hva,
+					  write);
+		vm2vm_pager_put(pager);
 		if (r != -EAGAIN && r != -EBUSY)
 			return r;
 		if (fatal_signal_pending(current))
 			break;
-		if (r == -EBUSY)
-			schedule_timeout_killable(1);
 	}
 	return -EBUSY;
 }
@@ -350,14 +291,14 @@ int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 		    struct kvm_vm2vm_fault *f, struct kvm_vm2vm_page *p)
 {
 	struct vm2vm_link *link = slot->vm2vm.link;
-	struct mm_struct *mm;
+	struct vm2vm_pager *pager;
 	unsigned long hva;
 	int r;
 
 	if (mode == KVM_VM2VM_NOWAIT)
 		r = vm2vm_fault_bounded(slot, gfn, write, f, p);
 	else
-		r = vm2vm_try(link, gfn, write, f, p, &mm, &hva);
+		r = vm2vm_try(link, gfn, write, f, p, &pager, &hva);
 
 	if (!r) {
 		++vcpu->stat.vm2vm_faults;
@@ -367,7 +308,7 @@ int kvm_vm2vm_fault(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 		return r;
 
 	if (r == -EAGAIN)
-		return vm2vm_bring_in(vcpu, mm, hva, write);
+		return vm2vm_bring_in(vcpu, pager, link->domain, hva, write);
 	if (r == -ENODATA && (link->flags & KVM_VM2VM_LINK_WAIT)) {
 		r = vm2vm_miss_wait(vcpu, link, gfn, write);
 		/* Refused, but may be approved by now. */

@@ -330,7 +330,7 @@ struct kvm_vm2vm_get_dirty {
  *
  * WAIT: what a MAP could approve is a miss that the owner is told of, see struct
  * kvm_vm2vm_miss, and the vCPU waits.  What no MAP could (a write to a read-only
- * link, an instruction fetch, and where there is a mapping: no owner's memory behind
+ * link, an instruction fetch, and where there is a mapping: no page of the owner's behind
  * it, or a write to memory that the owner has read-only) finds a hole; so does all
  * that comes after the domain's end.
  *
@@ -370,10 +370,17 @@ struct kvm_vm2vm_get_dirty {
  * @reserved: must be 0
  *
  * KVM_VM2VM_LINK, on a VM's file descriptor, makes an alias memslot.  An access
- * to a page of the window that no mapping approves, that the owner has no
- * memory for, or that asks for more than was approved (instruction fetches are
+ * to a page of the window that no mapping approves, that the owner has no page
+ * for, or that asks for more than was approved (instruction fetches are
  * never approved) is an access to a hole: KVM_EXIT_MMIO, unless @flags say
- * otherwise.
+ * otherwise.  The owner has no page where it has no memslot, where nothing is
+ * mapped, where its file gives none, where there is no memory for it (in the
+ * owner's memory cgroup), or where the hardware has lost it; the statistics
+ * vm2vm_owner_* tell these apart.
+ *
+ * A vCPU whose access takes a page of the owner's that is not at hand waits for
+ * it, for ever if the owner keeps it waiting; a signal ends that, KVM_RUN
+ * returns EINTR, and waits again when it is called again.
  *
  * KVM_SET_USER_MEMORY_REGION on an alias memslot gives -EINVAL; use
  * KVM_VM2VM_UNLINK.  It has no dirty log: KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG
