@@ -538,8 +538,8 @@ static void fault(struct env *e, const char *name, void (*prepare)(struct env *e
 {
 	const struct inject_op op = {
 		.name = name,
-		.errs = ERR(ENOMEM),
-		.more_errs = ERR(EFAULT) | ERR(EAGAIN),
+		/* One failure is made up for by a work item. */
+		.more_errs = ERR(ENOMEM) | ERR(EFAULT) | ERR(EAGAIN),
 		.prepare = prepare,
 		.call = run_vcpu,
 		.changed = done,

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include "vm2vm_fuse.h"
 #include "vm2vm_harness.h"
 #include "access.h"
 #include "fixture.h"
@@ -67,6 +68,38 @@ TEST_F(access, file)
 	TEST_ASSERT(!ftruncate(fd, owner_offset(0)), "ftruncate");
 	EXPECT_EQ(HOLE, access_read(a, 0));
 	close(fd);
+}
+
+/* A file whose server keeps KVM waiting: in time there is a hole, and later the page. */
+TEST_F_TIMEOUT(access, file_not_answered, 120)
+{
+	const uint64_t stuck = FUSE_STUCK * 4096;
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	struct fuse_server server;
+	uint32_t val = -1;
+	unsigned int i;
+	double start;
+
+	if (!fuse_start(&server))
+		SKIP(return, "no FUSE");
+	TEST_ASSERT(mmap(p->mem, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, server.file,
+			 stuck) == p->mem && !madvise(p->mem, SIZE, MADV_RANDOM), "mmap");
+	share(p, VM2VM_RW, 0);
+	start = mem_now();
+	EXPECT_EQ((uint32_t)HOLE, access_out(a, 0));
+	EXPECT_GT(30, mem_now() - start);
+	EXPECT_LE(1, peer_fd_stat(p->backend->fd, "vm2vm_owner_slow"));
+	EXPECT_EQ(1, fuse_waiting(&server));
+	EXPECT_NE(0, a->holes);
+	vm2vm_link(p->backend, p->domain, PEER_SLOT + 1, 2 * PEER_WINDOW, PEER_IOVA, 4096, 0);
+	vm2vm_unlink(p->backend, PEER_SLOT + 1);
+
+	fuse_release(&server);
+	for (i = 0; i < 1000 && val == (uint32_t)HOLE; i++)
+		val = access_out(a, 0);
+	EXPECT_EQ((uint32_t)FUSE_VALUE(FUSE_STUCK + owner_offset(0) / 4096), val);
+	fuse_kill(&server);
 }
 
 TEST_F(access, swapped)

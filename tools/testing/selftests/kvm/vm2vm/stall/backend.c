@@ -51,11 +51,13 @@ static void backend_continue(void)
 	start_thread(&backend.thread, backend_vcpu, NULL);
 }
 
-static void backend_start(unsigned int page)
+static void backend_start(enum peer_op op, unsigned int page)
 {
 	struct peer_cmd *cmd = addr_gva2hva(backend.p.backend, (uintptr_t)&peer_cmd);
 
-	*cmd = (struct peer_cmd) { .op = PEER_READ, .gva = PEER_WINDOW + page * 4096 };
+	*cmd = (struct peer_cmd) {
+		.op = op, .gva = PEER_WINDOW + page * 4096, .val = VALUE(page),
+	};
 	backend_continue();
 }
 
@@ -79,9 +81,28 @@ static int64_t backend_wait(void)
 	return r ? r : peer_val(&backend.p);
 }
 
-static int backend_link(int domain, uint32_t slot, uint64_t gpa)
+static int backend_link(int domain, uint32_t slot, uint64_t gpa, uint32_t flags)
 {
-	return __vm2vm_link(backend.p.backend, domain, slot, gpa, PEER_IOVA, PAGES * 4096, 0);
+	return __vm2vm_link(backend.p.backend, domain, slot, gpa, PEER_IOVA, PAGES * 4096, flags);
+}
+
+static int backend_prefault(unsigned int page)
+{
+	struct kvm_pre_fault_memory range = { .gpa = PEER_WINDOW + page * 4096, .size = 4096 };
+
+	return __vcpu_ioctl(backend.p.vcpu, KVM_PRE_FAULT_MEMORY, &range) ? -errno : 0;
+}
+
+static int64_t backend_stat(enum stall_stat stat)
+{
+	static const char * const names[] = {
+		[STAT_NOPAGE] = "vm2vm_owner_nopage", [STAT_NOMEM] = "vm2vm_owner_nomem",
+		[STAT_POISON] = "vm2vm_owner_poison",
+	};
+
+	if (stat == STAT_HOLES)
+		return peer_vcpu_stat(backend.p.vcpu, "vm2vm_holes");
+	return peer_fd_stat(backend.p.backend->fd, names[stat]);
 }
 
 /* All kinds of changes of the VM's memslots, while the vCPU does what it does. */
@@ -96,7 +117,7 @@ static int backend_memslots(int domain)
 	vm_set_user_memory_region(vm, 50, KVM_MEM_LOG_DIRTY_PAGES, 5 * PEER_WINDOW, 4096, mem);
 	vm_set_user_memory_region(vm, 50, 0, 5 * PEER_WINDOW, 0, mem);
 	munmap(mem, 4096);
-	r = backend_link(domain, PEER_SLOT + 1, 2 * PEER_WINDOW);
+	r = backend_link(domain, PEER_SLOT + 1, 2 * PEER_WINDOW, 0);
 	return r ? r : __vm2vm_unlink(vm, PEER_SLOT + 1);
 }
 
@@ -126,13 +147,13 @@ static int64_t backend_do(const struct stall_msg *msg, int fd)
 
 	switch (msg->cmd) {
 	case BACKEND_LINK:
-		return backend_link(fd, PEER_SLOT, PEER_WINDOW);
+		return backend_link(fd, PEER_SLOT, PEER_WINDOW, msg->arg);
 	case BACKEND_UNLINK:
 		return __vm2vm_unlink(p->backend, PEER_SLOT);
 	case BACKEND_READ:
 		return peer_read(p, msg->arg * 4096);
 	case BACKEND_START:
-		backend_start(msg->arg);
+		backend_start(PEER_READ, msg->arg);
 		return 0;
 	case BACKEND_RUNS:
 		return READ_ONCE(backend.runs);
@@ -148,6 +169,13 @@ static int64_t backend_do(const struct stall_msg *msg, int fd)
 		return backend_memslots(fd);
 	case BACKEND_SPEED:
 		return backend_speed(msg->arg);
+	case BACKEND_WRITE:
+		backend_start(PEER_WRITE, msg->arg);
+		return 0;
+	case BACKEND_PREFAULT:
+		return backend_prefault(msg->arg);
+	case BACKEND_STAT:
+		return backend_stat(msg->arg);
 	default:
 		TEST_FAIL("command %u", msg->cmd);
 	}

@@ -111,6 +111,26 @@ static void *owner_serve(void *arg)
 	return NULL;
 }
 
+/* The second half of the memory is @file from now on, at random. */
+static int owner_file(int file, bool shared)
+{
+	size_t size = (PAGES - STALLED) * 4096;
+	void *mem = owner_page(STALLED);
+
+	if (mmap(mem, size, PROT_READ | PROT_WRITE, MAP_FIXED | (shared ? MAP_SHARED : MAP_PRIVATE),
+		 file, 0) != mem || madvise(mem, size, MADV_RANDOM))
+		return -errno;
+	return 0;
+}
+
+/* Have a page of the file written to it, and wait for that. */
+static void *owner_dirty(void *page)
+{
+	WRITE_ONCE(*(uint64_t *)page, 1);
+	msync(page, 4096, MS_SYNC);
+	return NULL;
+}
+
 static int owner_memslot(void)
 {
 	vm_set_user_memory_region(owner.vm, 0, 0, PEER_OWNER_GPA, 0, owner.mem);
@@ -261,7 +281,7 @@ static int owner_release(void)
 	return 0;
 }
 
-static int owner_do(const struct stall_msg *msg)
+static int owner_do(const struct stall_msg *msg, int fd)
 {
 	uint64_t page = msg->arg;
 
@@ -293,6 +313,15 @@ static int owner_do(const struct stall_msg *msg)
 		return owner_hold();
 	case OWNER_RELEASE:
 		return owner_release();
+	case OWNER_FILE:
+		return owner_file(fd, msg->arg);
+	case OWNER_DIRTY:
+		start_thread(&owner.thread, owner_dirty, owner_page(page));
+		return 0;
+	case OWNER_ABSENT:
+		return madvise(owner_page(page), 4096, MADV_DONTNEED);
+	case OWNER_POISON:
+		return madvise(owner_page(page), 4096, MADV_HWPOISON);
 	default:
 		TEST_FAIL("command %u", msg->cmd);
 	}
@@ -305,7 +334,9 @@ void owner_process(int sock)
 	int fd;
 
 	while (stall_receive(sock, &msg, &fd)) {
-		msg.val = owner_do(&msg);
+		msg.val = owner_do(&msg, fd);
+		if (fd >= 0)
+			close(fd);
 		/* The answer to these is a descriptor. */
 		fd = (msg.cmd == OWNER_SHARE || msg.cmd == OWNER_STALL) ? msg.val : -1;
 		stall_send(sock, &msg, fd);

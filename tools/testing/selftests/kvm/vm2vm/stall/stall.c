@@ -21,10 +21,13 @@ static const char * const stall_cmd_names[] = {
 	[OWNER_UNMAP] = "UNMAP", [OWNER_MAP] = "MAP", [OWNER_MEMSLOT] = "owner's memslot",
 	[OWNER_CLOSE] = "close", [OWNER_TOUCH] = "touch", [OWNER_DISCARD] = "discard",
 	[OWNER_WRITERS] = "writers", [OWNER_HOLD] = "hold", [OWNER_RELEASE] = "release",
+	[OWNER_FILE] = "file", [OWNER_DIRTY] = "dirty", [OWNER_ABSENT] = "absent",
+	[OWNER_POISON] = "poison",
 	[BACKEND_LINK] = "LINK", [BACKEND_UNLINK] = "UNLINK", [BACKEND_READ] = "read",
 	[BACKEND_START] = "start", [BACKEND_RUNS] = "runs", [BACKEND_INTERRUPT] = "interrupt",
 	[BACKEND_CONTINUE] = "continue", [BACKEND_WAIT] = "wait",
 	[BACKEND_MEMSLOTS] = "memslots", [BACKEND_SPEED] = "speed",
+	[BACKEND_WRITE] = "write", [BACKEND_PREFAULT] = "prefault", [BACKEND_STAT] = "stat",
 };
 
 uint64_t now_ms(void)

@@ -38,6 +38,10 @@ enum stall_cmd {
 	OWNER_WRITERS,
 	OWNER_HOLD,
 	OWNER_RELEASE,
+	OWNER_FILE,
+	OWNER_DIRTY,
+	OWNER_ABSENT,
+	OWNER_POISON,
 	/* To a backend: its window, and its vCPU. */
 	BACKEND_LINK,
 	BACKEND_UNLINK,
@@ -49,7 +53,13 @@ enum stall_cmd {
 	BACKEND_WAIT,
 	BACKEND_MEMSLOTS,
 	BACKEND_SPEED,
+	BACKEND_WRITE,
+	BACKEND_PREFAULT,
+	BACKEND_STAT,
 };
+
+/* Arguments of BACKEND_STAT. */
+enum stall_stat { STAT_HOLES, STAT_NOPAGE, STAT_NOMEM, STAT_POISON };
 
 /* A request and its answer: @val, and perhaps a descriptor. */
 struct stall_msg {
