@@ -36,7 +36,7 @@
 	STATS_DESC_COUNTER(VM, vm2vm_revokes),				\
 	STATS_DESC_ICOUNTER(VM, vm2vm_links),				\
 	STATS_DESC_PEAK(VM, vm2vm_held_max_ns, KVM_STATS_UNIT_SECONDS,	\
-			KVM_STATS_BASE_POW10, -9),
+			KVM_STATS_BASE_POW10, -9),			\
 	STATS_DESC_COUNTER(VM, vm2vm_owner_nopage),			\
 	STATS_DESC_COUNTER(VM, vm2vm_owner_nomem),			\
 	STATS_DESC_COUNTER(VM, vm2vm_owner_poison),			\

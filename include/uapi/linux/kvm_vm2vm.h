@@ -79,9 +79,9 @@
 #define KVM_VM2VM_FEATURE_END		_BITUL(4)
 
 /*
- * Limits: domains per owner that have not ended, mappings per domain, links per
- * domain; doorbells per VM (counted twice with length 0 in MMIO space), file descriptors per doorbell, and
- * of all doorbells of a VM.
+ * Limits: domains per owner that have not ended, mappings per domain, links per domain;
+ * doorbells per VM (counted twice with length 0 in MMIO space), file descriptors per
+ * doorbell, and of all doorbells of a VM.
  */
 #define KVM_VM2VM_MAX_DOMAINS		1024
 #define KVM_VM2VM_MAX_MAPPINGS		(1U << 24)
@@ -187,7 +187,8 @@ struct kvm_vm2vm_map {
  * through any link.
  *
  * Errors: EFAULT (also if @unmapped cannot be written), EINVAL (also if the range
- * cuts a mapping in two, or the domain is one of all memory), ENODEV, EPERM.  There is always enough memory for it.
+ * cuts a mapping in two, or the domain is one of all memory), ENODEV, EPERM.  There is
+ * always enough memory for it.
  */
 struct kvm_vm2vm_unmap {
 	__u64 iova;

@@ -107,7 +107,8 @@ TEST_F(abi, link_address_width)
 
 	works(e, "up to the end", 0,
 	      __vm2vm_link(vm, e->domain, SLOT_NEW, end - 2 * PG, FREE, 2 * PG, 0));
-	fails(e, "across it", EINVAL, __vm2vm_link(vm, -1, SLOT_NEW + 1, end - PG, FREE, 2 * PG, 0));
+	fails(e, "across it", EINVAL,
+	      __vm2vm_link(vm, -1, SLOT_NEW + 1, end - PG, FREE, 2 * PG, 0));
 	fails(e, "beyond it", EINVAL, __vm2vm_link(vm, -1, SLOT_NEW, end, FREE, PG, 0));
 	fails(e, "and nothing else wrong", EINVAL,
 	      __vm2vm_link(vm, e->domain, SLOT_NEW + 1, end, FREE, PG, 0));
