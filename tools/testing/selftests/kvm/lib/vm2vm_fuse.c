@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -42,10 +43,11 @@ struct fuse_kept {
 	bool write;
 };
 
-/* The server's. */
+/* The server's.  What is static would be in the guests' memory, too, so not much is. */
 static struct {
 	int dev;
 	struct fuse_shared *shared;
+	uint64_t *data;		/* of an answer */
 	struct fuse_kept kept[FUSE_KEPT];
 	unsigned int nr;
 } server;
@@ -86,7 +88,6 @@ static void fuse_init(struct fuse_in_header *in, struct fuse_init_in *arg)
 
 static void fuse_do_io(const struct fuse_kept *k)
 {
-	static uint64_t data[FUSE_MAX_IO / 8];
 	struct fuse_write_out out = { .size = k->size };
 	uint32_t i;
 
@@ -94,10 +95,10 @@ static void fuse_do_io(const struct fuse_kept *k)
 		fuse_reply(k->unique, 0, &out, sizeof(out));
 		return;
 	}
-	memset(data, 0, k->size);
+	memset(server.data, 0, k->size);
 	for (i = 0; i < k->size / 4096; i++)
-		data[i * 512] = FUSE_VALUE(k->offset / 4096 + i);
-	fuse_reply(k->unique, 0, data, k->size);
+		server.data[i * 512] = FUSE_VALUE(k->offset / 4096 + i);
+	fuse_reply(k->unique, 0, server.data, k->size);
 }
 
 static void fuse_io(struct fuse_kept k)
@@ -164,19 +165,22 @@ static void fuse_serve(struct fuse_in_header *in)
 
 static void fuse_server_process(void)
 {
-	static char buf[FUSE_MAX_IO + 4096];
+	const size_t size = FUSE_MAX_IO + 4096;
+	void *buf = malloc(size);
 	struct pollfd pfd = { .fd = server.dev, .events = POLLIN };
 	ssize_t r;
 
+	server.data = malloc(FUSE_MAX_IO);
+	TEST_ASSERT(buf && server.data, "malloc");
 	for (;;) {
 		while (server.shared->release && server.nr)
 			fuse_do_io(&server.kept[--server.nr]);
 		WRITE_ONCE(server.shared->waiting, server.nr);
 		if (poll(&pfd, 1, 10) <= 0)
 			continue;
-		r = read(server.dev, buf, sizeof(buf));
+		r = read(server.dev, buf, size);
 		if (r > 0)
-			fuse_serve((struct fuse_in_header *)buf);
+			fuse_serve(buf);
 		else if (r < 0 && errno == ENODEV)
 			break;
 	}

@@ -61,22 +61,42 @@ static void backend_start(enum peer_op op, unsigned int page)
 	backend_continue();
 }
 
-/* The thread's KVM_RUN must be about to end; -ETIMEDOUT if it does not. */
-static int backend_join(void)
+/* The thread's KVM_RUN must end in so much time; -ETIMEDOUT if it does not. */
+static int backend_join(unsigned int ms)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	ts.tv_sec += LIMIT / 2;
+	ts.tv_sec += ms / 1000;
+	ts.tv_nsec += ms % 1000 * 1000000;
+	if (ts.tv_nsec >= 1000000000) {
+		ts.tv_nsec -= 1000000000;
+		ts.tv_sec++;
+	}
 	if (pthread_timedjoin_np(backend.thread, NULL, &ts))
 		return -ETIMEDOUT;
 	return -backend.err;
 }
 
+/* A signal that comes before KVM_RUN does not end it, so there may be more. */
+static int backend_interrupt(void)
+{
+	unsigned int i;
+	int r;
+
+	for (i = 0; i < LIMIT; i++) {
+		pthread_kill(backend.thread, SIGUSR1);
+		r = backend_join(500);
+		if (r != -ETIMEDOUT)
+			break;
+	}
+	return r;
+}
+
 /* What was read, or -errno. */
 static int64_t backend_wait(void)
 {
-	int r = backend_join();
+	int r = backend_join(LIMIT * 500);
 
 	return r ? r : peer_val(&backend.p);
 }
@@ -158,8 +178,7 @@ static int64_t backend_do(const struct stall_msg *msg, int fd)
 	case BACKEND_RUNS:
 		return READ_ONCE(backend.runs);
 	case BACKEND_INTERRUPT:
-		pthread_kill(backend.thread, SIGUSR1);
-		return backend_join();
+		return backend_interrupt();
 	case BACKEND_CONTINUE:
 		backend_continue();
 		return 0;

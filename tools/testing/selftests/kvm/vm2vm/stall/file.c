@@ -77,9 +77,9 @@ static void world_end(struct world *w)
 	actor_kill(&w->b);
 	close(w->domain);
 	fuse_kill(&w->server);
-	for (i = 0; i < LIMIT * 100 && kvm_references() != w->references; i++)
+	for (i = 0; i < LIMIT * 100 && kvm_references() > w->references; i++)
 		usleep(10000);
-	TEST_ASSERT(kvm_references() == w->references, "%d references to KVM, not %d",
+	TEST_ASSERT(kvm_references() <= w->references, "%d references to KVM, not %d",
 		    kvm_references(), w->references);
 }
 
@@ -214,6 +214,8 @@ TEST_F_TIMEOUT(stall_file, prefault, 300)
 	EXPECT_EQ(1, fuse_waiting(&w->server));
 	EXPECT_EQ(0, actor_do_fd(&w->a, BACKEND_MEMSLOTS, 0, w->domain));
 	fuse_release(&w->server);
+	/* Linux 6.12 prefaults for ever unless the vCPU has run since its memslots changed. */
+	EXPECT_EQ(VALUE(1), actor_do(&w->a, BACKEND_READ, 1));
 	for (i = 0; i < 1000 && r == -EAGAIN; i++)
 		r = actor_do(&w->a, BACKEND_PREFAULT, STUCK);
 	EXPECT_EQ(0, r);
@@ -270,8 +272,8 @@ TEST_F_TIMEOUT(stall_file, limit, 300)
 	unsigned int i;
 
 	for (i = 0; i < PLACES; i++) {
-		stick(w, &w->a, BACKEND_START, STUCK + i, i + 1);
-		ASSERT_EQ(-EINTR, actor_do(&w->a, BACKEND_INTERRUPT, 0));
+		ASSERT_EQ(-EAGAIN, actor_do(&w->a, BACKEND_PREFAULT, STUCK + i));
+		fuse_wait_for(&w->server, i + 1);
 	}
 	actor_do(&w->a, BACKEND_START, STUCK + PLACES);
 	usleep(200000);

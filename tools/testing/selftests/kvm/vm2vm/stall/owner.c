@@ -6,6 +6,7 @@
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -281,6 +282,19 @@ static int owner_release(void)
 	return 0;
 }
 
+static void owner_signal(int sig)
+{
+}
+
+/* Have the hardware lose a page, as far as the kernel knows; that is a signal, too. */
+static int owner_poison(void *page)
+{
+	struct sigaction sa = { .sa_handler = owner_signal };
+
+	sigaction(SIGBUS, &sa, NULL);
+	return madvise(page, 4096, MADV_HWPOISON);
+}
+
 static int owner_do(const struct stall_msg *msg, int fd)
 {
 	uint64_t page = msg->arg;
@@ -321,7 +335,7 @@ static int owner_do(const struct stall_msg *msg, int fd)
 	case OWNER_ABSENT:
 		return madvise(owner_page(page), 4096, MADV_DONTNEED);
 	case OWNER_POISON:
-		return madvise(owner_page(page), 4096, MADV_HWPOISON);
+		return owner_poison(owner_page(page));
 	default:
 		TEST_FAIL("command %u", msg->cmd);
 	}
