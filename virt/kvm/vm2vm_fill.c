@@ -249,7 +249,7 @@ bool vm2vm_fill_stale(struct vm2vm_link *link, const struct kvm_vm2vm_fault *f)
 	struct vm2vm_fill *fill = link->fill;
 	unsigned long page = f->gfn - link->base_gfn;
 	struct vm2vm_approval a;
-	bool mapped;
+	bool mapped, passes;
 
 	lockdep_assert_held(&link->kvm->mmu_lock);
 
@@ -268,7 +268,8 @@ bool vm2vm_fill_stale(struct vm2vm_link *link, const struct kvm_vm2vm_fault *f)
 		return true;
 
 	mapped = vm2vm_fill_lookup(d, link->iova + page, &a);
-	if (mapped != (f->fill == KVM_VM2VM_FILL_PASSES))
+	passes = f->fill == KVM_VM2VM_FILL_PASSES;
+	if (mapped != passes)
 		return true;
 	if (mapped)
 		vm2vm_fill_passes(fill, link->iova + page);
