@@ -44,7 +44,7 @@ static void vm2vm_link_free(struct vm2vm_link *link)
 {
 	vm2vm_fill_destroy(link);
 	vm2vm_domain_put(link->domain);
-	kvfree(link->touched);
+	bitmap_free(link->touched);
 	kfree(link);
 }
 
@@ -144,10 +144,11 @@ static bool vm2vm_link_window_valid(const struct kvm_vm2vm_link *args)
 /* Nothing is touched yet. */
 static int vm2vm_alloc_touched(struct vm2vm_link *link)
 {
-	unsigned long areas = DIV_ROUND_UP(link->npages, VM2VM_AREA_PAGES);
+	unsigned long area = max(VM2VM_PIECE_PAGES, link->npages / VM2VM_MAX_AREAS);
 
-	link->touched = kvcalloc(BITS_TO_LONGS(areas), sizeof(long),
-				 GFP_KERNEL_ACCOUNT);
+	link->area_shift = order_base_2(area);
+	link->touched = bitmap_zalloc(((link->npages - 1) >> link->area_shift) + 1,
+				      GFP_KERNEL_ACCOUNT);
 	return link->touched ? 0 : -ENOMEM;
 }
 

@@ -124,10 +124,13 @@ struct vm2vm_mapping {
 };
 
 /*
- * What is done to a link with one look at the clock is at most an area of its
- * window: 8 MiB, less than a millisecond.
+ * What is done to a link between two looks at the clock: 8 MiB, less than a
+ * millisecond.
  */
-#define VM2VM_AREA_PAGES	2048UL
+#define VM2VM_PIECE_PAGES	2048UL
+
+/* So many areas a window has at the most, each of a piece or more. */
+#define VM2VM_MAX_AREAS		4096UL
 
 /**
  * struct vm2vm_link - a window of a backend; what it shows never changes
@@ -142,8 +145,9 @@ struct vm2vm_mapping {
  * @fill: what its holes are filled with, NULL if they are not
  * @view: of a transient link, the view that shows the window
  * @window: of a transient link, in kvm_vm2vm.views
- * @touched: a bit for each area of the window that may have a translation; set with
- *	     the backend's mmu_lock held, cleared with it held for writing
+ * @area_shift: log2 of the pages of an area of the window
+ * @touched: a bit for each area that may have a translation; set with the backend's
+ *	     mmu_lock held, cleared with it held for writing
  */
 struct vm2vm_link {
 	struct list_head node;
@@ -157,6 +161,7 @@ struct vm2vm_link {
 	struct vm2vm_fill *fill;
 	u32 view;
 	struct kvm_vm2vm_window window;
+	unsigned int area_shift;
 	unsigned long *touched;
 };
 

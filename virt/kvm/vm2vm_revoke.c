@@ -32,7 +32,7 @@
  *  - no lock is held from one link to the next, nor is a host-wide SRCU.  Who walks
  *    over the links uses the one that it is at (struct vm2vm_uses), and UNLINK waits
  *    for no more than that.
- *  - mmu_lock is dropped after VM2VM_HOLD_NS, or an area of the window, whichever
+ *  - mmu_lock is dropped after VM2VM_HOLD_NS, or a piece of the window, whichever
  *    is more, with a flush for each time.  In between a fault can install what it
  *    likes: it sees the mark, or it is no business of the revoker's.
  *  - gfn_lock is held to copy which iovas the gfns have, VM2VM_PARTS at the most,
@@ -59,7 +59,10 @@
 /* For how long to hold a backend's mmu_lock if that saves another flush. */
 #define VM2VM_HOLD_NS		(50 * NSEC_PER_USEC)
 
-/* After so many times VM2VM_PARTS mappings, zap all. */
+/* How many mappings to look at with one hold of gfn_lock. */
+#define VM2VM_COLLECT		256
+
+/* After so many times VM2VM_PARTS parts, zap all. */
 #define VM2VM_ZAP_BATCHES	32
 
 /*
@@ -165,9 +168,9 @@ void kvm_vm2vm_touch(const struct kvm_memory_slot *slot, gfn_t gfn,
 		     unsigned long npages)
 {
 	const struct vm2vm_link *link = slot->vm2vm.link;
-	unsigned long area = (gfn - link->base_gfn) / VM2VM_AREA_PAGES;
-	unsigned long last = (gfn - link->base_gfn + npages - 1) /
-			     VM2VM_AREA_PAGES;
+	unsigned long area = (gfn - link->base_gfn) >> link->area_shift;
+	unsigned long last = (gfn - link->base_gfn + npages - 1) >>
+			     link->area_shift;
 
 	lockdep_assert_held(&link->kvm->mmu_lock);
 
@@ -182,9 +185,12 @@ void kvm_vm2vm_touch(const struct kvm_memory_slot *slot, gfn_t gfn,
  * @link: the link
  * @part: the part that comes after this one
  * @left: how many come
- * @mask: of this part, for its first page that is in the window, or ~0UL
+ * @mask: of this part, or ~0UL
+ * @base: what bit 0 of @mask is: pages from the start of the window
  * @next: where to go on in this part: pages from the start of the window
  * @stop: where it ends
+ * @whole: the area that the piece is in was done from its start on with one hold of
+ *	   mmu_lock
  * @range: the piece that was found, in the backend
  */
 struct vm2vm_walk {
@@ -192,8 +198,10 @@ struct vm2vm_walk {
 	const struct vm2vm_part *part;
 	unsigned int left;
 	unsigned long mask;
+	unsigned long base;
 	unsigned long next;
 	unsigned long stop;
+	bool whole;
 	struct kvm_gfn_range range;
 };
 
@@ -219,10 +227,11 @@ static bool vm2vm_next_part(struct vm2vm_walk *w)
 		last = min(w->part->last, link->iova + link->npages - 1);
 		if (first <= last) {
 			w->mask = w->part->mask;
-			if (w->mask != ~0UL)
-				w->mask >>= first - w->part->first;
+			/* It may begin before the window. */
+			w->base = w->part->first - link->iova;
 			w->next = first - link->iova;
 			w->stop = last - link->iova + 1;
+			w->whole = false;
 		}
 		w->part++;
 		w->left--;
@@ -241,44 +250,54 @@ static bool vm2vm_next_piece(struct vm2vm_walk *w)
 
 	while (vm2vm_next_part(w)) {
 		area = find_next_bit(link->touched,
-				     DIV_ROUND_UP(w->stop, VM2VM_AREA_PAGES),
-				     w->next / VM2VM_AREA_PAGES);
-		w->next = max(w->next, area * VM2VM_AREA_PAGES);
+				     ((w->stop - 1) >> link->area_shift) + 1,
+				     w->next >> link->area_shift);
+		w->next = max(w->next, area << link->area_shift);
 		if (w->next >= w->stop) {
 			w->next = w->stop;
 			continue;
 		}
+		if (w->next == area << link->area_shift)
+			w->whole = true;
 		w->range.start = link->base_gfn + w->next;
-		w->next = min(w->stop, (area + 1) * VM2VM_AREA_PAGES);
+		w->next = min(w->stop, round_down(w->next, VM2VM_PIECE_PAGES) +
+				       VM2VM_PIECE_PAGES);
 		w->range.end = link->base_gfn + w->next;
 		return true;
 	}
 	return false;
 }
 
-/* The piece is zapped: if that is all of its area, nothing is left there. */
-static void vm2vm_untouch(const struct vm2vm_walk *w)
+/*
+ * The piece is zapped: if that is the last of its area, and nothing can have been
+ * installed before it since the first was, nothing is left there.
+ */
+static void vm2vm_untouch(struct vm2vm_walk *w)
 {
 	const struct vm2vm_link *link = w->link;
-	unsigned long first = w->range.start - link->base_gfn;
-	unsigned long end = w->range.end - link->base_gfn;
+	unsigned long last = w->range.end - link->base_gfn - 1;
+	unsigned long area = last >> link->area_shift;
 
 	lockdep_assert_held_write(&link->kvm->mmu_lock);
 
-	if (first % VM2VM_AREA_PAGES == 0 &&
-	    (end % VM2VM_AREA_PAGES == 0 || end == link->npages))
-		clear_bit(first / VM2VM_AREA_PAGES, link->touched);
+	if (last + 1 != min(link->npages, (area + 1) << link->area_shift))
+		return;
+	if (w->whole)
+		clear_bit(area, link->touched);
+	w->whole = false;
 }
 
 static void vm2vm_protect(struct kvm *kvm, const struct vm2vm_walk *w)
 {
-	unsigned long mask;
+	unsigned long mask, bits = w->mask;
 	unsigned int n;
 	gfn_t gfn;
 
+	if (bits != ~0UL)
+		bits >>= w->range.start - w->link->base_gfn - w->base;
 	for (gfn = w->range.start; gfn < w->range.end; gfn += n) {
 		n = min_t(gfn_t, w->range.end - gfn, BITS_PER_LONG);
-		mask = w->mask & (~0UL >> (BITS_PER_LONG - n));
+		mask = bits & (~0UL >> (BITS_PER_LONG - n));
 		if (mask)
 			kvm_arch_vm2vm_write_protect(kvm, w->range.slot, gfn, mask);
 	}
@@ -336,6 +355,7 @@ static bool vm2vm_hold(struct vm2vm_walk *w, enum vm2vm_op op, bool *found)
 
 	KVM_MMU_LOCK(kvm);
 	start = local_clock();
+	w->whole = false;
 	more = vm2vm_next_piece(w);
 	if (more) {
 		w->range.slot = vm2vm_link_slot(w->link);
@@ -468,23 +488,43 @@ void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 	vm2vm_do_links(d, &p, VM2VM_ZAP, true);
 }
 
-/* Add to @p what mapping @m has of @g. */
-static void vm2vm_add_part(struct vm2vm_parts *p, const struct vm2vm_mapping *m,
+/* Make @part, which comes next, one with @prev, if the iovas do and masks permit it. */
+static bool vm2vm_merge(struct vm2vm_part *prev, const struct vm2vm_part *part)
+{
+	bool all = prev->mask == ~0UL;
+
+	if (part->first != prev->last + 1 || all != (part->mask == ~0UL) ||
+	    (!all && part->last - prev->first >= BITS_PER_LONG))
+		return false;
+	if (!all)
+		prev->mask |= part->mask << (part->first - prev->first);
+	prev->last = part->last;
+	return true;
+}
+
+/* Add to @p what mapping @m has of @g, if there is room. */
+static bool vm2vm_add_part(struct vm2vm_parts *p, const struct vm2vm_mapping *m,
 			   const struct vm2vm_gfns *g)
 {
 	gfn_t lo = max(m->gfns.start, g->start), hi = min(m->gfns.last, g->last);
-	unsigned long mask = g->mask;
-
-	if (mask != ~0UL) {
-		mask >>= lo - g->base;
-		if (!(mask & (~0UL >> (BITS_PER_LONG - 1 - (hi - lo)))))
-			return;
-	}
-	p->part[p->nr++] = (struct vm2vm_part) {
+	struct vm2vm_part part = {
 		.first = m->iova + (lo - m->gfns.start),
 		.last = m->iova + (hi - m->gfns.start),
-		.mask = mask,
+		.mask = g->mask,
 	};
+
+	if (part.mask != ~0UL) {
+		part.mask >>= lo - g->base;
+		part.mask &= ~0UL >> (BITS_PER_LONG - 1 - (hi - lo));
+		if (!part.mask)
+			return true;
+	}
+	if (p->nr && vm2vm_merge(&p->part[p->nr - 1], &part))
+		return true;
+	if (p->nr == VM2VM_PARTS)
+		return false;
+	p->part[p->nr++] = part;
+	return true;
 }
 
 /*
@@ -496,17 +536,15 @@ enum vm2vm_collected vm2vm_collect(struct vm2vm_domain *d, struct vm2vm_gfns *g,
 {
 	enum vm2vm_collected r = VM2VM_ALL;
 	struct interval_tree_node *node;
-	unsigned int nr = p->nr;
+	unsigned int nr = p->nr, left = VM2VM_COLLECT;
 	struct vm2vm_mapping *m;
 
 	read_lock(&d->gfn_lock);
 	node = interval_tree_iter_first(&d->gfns, g->start, g->last);
 	for (; node; node = interval_tree_iter_next(node, g->start, g->last)) {
 		m = container_of(node, struct vm2vm_mapping, gfns);
-		if (~m->flags & g->flags)
-			continue;
-		if (p->nr < VM2VM_PARTS) {
-			vm2vm_add_part(p, m, g);
+		if (left && (~m->flags & g->flags || vm2vm_add_part(p, m, g))) {
+			left--;
 			continue;
 		}
 		/* They come in the order of their first gfns. */
