@@ -15,6 +15,7 @@
 #define PAGES		1200ul		/* of the owner */
 #define AREA		(8ul << 20)	/* what the kernel knows of a link as touched, or not */
 #define PARTS		32		/* how many mappings of a page it looks at one by one */
+#define APART		8192		/* iovas that are looked at one by one */
 #define WINDOW_SIZE	(2ul << 30)
 
 FIXTURE(bound)
@@ -57,14 +58,21 @@ static void link_all(struct peer *p, uint64_t size)
 	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, size, 0);
 }
 
-/* The owner's host takes the pages away; what is there next is @val. */
+/*
+ * The owner's host takes the pages away, and has others in their place, with @val.  They
+ * are there before, so they are no pages that were just freed.
+ */
 static void replace(struct peer *p, uint64_t pages, uint64_t val)
 {
+	void *mem = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
 	uint64_t i;
 
-	TEST_ASSERT(!madvise(p->mem, pages * 4096, MADV_DONTNEED), "madvise");
+	TEST_ASSERT(mem != MAP_FAILED && !madvise(mem, pages * 4096, MADV_NOHUGEPAGE), "mmap");
 	for (i = 0; i < pages; i++)
-		*peer_word(p, i * 4096) = val;
+		*(uint64_t *)(mem + i * 4096) = val;
+	TEST_ASSERT(mremap(mem, pages * 4096, pages * 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   p->mem) == p->mem, "mremap: %s", strerror(errno));
 }
 
 /* All of @nr iovas of one page, in as many areas as @stride makes of them. */
@@ -88,17 +96,23 @@ static void check_aliases(struct peer *p, uint64_t nr, uint64_t stride)
 
 TEST_F(bound, aliases_as_many_as_parts)
 {
-	check_aliases(&self->p, PARTS, 4096);
+	check_aliases(&self->p, PARTS, APART);
 }
 
 TEST_F(bound, aliases_one_more)
 {
-	check_aliases(&self->p, PARTS + 1, 4096);
+	check_aliases(&self->p, PARTS + 1, APART);
 }
 
 TEST_F(bound, aliases_many)
 {
-	check_aliases(&self->p, 1000, 4096);
+	check_aliases(&self->p, 1000, APART);
+}
+
+/* One after the other they are one part. */
+TEST_F(bound, aliases_in_a_row)
+{
+	check_aliases(&self->p, PARTS + 1, 4096);
 }
 
 TEST_F(bound, aliases_in_areas_as_many_as_parts)
@@ -262,17 +276,77 @@ static void check_harvest(struct peer *p, uint64_t nr, uint64_t stride)
 
 TEST_F(bound, harvest_as_many_as_parts)
 {
-	check_harvest(&self->p, PARTS, 4096);
+	check_harvest(&self->p, PARTS, APART);
 }
 
 TEST_F(bound, harvest_many)
 {
-	check_harvest(&self->p, 500, 4096);
+	check_harvest(&self->p, 500, APART);
 }
 
 TEST_F(bound, harvest_many_in_areas)
 {
 	check_harvest(&self->p, 100, AREA);
+}
+
+/* 64 pages, logged by one word, that are in two areas of the window and begin before it. */
+TEST_F(bound, harvest_across_areas)
+{
+	const uint64_t before = AREA - 32 * 4096, iova[] = { PEER_IOVA, PEER_IOVA + before };
+	uint64_t bitmap[(PAGES + 63) / 64], i, k;
+	struct peer *p = &self->p;
+	const uint64_t skip = 5;
+
+	for (i = 0; i < 2; i++)
+		vm2vm_map(p->domain, iova[i], PEER_OWNER_GPA, 64 * 4096, VM2VM_RW);
+	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA + skip * 4096,
+		   2 * AREA, 0);
+	vm_set_user_memory_region(p->owner, 0, KVM_MEM_LOG_DIRTY_PAGES, PEER_OWNER_GPA, p->size,
+				  p->mem);
+	for (k = 0; k < 2; k++) {
+		for (i = skip; i < 64; i += 7) {
+			peer_write(p, iova[k] - PEER_IOVA + (i - skip) * 4096, i);
+			kvm_vm_get_dirty_log(p->owner, 0, bitmap);
+			peer_write(p, iova[k] - PEER_IOVA + (i - skip) * 4096, i);
+			kvm_vm_get_dirty_log(p->owner, 0, bitmap);
+			TEST_ASSERT(bitmap[0] == 1ul << i, "0x%lx for %lu", bitmap[0], i);
+		}
+	}
+}
+
+#define LOG_SIZE	(512ul << 30)
+#define LOG_IOVA	((300ul << 30) + PG_SIZE_2M - 8192)	/* two pages, and two more */
+
+/* The log of a domain, most of which was never written to. */
+TEST_F_TIMEOUT(bound, get_dirty_512g, 120)
+{
+	const size_t size = LOG_SIZE / 4096 / 8;
+	struct peer *p = &self->p;
+	uint64_t *bitmap, i, word = LOG_IOVA / 4096 / 64;
+	int domain;
+
+	domain = vm2vm_create_domain_flags(p->owner, KVM_VM2VM_DOMAIN_LOG);
+	vm2vm_map(domain, LOG_IOVA, PEER_OWNER_GPA, 4 * 4096, VM2VM_RW);
+	vm2vm_link(p->backend, domain, PEER_SLOT, PEER_WINDOW, LOG_IOVA, 4 * 4096, 0);
+	bitmap = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(bitmap != MAP_FAILED, "mmap");
+
+	for (i = 1; i < 4; i++)
+		peer_write(p, i * 4096, i);
+	EXPECT_EQ(0, __vm2vm_get_dirty(domain, 0, LOG_SIZE, bitmap));
+	EXPECT_EQ(1ul << 63, bitmap[word]);
+	EXPECT_EQ(3, bitmap[word + 1]);
+	bitmap[word] = bitmap[word + 1] = 0;
+	for (i = 0; i < size / 8; i++)
+		TEST_ASSERT(!bitmap[i], "word %lu is 0x%lx", i, bitmap[i]);
+
+	/* Each of them was write-protected. */
+	peer_write(p, 2 * 4096, 5);
+	EXPECT_EQ(0, __vm2vm_get_dirty(domain, 0, LOG_SIZE, bitmap));
+	EXPECT_EQ(0, bitmap[word]);
+	EXPECT_EQ(1, bitmap[word + 1]);
+	munmap(bitmap, size);
+	close(domain);
 }
 
 static uint64_t idle_pfn(void *mem)
@@ -309,17 +383,17 @@ static void check_age(struct peer *p, uint64_t nr, bool known)
 	uint64_t pfn;
 
 	TEST_ASSERT(fd >= 0, "page_idle: %s", strerror(errno));
-	approve(p, nr, 4096, 1);
-	link_all(p, nr * 4096);
+	approve(p, nr, APART, 1);
+	link_all(p, nr * APART);
 	*peer_word(p, 0) = 3;
-	TEST_ASSERT_EQ(nr * 3, peer_sum(p, PEER_WINDOW, nr, 4096));
+	TEST_ASSERT_EQ(nr * 3, peer_sum(p, PEER_WINDOW, nr, APART));
 	/* It may still be on its way to the lists of pages. */
 	TEST_ASSERT(!mlock(p->mem, 4096) && !munlock(p->mem, 4096), "mlock");
 	pfn = idle_pfn(p->mem);
 
 	set_idle(fd, pfn);
 	TEST_ASSERT_EQ(known, is_idle(fd, pfn));
-	TEST_ASSERT_EQ(3, peer_read(p, (nr - 1) * 4096));
+	TEST_ASSERT_EQ(3, peer_read(p, (nr - 1) * APART));
 	TEST_ASSERT(!is_idle(fd, pfn), "the last access was not seen");
 	set_idle(fd, pfn);
 	TEST_ASSERT_EQ(known, is_idle(fd, pfn));
@@ -414,10 +488,10 @@ TEST_F_TIMEOUT(bound, stranger, 120)
 	unsigned int i;
 
 	peer_init(&stranger, 4096);
-	approve(p, PARTS + 1, 4096, 1);
+	approve(p, PARTS + 1, APART, 1);
 	for (i = 0; i < STRANGER_LINKS; i++)
 		vm2vm_link(p->backend, p->domain, PEER_SLOT + i, PEER_WINDOW + i * PG_SIZE_2M,
-			   PEER_IOVA, 64 * 4096, 0);
+			   PEER_IOVA, 128 * 4096, 0);
 
 	link_time(&stranger, "alone");
 	/* The same work for the host's CPUs, without a walk. */
@@ -437,7 +511,7 @@ TEST_F_TIMEOUT(bound, links_go, 120)
 	struct peer *p = &self->p;
 	struct churn c;
 
-	approve(p, PARTS + 1, 4096, 1);
+	approve(p, PARTS + 1, APART, 1);
 	*peer_word(p, 4096) = 7;
 	vm2vm_map(p->domain, PEER_IOVA + PG_SIZE_2M, PEER_OWNER_GPA + 4096, 4096, VM2VM_RW);
 	churn_start(&c, p, churn_dontneed);
