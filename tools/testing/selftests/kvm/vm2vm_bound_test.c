@@ -336,7 +336,8 @@ TEST_F_TIMEOUT(bound, get_dirty_512g, 120)
 	EXPECT_EQ(0, __vm2vm_get_dirty(domain, 0, LOG_SIZE, bitmap));
 	EXPECT_EQ(1ul << 63, bitmap[word]);
 	EXPECT_EQ(3, bitmap[word + 1]);
-	bitmap[word] = bitmap[word + 1] = 0;
+	bitmap[word] = 0;
+	bitmap[word + 1] = 0;
 	for (i = 0; i < size / 8; i++)
 		TEST_ASSERT(!bitmap[i], "word %lu is 0x%lx", i, bitmap[i]);
 
