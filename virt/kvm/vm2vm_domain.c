@@ -346,7 +346,6 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	nr = d->nr_mappings;
 	args->unmapped = vm2vm_unmap_whole(d, first, last);
 	r = 0;
-		goto out;
 	atomic64_sub(nr - d->nr_mappings, &owner->stat.vm2vm_mappings);
 	trace_kvm_vm2vm_unmap(owner, args);
 out:
