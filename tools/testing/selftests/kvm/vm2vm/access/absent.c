@@ -96,7 +96,7 @@ TEST_F_TIMEOUT(access, file_not_answered, 120)
 	vm2vm_unlink(p->backend, PEER_SLOT + 1);
 
 	fuse_release(&server);
-	for (i = 0; i < 1000 && val == (uint32_t)HOLE; i++)
+	for (i = 0; i < 100 && val == (uint32_t)HOLE; i++)
 		val = access_out(a, 0);
 	EXPECT_EQ((uint32_t)FUSE_VALUE(FUSE_STUCK + owner_offset(0) / 4096), val);
 	fuse_kill(&server);

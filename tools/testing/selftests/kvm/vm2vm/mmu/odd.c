@@ -253,7 +253,7 @@ TEST_F(other, nested_page_tables)
 	peer_free(&m.p);
 }
 
-/* A store that KVM cannot emulate, to what was to be the root of nested page tables. */
+/* Stores next to what was to be the root of nested page tables, and to it. */
 static void odd_root_then_store(struct svm_test_data *svm)
 {
 	unsigned long stack[MMU_L2_STACK];
@@ -266,9 +266,9 @@ static void odd_root_then_store(struct svm_test_data *svm)
 	vmcb->control.nested_cr3 = PEER_WINDOW;
 	run_guest(vmcb, svm->vmcb_gpa);
 	odd_state.refused = vmcb->control.exit_code == SVM_EXIT_NPF;
+	WRITE_ONCE(*(uint64_t *)(PEER_WINDOW + 4096), 2);
 	asm volatile("pxor %%xmm0, %%xmm0; movlps %%xmm0, (%0)"
 		     :: "r"(PEER_WINDOW) : "xmm0", "memory");
-	WRITE_ONCE(*(uint64_t *)(PEER_WINDOW + 4096), 2);
 	GUEST_DONE();
 }
 
