@@ -253,58 +253,6 @@ TEST_F(other, nested_page_tables)
 	peer_free(&m.p);
 }
 
-/* Stores next to what was to be the root of nested page tables, and to it. */
-static void odd_root_then_store(struct svm_test_data *svm)
-{
-	unsigned long stack[MMU_L2_STACK];
-	struct vmcb *vmcb = svm->vmcb;
-
-	peer_guest_interruptible();
-	WRITE_ONCE(*(uint64_t *)(PEER_WINDOW + 4096), 1);
-	generic_svm_setup(svm, odd_l2, &stack[MMU_L2_STACK]);
-	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
-	vmcb->control.nested_cr3 = PEER_WINDOW;
-	run_guest(vmcb, svm->vmcb_gpa);
-	odd_state.refused = vmcb->control.exit_code == SVM_EXIT_NPF;
-	WRITE_ONCE(*(uint64_t *)(PEER_WINDOW + 4096), 2);
-	asm volatile("pxor %%xmm0, %%xmm0; movlps %%xmm0, (%0)"
-		     :: "r"(PEER_WINDOW) : "xmm0", "memory");
-	GUEST_DONE();
-}
-
-/*
- * Such a root is none: KVM does not track what is written to its page, nor maps what is
- * around it in small pages.
- */
-TEST_F(other, nested_root_is_not_tracked)
-{
-	struct peer *p = &self->m.p;
-	vm_vaddr_t svm;
-	uint64_t huge;
-	struct odd *odd;
-
-	if (!kvm_cpu_has(X86_FEATURE_SVM) || mmu_lacks(MMU_L2_1G))
-		SKIP(return, "no nested NPT");
-	if (!peer_use_huge(p, 1))
-		SKIP(return, "no 2 MiB pages");
-	memset(p->mem, 0xff, 8);
-	mmu_link(&self->m, 0, PG_LEVEL_2M);
-	mmu_approve(&self->m, VM2VM_RW);
-	peer_write(p, 4096, 3);
-	huge = vm_get_stat(p->backend, "pages_2m");
-	vcpu_alloc_svm(p->backend, &svm);
-	vcpu_arch_set_entry_point(p->vcpu, odd_root_then_store);
-	vcpu_args_set(p->vcpu, 1, svm);
-	odd = addr_gva2hva(p->backend, (uintptr_t)&odd_state);
-	vcpu_run(p->vcpu);
-	ASSERT_EQ(UCALL_DONE, get_ucall(p->vcpu, NULL));
-	EXPECT_TRUE(odd->refused);
-	EXPECT_EQ(0, *peer_word(p, 0));
-	EXPECT_EQ(2, *peer_word(p, 4096));
-	EXPECT_EQ(huge, vm_get_stat(p->backend, "pages_2m"));
-	EXPECT_EQ(0, p->mmio);
-}
-
 /*
  * A page table of the guest in its window.  The CPU walks it if it has nested
  * paging, as any memory; KVM does not, be it for shadow paging, be it because the
