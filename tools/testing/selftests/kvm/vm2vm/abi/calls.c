@@ -25,7 +25,7 @@ static const struct call {
 	{ "unmap", KVM_VM2VM_UNMAP, true, { .unmap = { FREE, PG } },
 	  offsetof(struct kvm_vm2vm_unmap, flags), 0, offsetof(struct kvm_vm2vm_unmap, unmapped) },
 	{ "link", KVM_VM2VM_LINK, false, { .link = { FD_DOMAIN, SLOT_NEW, NEW, FREE, PG } },
-	  offsetof(struct kvm_vm2vm_link, flags), 7 },
+	  offsetof(struct kvm_vm2vm_link, flags), 7 | KVM_VM2VM_LINK_FILL },
 	{ "unlink", KVM_VM2VM_UNLINK, false, { .unlink = { SLOT_NEW } },
 	  offsetof(struct kvm_vm2vm_unlink, flags) },
 	{ "map_batch", KVM_VM2VM_MAP_BATCH, true, { .batch = { (uintptr_t)&map_entry, 1 } },
