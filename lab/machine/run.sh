@@ -41,7 +41,7 @@ for f in "$BUILD/$KERNEL"/extra/*.ko; do
 	if [ -f "$f" ]; then modules="$modules $f"; fi
 done
 
-params= preempt=
+params='' preempt=''
 for p in ${PARAMS-}; do
 	case $p in
 	kvm.?*=?* | kvm-$LAB.?*=?*) params="$params $p" ;;

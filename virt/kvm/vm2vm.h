@@ -403,17 +403,4 @@ static inline void vm2vm_view_destroy(struct vm2vm_link *link) { }
 static inline bool vm2vm_view_shows(const struct vm2vm_link *link) { return true; }
 #endif
 
-/*
- * Who leaves one of these loops early drops the use by vm2vm_unuse().  What comes to
- * the list while somebody walks over it is found, or was added after the walker had
- * the list's lock for the last time: its translations see the walker's mark.
- */
-#define vm2vm_for_each_domain(d, kvm)					\
-	for (d = vm2vm_next_domain(kvm, NULL); d;			\
-	     d = vm2vm_next_domain(kvm, d))
-
-#define vm2vm_for_each_link(link, d)					\
-	for (link = vm2vm_next_link(d, NULL); link;			\
-	     link = vm2vm_next_link(d, link))
-
 #endif /* __KVM_VM2VM_INTERNAL_H__ */

@@ -164,11 +164,11 @@ void kvm_vm2vm_mark_dirty(const struct kvm_memory_slot *slot, gfn_t gfn)
 void kvm_vm2vm_log_changed(struct kvm *kvm, const struct kvm_memory_slot *slot)
 {
 	bool logging = atomic_read(&kvm->nr_memslots_dirty_logging);
-	struct vm2vm_domain *d;
+	struct vm2vm_domain *d = NULL;
 
 	lockdep_assert_held(&kvm->slots_lock);
 
-	vm2vm_for_each_domain(d, kvm) {
+	while ((d = vm2vm_next_domain(kvm, d))) {
 		/* What is installed without it is zapped below. */
 		WRITE_ONCE(d->logging, logging || (d->flags & KVM_VM2VM_DOMAIN_LOG));
 		vm2vm_zap_slot(d, slot);
@@ -237,14 +237,14 @@ void kvm_vm2vm_harvested(struct kvm *kvm, const struct kvm_memory_slot *slot,
 			 gfn_t first, unsigned long npages,
 			 const unsigned long *bitmap)
 {
-	struct vm2vm_domain *d;
+	struct vm2vm_domain *d = NULL;
 
 	lockdep_assert_held(&kvm->slots_lock);
 
 	if (list_empty(&kvm->vm2vm.domains))
 		return;
 
-	vm2vm_for_each_domain(d, kvm)
+	while ((d = vm2vm_next_domain(kvm, d)))
 		vm2vm_protect_gfns(d, slot->base_gfn + first, npages, bitmap);
 }
 

@@ -308,7 +308,7 @@ static void vm2vm_fill_clear(struct vm2vm_link *link, unsigned long first,
 void vm2vm_fill_replace(struct vm2vm_domain *d, unsigned long first,
 			unsigned long last)
 {
-	struct vm2vm_link *link;
+	struct vm2vm_link *link = NULL;
 
 	/* What another MAP has cleared it has zapped, too, when it drops the lock. */
 	lockdep_assert_held(&d->lock);
@@ -318,7 +318,7 @@ void vm2vm_fill_replace(struct vm2vm_domain *d, unsigned long first,
 	if (!READ_ONCE(d->filled))
 		return;
 
-	vm2vm_for_each_link(link, d) {
+	while ((link = vm2vm_next_link(d, link))) {
 		if (link->fill)
 			vm2vm_fill_clear(link, first, last);
 		cond_resched();
@@ -331,14 +331,14 @@ void vm2vm_fill_replace(struct vm2vm_domain *d, unsigned long first,
  */
 void kvm_vm2vm_slot_appeared(struct kvm *kvm, const struct kvm_memory_slot *slot)
 {
-	struct vm2vm_domain *d;
+	struct vm2vm_domain *d = NULL;
 
 	lockdep_assert_held(&kvm->slots_lock);
 
 	if (list_empty(&kvm->vm2vm.domains))
 		return;
 
-	vm2vm_for_each_domain(d, kvm) {
+	while ((d = vm2vm_next_domain(kvm, d))) {
 		/* The number first.  Pairs with the barrier in vm2vm_fill_stale(). */
 		vm2vm_outdate(d);
 		if (READ_ONCE(d->filled))

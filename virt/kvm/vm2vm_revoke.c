@@ -117,7 +117,10 @@ void vm2vm_revoke_end(struct vm2vm_domain *d)
 
 /*
  * The link after @link, whose use is dropped, or the first one: with a use, and with no
- * lock held.
+ * lock held.  Who does not go on to the end drops the last use by vm2vm_unuse().
+ *
+ * What comes to the list while somebody walks over it is found, or was added after the
+ * walker had the list's lock for the last time: its translations see the walker's mark.
  */
 struct vm2vm_link *vm2vm_next_link(struct vm2vm_domain *d,
 				   struct vm2vm_link *link)
@@ -416,10 +419,10 @@ static bool vm2vm_has_ended(const struct vm2vm_domain *d)
 bool vm2vm_do_links(struct vm2vm_domain *d, const struct vm2vm_parts *p,
 		    enum vm2vm_op op, bool may_block)
 {
-	struct vm2vm_link *link;
+	struct vm2vm_link *link = NULL;
 	bool found = false;
 
-	vm2vm_for_each_link(link, d) {
+	while ((link = vm2vm_next_link(d, link))) {
 		if (vm2vm_has_ended(d)) {
 			vm2vm_unuse(&link->uses);
 			break;
@@ -631,7 +634,7 @@ static bool vm2vm_age_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 {
 	struct vm2vm_gfns g = { .start = start, .last = last, .mask = ~0UL };
 	struct vm2vm_parts p = {};
-	struct vm2vm_link *link;
+	struct vm2vm_link *link = NULL;
 	bool young = false;
 
 	*budget -= 1;
@@ -640,7 +643,7 @@ static bool vm2vm_age_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 	if (!p.nr)
 		return false;
 
-	vm2vm_for_each_link(link, d) {
+	while ((link = vm2vm_next_link(d, link))) {
 		young |= vm2vm_age_link(link, &p, op, budget);
 		if (*budget <= 0) {
 			vm2vm_unuse(&link->uses);
@@ -654,14 +657,14 @@ static bool vm2vm_age_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 static bool vm2vm_do_domains(struct kvm *kvm, gfn_t start, gfn_t last,
 			     enum vm2vm_op op, bool may_block, int *budget)
 {
-	struct vm2vm_domain *d;
+	struct vm2vm_domain *d = NULL;
 	bool found = false;
 
 	if (op == VM2VM_ZAP) {
 		trace_kvm_vm2vm_revoke(kvm, true, start, last);
 		atomic64_inc(&kvm->stat.vm2vm_revokes);
 	}
-	vm2vm_for_each_domain(d, kvm) {
+	while ((d = vm2vm_next_domain(kvm, d))) {
 		if (op == VM2VM_ZAP)
 			vm2vm_zap_gfns(d, start, last, may_block);
 		else
@@ -770,7 +773,7 @@ void vm2vm_zap_slot(struct vm2vm_domain *d, const struct kvm_memory_slot *slot)
 void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 			       const struct kvm_memory_slot *slot)
 {
-	struct vm2vm_domain *d;
+	struct vm2vm_domain *d = NULL;
 
 	lockdep_assert_held(&kvm->slots_lock);
 
@@ -781,6 +784,6 @@ void kvm_vm2vm_invalidate_slot(struct kvm *kvm,
 			       slot->base_gfn + slot->npages - 1);
 	atomic64_inc(&kvm->stat.vm2vm_revokes);
 
-	vm2vm_for_each_domain(d, kvm)
+	while ((d = vm2vm_next_domain(kvm, d)))
 		vm2vm_zap_slot(d, slot);
 }
