@@ -21,15 +21,14 @@ static uint64_t cost_now(void)
 	return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
-static int cost_compare(const void *a, const void *b)
+/* What else the host has to do only adds to it: a grace period is in all of them. */
+static uint64_t cost_least(const uint64_t *t, unsigned int n)
 {
-	return *(uint64_t *)a < *(uint64_t *)b ? -1 : *(uint64_t *)a > *(uint64_t *)b;
-}
+	uint64_t least = t[0];
 
-static uint64_t cost_median(uint64_t *t, unsigned int n)
-{
-	qsort(t, n, sizeof(*t), cost_compare);
-	return t[n / 2];
+	while (n--)
+		least = t[n] < least ? t[n] : least;
+	return least;
 }
 
 /* How long it takes to mask, in ns: fds[0], which nothing rings, and fds[1]. */
@@ -52,8 +51,8 @@ TEST_F_TIMEOUT(bell, mask_cost, 300)
 		}
 	}
 	EXPECT_EQ(COST_TIMES, b->ctl->hits[1]);
-	plain = cost_median(times[0], COST_TIMES);
-	rung = cost_median(times[1], COST_TIMES);
+	plain = cost_least(times[0], COST_TIMES);
+	rung = cost_least(times[1], COST_TIMES);
 	TH_LOG("KVM_IRQFD, deassign: %lu ns, with a doorbell %lu", plain, rung);
 	EXPECT_GT(3 * plain, rung);
 	close(fds[0]);
@@ -101,8 +100,8 @@ TEST_F_TIMEOUT(bell, end_cost, 300)
 		fds[i] = bell_eventfd();
 	for (i = 0; i < 2 * ARRAY_SIZE(times[0]); i++)
 		times[i % 2][i / 2] = cost_end(&self->a, fds, i % 2);
-	plain = cost_median(times[0], ARRAY_SIZE(times[0]));
-	rung = cost_median(times[1], ARRAY_SIZE(times[1]));
+	plain = cost_least(times[0], ARRAY_SIZE(times[0]));
+	rung = cost_least(times[1], ARRAY_SIZE(times[1]));
 	TH_LOG("end of a VM with %u irqfds: %lu ns, with doorbells %lu", COST_FDS, plain, rung);
 	EXPECT_GT(3 * plain, rung);
 	for (i = 0; i < COST_FDS; i++)
