@@ -19,9 +19,8 @@
  * its domains, so that it does not cost much.
  *
  * Two things are not for a request.  What needs nobody's answer, anonymous memory,
- * shmem and hugetlb, is faulted at once, without waiting, as long as the owner's
- * memory cgroup has room; most faults are of that kind, and need not wait for a
- * worker to be scheduled.  And a fault that the owner's user space has to answer
+ * is faulted at once, without waiting, as long as the owner's memory cgroup has room;
+ * most faults are of that kind, and need not wait for a worker to be scheduled.  And a fault that the owner's user space has to answer
  * (userfaultfd) waits in the vCPU's thread, where a signal can end it.
  */
 #include <linux/completion.h>
@@ -29,7 +28,6 @@
 #include <linux/kvm_host.h>
 #include <linux/llist.h>
 #include <linux/memcontrol.h>
-#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/shmem_fs.h>
@@ -232,16 +230,13 @@ static bool vm2vm_memcg_is_full(struct mm_struct *mm)
 #endif
 
 /*
- * Whether a fault that is told not to wait does not.  Anonymous memory that is
- * swapped is looked after by the fault; shmem would wait for the swap.
+ * Whether a fault that is told not to wait does not.  That is anonymous memory: shmem
+ * waits for a hole that the owner's thread is punching, and hugetlb for a mutex that
+ * another fault has, for as long as that is not given a CPU.
  */
-static bool vm2vm_never_waits(struct vm_area_struct *vma, unsigned long hva)
+static bool vm2vm_never_waits(struct vm_area_struct *vma)
 {
-	if (vma_is_anonymous(vma) || is_vm_hugetlb_page(vma))
-		return true;
-	return vm2vm_is_shmem(vma) &&
-	       !xa_is_value(xa_load(&vma->vm_file->f_mapping->i_pages,
-				    linear_page_index(vma, hva)));
+	return vma_is_anonymous(vma);
 }
 
 /*
@@ -443,7 +438,7 @@ static int vm2vm_touch_nowait(struct mm_struct *mm, unsigned long hva, bool writ
 		vma = vma_lookup(mm, hva);
 		if (!vma)
 			r = -EFAULT;
-		else if (vm2vm_never_waits(vma, hva))
+		else if (vm2vm_never_waits(vma))
 			r = vm2vm_touch(mm, hva, write, FOLL_NOWAIT, NULL);
 		mmap_read_unlock(mm);
 	}
