@@ -1,7 +1,7 @@
 #!/bin/bash
 # nconfig.sh: with CONFIG_KVM_VM2VM=n every object of KVM disassembles as the
 # same object of the source without us, but with what the series carries from
-# upstream (fixes that say so). Line numbers (of WARNs) are data: they may
+# upstream (0000-*.patch). Line numbers (of WARNs) are data: they may
 # differ, and do.
 . "$(dirname "$0")/../lib.sh"
 lock nconfig
@@ -31,13 +31,12 @@ build() {
 }
 
 # A tree of hard links, of which patch replaces what it changes
-fixes=$(grep -l '^[^+-].*as upstream does' "$ROOT"/patches/linux-6.12/*.patch || true)
-# shellcheck disable=SC2086
-key=$(cat "$BUILD/pristine.key" $fixes | sha256sum)
+fixes=("$ROOT"/patches/linux-6.12/0000-*.patch)
+key=$(cat "$BUILD/pristine.key" "${fixes[@]}" | sha256sum)
 if [ "$(cat "$work/src.key" 2>/dev/null)" != "$key" ]; then
 	rm -rf "$work/src" "$work/plain/done"
 	cp -al "$PRISTINE" "$work/src"
-	for f in $fixes; do patch -s -p1 -d "$work/src" --no-backup-if-mismatch <"$f"; done
+	for f in "${fixes[@]}"; do patch -s -p1 -d "$work/src" --no-backup-if-mismatch <"$f"; done
 	echo "$key" >"$work/src.key"
 fi
 build plain "$work/src"
