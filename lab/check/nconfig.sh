@@ -26,7 +26,9 @@ build() {
 	say "nconfig: building KVM, $1"
 	quietly "nconfig-$1" make -s -C "$src" O="$out" "${CACHED[@]}" olddefconfig
 	if grep -q '^CONFIG_KVM_VM2VM=' "$out/.config"; then die "CONFIG_KVM_VM2VM does not turn off"; fi
-	quietly "nconfig-$1" make -s -j"$JOBS" -C "$src" O="$out" "${CACHED[@]}" arch/x86/kvm/ virt/
+	# The path of the source must not be in its strings
+	quietly "nconfig-$1" make -s -j"$JOBS" -C "$src" O="$out" "${CACHED[@]}" \
+		KCFLAGS="-fmacro-prefix-map=../src/= -fmacro-prefix-map=../../linux/=" arch/x86/kvm/ virt/
 	touch "$out/done"
 }
 

@@ -103,6 +103,7 @@ static inline bool kvm_mmu_alias_fault_stale(struct kvm_vcpu *vcpu,
 
 #endif
 
+#ifdef CONFIG_KVM_VM2VM
 /*
  * Whether @gfn may have page tables of a guest that KVM shadows, be it a nested guest.
  * KVM reads none in a window, and must not track what is written there.
@@ -111,5 +112,8 @@ static inline bool kvm_mmu_alias_root_ok(struct kvm_vcpu *vcpu, gfn_t gfn)
 {
 	return kvm_vcpu_is_visible_gfn(vcpu, gfn) && !kvm_vm2vm_is_window(vcpu, gfn);
 }
+#else
+#define kvm_mmu_alias_root_ok	kvm_vcpu_is_visible_gfn
+#endif
 
 #endif /* __KVM_X86_MMU_VM2VM_H */
