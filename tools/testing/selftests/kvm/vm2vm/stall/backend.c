@@ -17,6 +17,7 @@
 static struct {
 	struct peer p;
 	pthread_t thread;
+	pid_t tid;
 	bool runs;		/* the thread is in KVM_RUN, or about to be */
 	int err;		/* of the last KVM_RUN, 0 if the access is done */
 } backend;
@@ -31,6 +32,7 @@ static void *backend_vcpu(void *arg)
 	struct kvm_run *run = p->vcpu->run;
 	int err;
 
+	WRITE_ONCE(backend.tid, gettid());
 	do {
 		err = __vcpu_run(p->vcpu) ? errno : 0;
 		if (err || run->exit_reason != KVM_EXIT_MMIO)
@@ -48,7 +50,35 @@ static void *backend_vcpu(void *arg)
 static void backend_continue(void)
 {
 	backend.runs = true;
+	backend.tid = 0;
 	start_thread(&backend.thread, backend_vcpu, NULL);
+}
+
+/* Whether the thread sleeps, as far as can be seen. */
+static bool backend_sleeps(void)
+{
+	char path[64], line[256] = "", *p;
+	pid_t tid = READ_ONCE(backend.tid);
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	f = tid ? fopen(path, "r") : NULL;
+	if (!f)
+		return false;
+	p = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	fclose(f);
+	return p && (p[2] == 'S' || p[2] == 'D');
+}
+
+/* Until the access waits, which it has not begun to when the thread has. */
+static void backend_settle(void)
+{
+	unsigned int i, sleeps = 0;
+
+	for (i = 0; i < LIMIT * 500 && sleeps < 3 && READ_ONCE(backend.runs); i++) {
+		usleep(1000);
+		sleeps = backend_sleeps() ? sleeps + 1 : 0;
+	}
 }
 
 static void backend_start(enum peer_op op, unsigned int page)
@@ -181,6 +211,7 @@ static int64_t backend_do(const struct stall_msg *msg, int fd)
 		return backend_interrupt();
 	case BACKEND_CONTINUE:
 		backend_continue();
+		backend_settle();
 		return 0;
 	case BACKEND_WAIT:
 		return backend_wait();
