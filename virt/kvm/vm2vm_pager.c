@@ -18,10 +18,11 @@
  * else's way, and the number of requests is limited, for the owner and for each of
  * its domains, so that it does not cost much.
  *
- * Two things are not for a request.  What needs nobody's answer, anonymous memory,
- * is faulted at once, without waiting, as long as the owner's memory cgroup has room;
- * most faults are of that kind, and need not wait for a worker to be scheduled.  And a fault that the owner's user space has to answer
- * (userfaultfd) waits in the vCPU's thread, where a signal can end it.
+ * Two things are not for a request.  What needs nobody's answer, anonymous memory, is
+ * faulted at once, without waiting, as long as the owner's memory cgroup has room; most
+ * faults are of that kind, and need not wait for a worker to be scheduled.  And a fault
+ * that the owner's user space has to answer (userfaultfd) waits in the vCPU's thread,
+ * where a signal can end it.
  */
 #include <linux/completion.h>
 #include <linux/hugetlb.h>

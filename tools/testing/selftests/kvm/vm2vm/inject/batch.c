@@ -113,7 +113,7 @@ static const struct inject_op map_batch_op = {
 
 static const struct inject_op unmap_batch_op = {
 	.name = "unmap-batch",
-	.errs = ERR(ENOMEM) | ERR(EFAULT) | ERR(EAGAIN),
+	.errs = ERR(EFAULT) | ERR(EAGAIN),
 	.prepare = unmap_batch_prepare,
 	.call = unmap_batch,
 	.unchanged = unmap_batch_check,
