@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "vm2vm_harness.h"
+#include "vm2vm_knob.h"
 #include "vm2vm_peer.h"
 #include "stall.h"
 
@@ -41,18 +42,6 @@ FIXTURE_TEARDOWN(lack)
 	rmdir(CGROUP);
 }
 
-static bool write_file(const char *path, const char *what)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, what, strlen(what)) == (ssize_t)strlen(what);
-	close(fd);
-	return ok;
-}
-
 /* Put a process into a cgroup of its own, and keep it from being killed for its memory. */
 static bool confine(pid_t pid)
 {
@@ -60,9 +49,9 @@ static bool confine(pid_t pid)
 
 	snprintf(number, sizeof(number), "%d", pid);
 	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
-	write_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
-	return !mkdir(CGROUP, 0755) && write_file(CGROUP "/cgroup.procs", number) &&
-	       write_file(path, "-1000");
+	knob_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	return !mkdir(CGROUP, 0755) && knob_write(CGROUP "/cgroup.procs", number) &&
+	       knob_write(path, "-1000");
 }
 
 /* A hole for one backend, an exit for the other, and counted by both. */
@@ -97,13 +86,13 @@ TEST_F_TIMEOUT(lack, memory, 300)
 	close(file);
 	if (!confine(self->owner.pid))
 		SKIP(return, "no memory cgroups");
-	ASSERT_TRUE(write_file(CGROUP "/memory.max", "0"));
+	ASSERT_TRUE(knob_write(CGROUP "/memory.max", "0"));
 
 	expect_lack(_metadata, self, STALLED, STAT_NOMEM);
 	EXPECT_EQ(VALUE(1), actor_do(&self->a, BACKEND_READ, 1));
 
 	/* With room again it is there. */
-	ASSERT_TRUE(write_file(CGROUP "/memory.max", "max"));
+	ASSERT_TRUE(knob_write(CGROUP "/memory.max", "max"));
 	EXPECT_EQ(0, actor_do(&self->a, BACKEND_READ, STALLED));
 	actor_do(&self->b, BACKEND_CONTINUE, 0);
 	EXPECT_EQ(0, actor_do(&self->b, BACKEND_WAIT, 0));
