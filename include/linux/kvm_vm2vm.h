@@ -142,10 +142,12 @@ struct kvm_vm2vm_irqfd {
  * struct kvm_vm2vm_slot - embedded in struct kvm_memory_slot
  * @link: what an alias memslot shows, NULL for every other memslot
  * @transient: whether that is shown by a view only
+ * @fills: whether its holes are filled
  */
 struct kvm_vm2vm_slot {
 	struct vm2vm_link *link;
 	bool transient;
+	bool fills;
 };
 
 /* Whether a translation fills a hole, and until when; see vm2vm_fill.c. */
@@ -253,7 +255,6 @@ void kvm_vm2vm_hole(struct kvm_vcpu *vcpu, gfn_t gfn, bool write, bool exit);
 int kvm_vm2vm_fill(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 		   gfn_t gfn, bool write, int why, struct kvm_vm2vm_fault *f,
 		   struct kvm_vm2vm_page *p);
-bool kvm_vm2vm_fills(const struct kvm_memory_slot *slot);
 bool kvm_vm2vm_is_sink(const struct kvm_memory_slot *slot, kvm_pfn_t pfn);
 void kvm_vm2vm_slot_appeared(struct kvm *kvm, const struct kvm_memory_slot *slot);
 

@@ -319,6 +319,7 @@ void kvm_vm2vm_init_slot(struct kvm *kvm, struct kvm_memory_slot *slot)
 		return;
 	slot->vm2vm.link = link;
 	slot->vm2vm.transient = link->flags & KVM_VM2VM_LINK_TRANSIENT;
+	slot->vm2vm.fills = link->flags & KVM_VM2VM_LINK_FILL;
 	slot->flags |= KVM_MEMSLOT_ALIAS;
 	slot->userspace_addr = gfn_to_gpa(link->base_gfn);
 }

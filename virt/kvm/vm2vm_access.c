@@ -101,7 +101,7 @@ static bool vm2vm_access_locked(const struct kvm_memory_slot *slot, gfn_t gfn,
 static int vm2vm_access_hole(const struct kvm_memory_slot *slot,
 			     struct vm2vm_access *a)
 {
-	if (!kvm_vm2vm_fills(slot))
+	if (!slot->vm2vm.fills)
 		return -EFAULT;
 	if (a->in)
 		memset(a->in, 0xff, a->len);

@@ -347,16 +347,8 @@ void kvm_vm2vm_slot_appeared(struct kvm *kvm, const struct kvm_memory_slot *slot
 	}
 }
 
-/* Whether what is not approved is filled, other than for instruction fetches. */
-bool kvm_vm2vm_fills(const struct kvm_memory_slot *slot)
-{
-	return slot->vm2vm.link->fill;
-}
-
-/* Whether @pfn is where writes to holes go, which nobody logs. */
+/* Whether @pfn is where writes to holes of @slot go, which has some; nobody logs them. */
 bool kvm_vm2vm_is_sink(const struct kvm_memory_slot *slot, kvm_pfn_t pfn)
 {
-	const struct vm2vm_fill *fill = slot->vm2vm.link->fill;
-
-	return fill && page_to_pfn(fill->sink) == pfn;
+	return page_to_pfn(slot->vm2vm.link->fill->sink) == pfn;
 }

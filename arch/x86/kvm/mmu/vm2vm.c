@@ -99,7 +99,7 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
 	u64 generation = kvm_vcpu_memslots(vcpu)->generation;
 	bool wants_exit = kvm_vm2vm_wants_exit(fault->slot);
-	bool fills = kvm_vm2vm_fills(fault->slot);
+	bool fills = fault->slot->vm2vm.fills;
 	struct kvm_vm2vm_page page;
 	int r = -ENXIO;
 
@@ -161,6 +161,11 @@ bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fau
 	return false;
 }
 
+static bool vm2vm_is_sink(const struct kvm_memory_slot *slot, kvm_pfn_t pfn)
+{
+	return slot->vm2vm.fills && kvm_vm2vm_is_sink(slot, pfn);
+}
+
 /*
  * What make_spte() must not decide for a window.  Another VM's memory is never
  * executable.  And it is write-back, whatever the guest's PAT says, also where the
@@ -176,7 +181,7 @@ bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fau
 u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t pfn,
 		       u64 spte, bool writable)
 {
-	if (writable && !kvm_vm2vm_is_sink(slot, pfn))
+	if (writable && !vm2vm_is_sink(slot, pfn))
 		kvm_vm2vm_mark_dirty(slot, gfn);
 
 	spte &= ~shadow_x_mask;
@@ -255,7 +260,7 @@ bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 	bool found;
 
 	/* A fault in full knows that there is nothing to log. */
-	if (kvm_vm2vm_is_sink(fault->slot, spte_to_pfn(old_spte)))
+	if (vm2vm_is_sink(fault->slot, spte_to_pfn(old_spte)))
 		return false;
 
 	if (is_tdp_mmu_page(sptep_to_sp(sptep))) {
