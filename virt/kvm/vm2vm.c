@@ -419,7 +419,7 @@ void kvm_vm2vm_destroy_vm(struct kvm *kvm)
 	/* No vCPU runs, so what is zapped here does not come back. */
 	kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, 0)) {
 		if (kvm_slot_is_alias(slot)) {
-			vm2vm_zap_link(slot->vm2vm.link);
+			vm2vm_zap_window(slot->vm2vm.link, 0, ULONG_MAX);
 			vm2vm_link_remove(slot->vm2vm.link);
 		}
 	}

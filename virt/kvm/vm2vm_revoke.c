@@ -436,20 +436,18 @@ bool vm2vm_do_links(struct vm2vm_domain *d, const struct vm2vm_parts *p,
 	return found;
 }
 
+static void vm2vm_take(struct vm2vm_parts *p, unsigned long first, unsigned long last)
+{
+	p->nr = 1;
+	p->part[0] = (struct vm2vm_part) {
+		.first = first, .last = last, .mask = ~0UL,
+	};
+}
+
 /* Set @p to all that a link may show. */
 void vm2vm_take_all(struct vm2vm_parts *p)
 {
-	p->nr = 1;
-	p->part[0] = (struct vm2vm_part) { .last = ULONG_MAX, .mask = ~0UL };
-}
-
-/* Zap a whole link.  Called by its backend, which cannot go meanwhile. */
-void vm2vm_zap_link(struct vm2vm_link *link)
-{
-	struct vm2vm_parts p;
-
-	vm2vm_take_all(&p);
-	vm2vm_do_link(link, &p, VM2VM_ZAP, true);
+	vm2vm_take(p, 0, ULONG_MAX);
 }
 
 /*
@@ -459,11 +457,9 @@ void vm2vm_zap_link(struct vm2vm_link *link)
 void vm2vm_zap_window(struct vm2vm_link *link, unsigned long first,
 		      unsigned long last)
 {
-	struct vm2vm_parts p = {
-		.nr = 1,
-		.part[0] = { .first = first, .last = last, .mask = ~0UL },
-	};
+	struct vm2vm_parts p;
 
+	vm2vm_take(&p, first, last);
 	vm2vm_do_link(link, &p, VM2VM_ZAP, true);
 }
 
@@ -474,10 +470,7 @@ void vm2vm_zap_window(struct vm2vm_link *link, unsigned long first,
 void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		     unsigned long last)
 {
-	struct vm2vm_parts p = {
-		.nr = 1,
-		.part[0] = { .first = first, .last = last, .mask = ~0UL },
-	};
+	struct vm2vm_parts p;
 	struct kvm *owner;
 	int idx;
 
@@ -488,6 +481,7 @@ void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		atomic64_inc(&owner->stat.vm2vm_revokes);
 	srcu_read_unlock(&vm2vm_srcu, idx);
 
+	vm2vm_take(&p, first, last);
 	vm2vm_do_links(d, &p, VM2VM_ZAP, true);
 }
 
@@ -633,10 +627,11 @@ static bool vm2vm_age_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 			   enum vm2vm_op op, int *budget)
 {
 	struct vm2vm_gfns g = { .start = start, .last = last, .mask = ~0UL };
-	struct vm2vm_parts p = {};
 	struct vm2vm_link *link = NULL;
+	struct vm2vm_parts p;
 	bool young = false;
 
+	p.nr = 0;
 	*budget -= 1;
 	if (*budget <= 0 || vm2vm_collect(d, &g, &p) != VM2VM_ALL)
 		return true;
