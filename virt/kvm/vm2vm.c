@@ -3,12 +3,12 @@
  * vm2vm: direct memory between two virtual machines.
  *
  * This file has the VM's part of the user ABI (include/uapi/linux/kvm_vm2vm.h)
- * and the life of links; vm2vm_domain.c has domains and their mappings,
- * vm2vm_fault.c the translation of a window's gfn, vm2vm_pager.c what brings the
- * owner's page in, vm2vm_fill.c what fills holes, vm2vm_miss.c what waits for approval,
- * vm2vm_access.c KVM's own accesses to a window, vm2vm_revoke.c the way back,
- * vm2vm_dirty.c the logs, vm2vm_view.c which links are transient, vm2vm_doorbell.c and
- * vm2vm_irq.c doorbells.
+ * and the life of links; vm2vm_domain.c has domains and their mappings, vm2vm_end.c
+ * their end, vm2vm_fault.c the translation of a window's gfn, vm2vm_pager.c what brings
+ * the owner's page in, vm2vm_fill.c what fills holes, vm2vm_miss.c what waits for
+ * approval, vm2vm_access.c KVM's own accesses to a window, vm2vm_revoke.c the way back,
+ * vm2vm_walk.c walks over domains and links, vm2vm_dirty.c the logs, vm2vm_view.c which
+ * links are transient, vm2vm_doorbell.c and vm2vm_irq.c doorbells.
  * Documentation/virt/kvm/vm2vm.rst tells what all of it is for and what it
  * guarantees.
  */
@@ -22,31 +22,32 @@
 DEFINE_SRCU(vm2vm_srcu);
 
 /*
- * Take a link out of its domain, when those who walk over the domain's links have
- * let go of it.  The memslot is gone, or its VM is going: no vCPU begins to wait, and
- * those that do find so when they are woken.
+ * Nobody comes to the link's VM by the link any more.  Wait for those who are there,
+ * which they are for one hold of mmu_lock and with the CPU; not for walkers that have a
+ * place only.  The memslot is gone, or its VM is going: no vCPU begins to wait, and those
+ * that do find so when they are woken.
  */
 static void vm2vm_link_remove(struct vm2vm_link *link)
 {
 	struct vm2vm_domain *d = link->domain;
 
-	vm2vm_uses_end(&link->uses);
-
 	spin_lock(&d->links_lock);
-	list_del(&link->node);
+	WRITE_ONCE(link->removed, true);
 	d->nr_links--;
 	spin_unlock(&d->links_lock);
+
+	if (refcount_dec_and_test(&link->uses))
+		complete(&link->unused);
+	wait_for_completion(&link->unused);
 
 	vm2vm_miss_unlink(link);
 }
 
-/* Free a link that was removed, or not added. */
-static void vm2vm_link_free(struct vm2vm_link *link)
+/* Let go of a link that was removed, or not added. */
+static void vm2vm_link_destroy(struct vm2vm_link *link)
 {
 	vm2vm_fill_destroy(link);
-	vm2vm_domain_put(link->domain);
-	bitmap_free(link->touched);
-	kfree(link);
+	vm2vm_link_put(link);
 }
 
 static int vm2vm_link_add(struct vm2vm_link *link)
@@ -191,12 +192,15 @@ static int vm2vm_link(struct kvm *kvm, const struct kvm_vm2vm_link *args)
 	link->iova = args->iova >> PAGE_SHIFT;
 	link->flags = args->flags;
 	link->view = args->view;
-	vm2vm_uses_init(&link->uses);
+	INIT_LIST_HEAD(&link->node);
+	link->places = 1;
+	refcount_set(&link->uses, 1);
+	init_completion(&link->unused);
 
 	r = vm2vm_alloc_touched(link) ?: vm2vm_fill_create(link) ?:
 	    vm2vm_link_install(link, args->slot);
 	if (r)
-		vm2vm_link_free(link);
+		vm2vm_link_destroy(link);
 	return r;
 }
 
@@ -279,7 +283,7 @@ int kvm_vm2vm_check_slot(struct kvm *kvm, const struct kvm_memory_slot *old,
 	if (old && old->vm2vm.link != kvm->vm2vm.updating)
 		return -EINVAL;
 	if (mem->memory_size && (mem->flags & KVM_MEM_LOG_DIRTY_PAGES) &&
-	    !kvm_use_dirty_bitmap(kvm) && !list_empty(&kvm->vm2vm.domains))
+	    !kvm_use_dirty_bitmap(kvm) && READ_ONCE(kvm->vm2vm.nr_domains))
 		return -EBUSY;
 	return vm2vm_view_collides(kvm, mem) ? -EEXIST : 0;
 }
@@ -296,7 +300,7 @@ int kvm_vm2vm_set_dirty_ring(struct kvm *kvm, u32 *ring_size, u32 size)
 
 	mutex_lock(&kvm->slots_lock);
 	if (atomic_read(&kvm->nr_memslots_dirty_logging) &&
-	    !list_empty(&kvm->vm2vm.domains))
+	    READ_ONCE(kvm->vm2vm.nr_domains))
 		r = -EBUSY;
 	else
 		*ring_size = size;
@@ -333,7 +337,7 @@ void kvm_vm2vm_free_slot(struct kvm_memory_slot *slot)
 		return;
 	vm2vm_view_del(link);
 	vm2vm_link_remove(link);
-	vm2vm_link_free(link);
+	vm2vm_link_destroy(link);
 }
 
 /*
@@ -363,17 +367,21 @@ void kvm_vm2vm_init_vm(struct kvm *kvm)
 	xa_init(&kvm->vm2vm.views);
 }
 
+/* A domain of @kvm that has not ended, with a reference. */
 static struct vm2vm_domain *vm2vm_first_domain(struct kvm *kvm)
 {
-	struct vm2vm_domain *d;
+	struct vm2vm_domain *d, *found = NULL;
 
 	spin_lock(&kvm->vm2vm.lock);
-	d = list_first_entry_or_null(&kvm->vm2vm.domains, struct vm2vm_domain,
-				     owner_node);
-	if (d)
-		kref_get(&d->refs);
+	list_for_each_entry(d, &kvm->vm2vm.domains, owner_node) {
+		if (rcu_access_pointer(d->owner)) {
+			kref_get(&d->refs);
+			found = d;
+			break;
+		}
+	}
 	spin_unlock(&kvm->vm2vm.lock);
-	return d;
+	return found;
 }
 
 /*
@@ -388,11 +396,22 @@ static struct vm2vm_domain *vm2vm_first_domain(struct kvm *kvm)
 void kvm_vm2vm_end_domains(struct kvm *kvm)
 {
 	struct vm2vm_domain *d;
+	bool ended;
 
 	while ((d = vm2vm_first_domain(kvm))) {
-		vm2vm_domain_end(d);
+		mutex_lock(&d->lock);
+		ended = vm2vm_domain_end(d);
+		mutex_unlock(&d->lock);
+		if (ended)
+			vm2vm_domain_forget(d);
 		vm2vm_domain_put(d);
 	}
+	/*
+	 * Faults have let go of the VM, and of its address space's page tables: also if a
+	 * domain was ended by the close of its descriptor, perhaps just now.
+	 */
+	if (kvm->vm2vm.used)
+		synchronize_srcu_expedited(&vm2vm_srcu);
 }
 
 /*
@@ -424,17 +443,12 @@ void kvm_vm2vm_destroy_vm(struct kvm *kvm)
 		}
 	}
 
-	/*
-	 * Faults of backends have let go of this VM: also if a domain was ended by
-	 * the close of its descriptor, perhaps just now.
-	 */
-	synchronize_srcu_expedited(&vm2vm_srcu);
 	vm2vm_pager_destroy(kvm);
 
 	kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, 0)) {
 		if (kvm_slot_is_alias(slot)) {
 			vm2vm_view_destroy(slot->vm2vm.link);
-			vm2vm_link_free(slot->vm2vm.link);
+			vm2vm_link_destroy(slot->vm2vm.link);
 			slot->vm2vm.link = NULL;
 		}
 	}

@@ -7,8 +7,10 @@
 #include <linux/interval_tree.h>
 #include <linux/kref.h>
 #include <linux/kvm_host.h>
+#include <linux/llist.h>
 #include <linux/maple_tree.h>
 #include <linux/poll.h>
+#include <linux/preempt.h>
 #include <linux/refcount.h>
 #include <linux/srcu.h>
 #include <linux/wait.h>
@@ -20,33 +22,21 @@ struct kvm_vm2vm_get_dirty;
 struct vm2vm_fill;
 
 /**
- * struct vm2vm_uses - who walks over an entry of a list, without the list's lock
- * @count: walkers, and one until the entry is about to be removed
- * @gone: complete when there are neither
- *
- * An entry in use stays in its list, so a walker finds the next one by it.  Who
- * removes it waits for those who are at it, which takes as long as they do there:
- * a bounded time; see vm2vm_next_link() and vm2vm_next_domain().
- */
-struct vm2vm_uses {
-	refcount_t count;
-	struct completion gone;
-};
-
-/**
  * struct vm2vm_domain - an owner's I/O address space for one peer
- * @refs: the file descriptor's and each link's
- * @lock: serializes MAP, UNMAP, and the end of the owner or of the descriptor.
- *	  The owner may hold it for long; a backend never takes it
+ * @refs: the file descriptor's, each link's, the owner's list's and of who forgets it
+ * @lock: serializes MAP, UNMAP, END and the owner's end.  The owner may hold it for
+ *	  long; a backend never takes it, also not to close the last descriptor
  * @mm: the owner's, compared with the callers'; with an mmgrab() reference
- * @owner: NULL once the domain has ended; written under @lock and @links_lock,
- *	   readers hold one of them or vm2vm_srcu, which a VM waits for before it
- *	   goes away.  No reference: a domain keeps no VM alive
+ * @owner: NULL once the domain has ended; written under @links_lock, and under @lock
+ *	   as long as there is a descriptor to call by.  Readers hold one of them or
+ *	   are between vm2vm_enter() and vm2vm_leave(), which a VM waits for before
+ *	   it goes away.  No reference: a domain keeps no VM alive
  * @owner_node: in the owner's list of domains
- * @uses: as an entry of that list
- * @links_lock: protects @links and @nr_links; a leaf lock
+ * @places: who keeps it in that list: the domain until it has ended, and walkers;
+ *	    protected by the owner's vm2vm.lock
+ * @links_lock: protects @links, @nr_links and the links' places; a leaf lock
  * @links: struct vm2vm_link
- * @nr_links: length of @links
+ * @nr_links: number of those that are not about to be removed
  * @nr_mappings: number of mappings
  * @iovas: page number of the iova -> struct vm2vm_mapping; written under @lock,
  *	   read under RCU by faults
@@ -66,11 +56,13 @@ struct vm2vm_uses {
  * @miss_lock: protects @misses and what is in it; a leaf lock
  * @misses: struct vm2vm_miss, vCPUs that wait for approval
  * @readers: who waits for misses
+ * @pager: of the owner, with a reference, from the domain's end until it is forgotten
+ * @ended: in @pager's list, or in that of domains that are to be freed
  *
  * Lock order, outermost first:
  *
  *	kvm->slots_lock (of an owner), domain->lock
- *	  uses of a domain, uses of a link
+ *	  uses of a link
  *	    kvm->srcu (read)
  *	      kvm->mmu_lock (of a backend)
  *	        vm2vm_srcu (read)
@@ -78,6 +70,10 @@ struct vm2vm_uses {
  * No two mmu_locks are ever held together: A may link B while B links A.  An
  * owner's mmu_lock is never taken here.  Invalidations by the owner's MMU
  * notifier start at the uses and neither sleep nor allocate if they may not.
+ *
+ * Whoever has a use of a link, or is in another VM's SRCU or in vm2vm_srcu, keeps the
+ * CPU (vm2vm_keep_cpu()): others wait for that, and a thread may be given no CPU for as
+ * long as whoever started it likes.
  */
 struct vm2vm_domain {
 	struct kref refs;
@@ -85,7 +81,7 @@ struct vm2vm_domain {
 	struct mm_struct *mm;
 	struct kvm __rcu *owner;
 	struct list_head owner_node;
-	struct vm2vm_uses uses;
+	unsigned int places;
 	spinlock_t links_lock;	/* see above */
 	struct list_head links;
 	unsigned int nr_links;
@@ -105,6 +101,8 @@ struct vm2vm_domain {
 	spinlock_t miss_lock;	/* see above */
 	struct list_head misses;
 	wait_queue_head_t readers;
+	struct vm2vm_pager *pager;
+	struct llist_node ended;
 };
 
 /**
@@ -135,7 +133,11 @@ struct vm2vm_mapping {
 /**
  * struct vm2vm_link - a window of a backend; what it shows never changes
  * @node: in vm2vm_domain.links
- * @uses: as an entry of that list
+ * @places: who keeps it in that list, and its memory: its memslot, and walkers, who
+ *	    find the next one by it; protected by the domain's links_lock
+ * @removed: nobody is to come to it any more; written under the domain's links_lock
+ * @uses: who is at its VM, see vm2vm_use(); and one until it is removed
+ * @unused: complete when there are none
  * @domain: what the window shows; with a reference
  * @kvm: the backend, which removes the link before it goes away
  * @base_gfn: first gfn of the window
@@ -151,7 +153,10 @@ struct vm2vm_mapping {
  */
 struct vm2vm_link {
 	struct list_head node;
-	struct vm2vm_uses uses;
+	unsigned int places;
+	bool removed;
+	refcount_t uses;
+	struct completion unused;
 	struct vm2vm_domain *domain;
 	struct kvm *kvm;
 	gfn_t base_gfn;
@@ -246,29 +251,34 @@ enum vm2vm_collected {
  */
 extern struct srcu_struct vm2vm_srcu;
 
-static inline void vm2vm_uses_init(struct vm2vm_uses *uses)
+/*
+ * What strangers wait for is short, and must not become long as the thread gets no CPU:
+ * that of an idle priority, or of a control group that has used up its time.  With
+ * PREEMPT_RT mmu_lock sleeps, and every lock of the kernel can be held so.
+ */
+static inline void vm2vm_keep_cpu(void)
 {
-	refcount_set(&uses->count, 1);
-	init_completion(&uses->gone);
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
+		preempt_disable();
 }
 
-/* The caller holds the list's lock. */
-static inline bool vm2vm_use(struct vm2vm_uses *uses)
+static inline void vm2vm_release_cpu(void)
 {
-	return refcount_inc_not_zero(&uses->count);
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT))
+		preempt_enable();
 }
 
-static inline void vm2vm_unuse(struct vm2vm_uses *uses)
+/* Begin to look at owners, in a way that does not sleep.  Returns what ends it. */
+static inline int vm2vm_enter(void)
 {
-	if (refcount_dec_and_test(&uses->count))
-		complete(&uses->gone);
+	vm2vm_keep_cpu();
+	return srcu_read_lock(&vm2vm_srcu);
 }
 
-/* Nobody comes to the entry any more; wait for those who are there. */
-static inline void vm2vm_uses_end(struct vm2vm_uses *uses)
+static inline void vm2vm_leave(int idx)
 {
-	vm2vm_unuse(uses);
-	wait_for_completion(&uses->gone);
+	srcu_read_unlock(&vm2vm_srcu, idx);
+	vm2vm_release_cpu();
 }
 
 static inline unsigned long vm2vm_mapping_last(const struct vm2vm_mapping *m)
@@ -303,9 +313,8 @@ static inline bool vm2vm_range_valid(u64 start, u64 size)
 int vm2vm_create_domain(struct kvm *kvm,
 			const struct kvm_vm2vm_create_domain *args);
 struct vm2vm_domain *vm2vm_domain_get(int fd);
-void vm2vm_domain_put(struct vm2vm_domain *d);
 int vm2vm_domain_check_caller(struct vm2vm_domain *d);
-void vm2vm_domain_end(struct vm2vm_domain *d);
+void vm2vm_domain_empty(struct vm2vm_domain *d);
 
 /* vm2vm_dirty.c */
 int vm2vm_log_prepare(struct vm2vm_domain *d, unsigned long iova);
@@ -315,6 +324,12 @@ void vm2vm_log_free(struct vm2vm_domain *d);
 
 /* vm2vm_doorbell.c */
 int vm2vm_doorbell(struct kvm *kvm, const struct kvm_vm2vm_doorbell *args);
+
+/* vm2vm_end.c */
+bool vm2vm_domain_end(struct vm2vm_domain *d);
+void vm2vm_domain_forget(struct vm2vm_domain *d);
+void vm2vm_domain_put(struct vm2vm_domain *d);
+void vm2vm_bury_domains(void);
 
 /* vm2vm_fault.c */
 bool vm2vm_lookup(struct vm2vm_domain *d, unsigned long iova,
@@ -328,6 +343,7 @@ int vm2vm_fault_bounded(const struct kvm_memory_slot *slot, gfn_t gfn,
 /* vm2vm_fill.c */
 int vm2vm_fill_create(struct vm2vm_link *link);
 void vm2vm_fill_destroy(struct vm2vm_link *link);
+void vm2vm_fill_free(struct vm2vm_link *link);
 bool vm2vm_fill_stale(struct vm2vm_link *link, const struct kvm_vm2vm_fault *f);
 void vm2vm_fill_replace(struct vm2vm_domain *d, unsigned long first,
 			unsigned long last);
@@ -347,6 +363,8 @@ int vm2vm_pager_create(struct kvm *kvm);
 void vm2vm_pager_destroy(struct kvm *kvm);
 struct vm2vm_pager *vm2vm_pager_get(struct kvm *owner);
 void vm2vm_pager_put(struct vm2vm_pager *p);
+void vm2vm_pager_empty(struct vm2vm_pager *p, struct vm2vm_domain *d);
+void vm2vm_bury(void);
 int vm2vm_page_in(struct kvm *kvm, struct vm2vm_pager *p,
 		  const struct vm2vm_domain *d, unsigned long hva, bool write);
 int vm2vm_page_in_bounded(struct kvm *kvm, struct vm2vm_pager *p,
@@ -354,9 +372,6 @@ int vm2vm_page_in_bounded(struct kvm *kvm, struct vm2vm_pager *p,
 			  bool write);
 
 /* vm2vm_revoke.c */
-struct vm2vm_link *vm2vm_next_link(struct vm2vm_domain *d,
-				   struct vm2vm_link *link);
-struct vm2vm_domain *vm2vm_next_domain(struct kvm *kvm, struct vm2vm_domain *d);
 enum vm2vm_collected vm2vm_collect(struct vm2vm_domain *d, struct vm2vm_gfns *g,
 				   struct vm2vm_parts *p);
 void vm2vm_take_all(struct vm2vm_parts *p);
@@ -401,5 +416,13 @@ static inline void vm2vm_view_del(struct vm2vm_link *link) { }
 static inline void vm2vm_view_destroy(struct vm2vm_link *link) { }
 static inline bool vm2vm_view_shows(const struct vm2vm_link *link) { return true; }
 #endif
+
+/* vm2vm_walk.c */
+bool vm2vm_use(struct vm2vm_link *link, int *idx);
+void vm2vm_unuse(struct vm2vm_link *link, int idx);
+struct vm2vm_link *vm2vm_next_link(struct vm2vm_domain *d,
+				   struct vm2vm_link *link);
+void vm2vm_link_put(struct vm2vm_link *link);
+struct vm2vm_domain *vm2vm_next_domain(struct kvm *kvm, struct vm2vm_domain *d);
 
 #endif /* __KVM_VM2VM_INTERNAL_H__ */

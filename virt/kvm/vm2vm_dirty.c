@@ -113,15 +113,14 @@ bool kvm_vm2vm_log(const struct kvm_memory_slot *slot, gfn_t gfn,
 	int idx, owner_idx;
 	bool found;
 
-	if (d->flags & KVM_VM2VM_DOMAIN_LOG) {
-		own = vm2vm_log_word(d, iova);
-		if (!own)
-			return false;
-	}
-
-	idx = srcu_read_lock(&vm2vm_srcu);
+	idx = vm2vm_enter();
 	owner = srcu_dereference(d->owner, &vm2vm_srcu);
 	found = owner && vm2vm_lookup(d, iova, &a);
+	/* There is one until the domain has ended, and whoever is here has left. */
+	if (found && (d->flags & KVM_VM2VM_DOMAIN_LOG)) {
+		own = vm2vm_log_word(d, iova);
+		found = own;
+	}
 	if (found) {
 		owner_idx = srcu_read_lock(&owner->srcu);
 		gfn = a.gfn + (iova - a.iova);
@@ -135,7 +134,7 @@ bool kvm_vm2vm_log(const struct kvm_memory_slot *slot, gfn_t gfn,
 		}
 		srcu_read_unlock(&owner->srcu, owner_idx);
 	}
-	srcu_read_unlock(&vm2vm_srcu, idx);
+	vm2vm_leave(idx);
 	return found;
 }
 

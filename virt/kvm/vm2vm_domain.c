@@ -17,21 +17,6 @@
  */
 #define VM2VM_REMOVE_BATCH	4096
 
-static void vm2vm_domain_free(struct kref *kref)
-{
-	struct vm2vm_domain *d = container_of(kref, struct vm2vm_domain, refs);
-
-	vm2vm_log_free(d);
-	mmdrop(d->mm);
-	mutex_destroy(&d->lock);
-	kfree(d);
-}
-
-void vm2vm_domain_put(struct vm2vm_domain *d)
-{
-	kref_put(&d->refs, vm2vm_domain_free);
-}
-
 /*
  * Take the mappings within @first to @last out of both trees.  @mas is for this
  * range and has the memory that this needs.  Returns their size in bytes.
@@ -85,59 +70,35 @@ static bool vm2vm_next_few(struct vm2vm_domain *d, unsigned long first,
 	return nr;
 }
 
-/* Forget every approval of a domain that has ended and that nobody looks at. */
-static void vm2vm_remove_all(struct vm2vm_domain *d)
+/*
+ * Free all that is in a domain which has ended.  Takes a microsecond for each mapping,
+ * and no lock for long.
+ */
+void vm2vm_domain_empty(struct vm2vm_domain *d)
 {
 	MA_STATE(mas, &d->iovas, 0, 0);
 	unsigned long first = 0, last;
+	bool more;
 
-	mutex_lock(&d->lock);
-	while (vm2vm_next_few(d, first, ULONG_MAX, &last)) {
-		mas_set_range(&mas, first, last);
-		mas_preallocate(&mas, NULL, GFP_KERNEL | __GFP_NOFAIL);
-		vm2vm_remove(d, &mas, first, last);
-		first = last + 1;
-	}
-	mutex_unlock(&d->lock);
-}
-
-/*
- * End a domain: revoke and forget all, and let go of the owner.  Called when the
- * last reference to the file descriptor is closed, when the owner goes away, and
- * when it says so, which may be at the same time; whoever returns from here may
- * free the one.  Takes no memory.
- */
-void vm2vm_domain_end(struct vm2vm_domain *d)
-{
-	struct kvm *owner;
-
-	mutex_lock(&d->lock);
-	owner = rcu_dereference_protected(d->owner, lockdep_is_held(&d->lock));
-	if (owner) {
-		vm2vm_revoke_begin(d);
-		vm2vm_zap_iovas(d, 0, ULONG_MAX);
-		spin_lock(&d->links_lock);
-		rcu_assign_pointer(d->owner, NULL);
-		spin_unlock(&d->links_lock);
-		vm2vm_revoke_end(d);
-
-		/* The owner's walkers see that it has ended, and let go of it. */
-		vm2vm_uses_end(&d->uses);
-
-		atomic64_sub(d->nr_mappings, &owner->stat.vm2vm_mappings);
-		spin_lock(&owner->vm2vm.lock);
-		list_del(&d->owner_node);
-		owner->vm2vm.nr_domains--;
-		owner->stat.vm2vm_domains--;
-		spin_unlock(&owner->vm2vm.lock);
-
-		vm2vm_miss_end(d);
-	}
-	mutex_unlock(&d->lock);
-
-	/* Faults have let go of both. */
+	/* Faults have let go of the log. */
 	synchronize_srcu_expedited(&vm2vm_srcu);
-	vm2vm_remove_all(d);
+	vm2vm_log_free(d);
+
+	do {
+		mutex_lock(&d->lock);
+		more = vm2vm_next_few(d, first, ULONG_MAX, &last);
+		if (more) {
+			mas_set_range(&mas, first, last);
+			mas_preallocate(&mas, NULL, GFP_KERNEL | __GFP_NOFAIL);
+			vm2vm_remove(d, &mas, first, last);
+			first = last + 1;
+		} else {
+			/* There may be a node that has nothing in it. */
+			__mt_destroy(&d->iovas);
+		}
+		mutex_unlock(&d->lock);
+		cond_resched();
+	} while (more);
 }
 
 /*
@@ -356,13 +317,19 @@ out:
 /* The owner has no more use for @d, whoever holds the descriptor. */
 static int vm2vm_end(struct vm2vm_domain *d, unsigned long arg)
 {
+	bool ended = false;
 	int r;
 
 	if (arg)
 		return -EINVAL;
-	r = vm2vm_domain_check_caller(d);
+
+	mutex_lock(&d->lock);
+	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
 	if (!r)
-		vm2vm_domain_end(d);
+		ended = vm2vm_domain_end(d);
+	mutex_unlock(&d->lock);
+	if (ended)
+		vm2vm_domain_forget(d);
 	return r;
 }
 
@@ -553,7 +520,8 @@ static int vm2vm_domain_release(struct inode *inode, struct file *file)
 {
 	struct vm2vm_domain *d = file->private_data;
 
-	vm2vm_domain_end(d);
+	if (vm2vm_domain_end(d))
+		vm2vm_domain_forget(d);
 	vm2vm_domain_put(d);
 	return 0;
 }
@@ -577,7 +545,6 @@ static struct vm2vm_domain *vm2vm_domain_alloc(u32 flags)
 
 	kref_init(&d->refs);
 	mutex_init(&d->lock);
-	vm2vm_uses_init(&d->uses);
 	INIT_LIST_HEAD(&d->links);
 	spin_lock_init(&d->links_lock);
 	spin_lock_init(&d->mark_lock);
@@ -649,6 +616,8 @@ static int vm2vm_domain_attach(struct vm2vm_domain *d, struct kvm *kvm)
 		kvm->stat.vm2vm_domains++;
 		atomic64_add(d->nr_mappings, &kvm->stat.vm2vm_mappings);
 		rcu_assign_pointer(d->owner, kvm);
+		kref_get(&d->refs);
+		d->places = 1;
 		list_add_tail(&d->owner_node, &kvm->vm2vm.domains);
 	}
 	spin_unlock(&kvm->vm2vm.lock);
@@ -700,7 +669,8 @@ int vm2vm_create_domain(struct kvm *kvm,
 	if (!r)
 		r = vm2vm_domain_attach(d, kvm);
 	if (r) {
-		/* Releases the domain. */
+		/* Nobody owns it, so it is not the end that empties it. */
+		vm2vm_domain_empty(d);
 		fput(file);
 		put_unused_fd(fd);
 		return r;

@@ -113,9 +113,8 @@ static struct page *vm2vm_get_page_nosleep(struct mm_struct *mm,
 
 /*
  * Translate @gfn of the link by the memslots of @owner, whose SRCU is held.
- * Returns 0 with a page in @p, -ENODATA if no mapping approves the access,
- * -ENOENT for any other hole, or -EAGAIN if the page at *@hva has to be brought
- * in.
+ * Returns 0 with all of @p but the page, which the owner has at *@hva; -ENODATA if no
+ * mapping approves the access; -ENOENT for any other hole.
  */
 static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 			   gfn_t gfn, bool write, struct kvm_vm2vm_fault *f,
@@ -151,13 +150,49 @@ static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 		return -ENODATA;
 
 	*hva = __gfn_to_hva_memslot(slot, f->gfn);
-	p->page = vm2vm_get_page_nosleep(owner->mm, *hva, write, &p->writable);
-	if (!p->page)
-		return -EAGAIN;
-
 	order = kvm_arch_vm2vm_host_order(owner, slot, f->gfn);
 	p->order = vm2vm_cap_order(link, &a, gfn, f->gfn, order);
 	return 0;
+}
+
+/*
+ * The same with the owner found, and its address space, if that is 0: in *@mm, with a
+ * reference.  The owner's memslots, and the end of everybody's domains, wait for this.
+ */
+static int vm2vm_find(struct vm2vm_link *link, gfn_t gfn, bool write,
+		      struct kvm_vm2vm_fault *f, struct kvm_vm2vm_page *p,
+		      struct mm_struct **mm, unsigned long *hva)
+{
+	int idx, owner_idx, r = -ENOENT;
+	struct kvm *owner;
+
+	idx = vm2vm_enter();
+	owner = srcu_dereference(link->domain->owner, &vm2vm_srcu);
+	if (owner) {
+		owner_idx = srcu_read_lock(&owner->srcu);
+		r = vm2vm_translate(link, owner, gfn, write, f, p, hva);
+		srcu_read_unlock(&owner->srcu, owner_idx);
+		*mm = owner->mm;
+		if (!r && !mmget_not_zero(*mm))
+			r = -ENOENT;
+	}
+	vm2vm_leave(idx);
+	return r;
+}
+
+/* The pager of the owner of @d, with a reference; NULL if the domain has ended. */
+static struct vm2vm_pager *vm2vm_find_pager(struct vm2vm_domain *d)
+{
+	struct vm2vm_pager *pager = NULL;
+	struct kvm *owner;
+	int idx;
+
+	idx = vm2vm_enter();
+	owner = srcu_dereference(d->owner, &vm2vm_srcu);
+	if (owner)
+		pager = vm2vm_pager_get(owner);
+	vm2vm_leave(idx);
+	return pager;
 }
 
 /* All pages of the domain are logged.  Drops the reference to @p->page on failure. */
@@ -176,16 +211,17 @@ static int vm2vm_log_page(struct vm2vm_link *link, gfn_t gfn, bool write,
 }
 
 /*
- * The same with the owner found.  If that returns -EAGAIN the page at *@hva has to be
- * brought in by *@pager, and the caller drops the reference to it.
+ * Translate @gfn of the link, with a reference to the page.  If that returns -EAGAIN the
+ * page at *@hva has to be brought in by *@pager, and the caller drops the reference to
+ * that.
  */
 static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
 		     struct kvm_vm2vm_fault *f, struct kvm_vm2vm_page *p,
 		     struct vm2vm_pager **pager, unsigned long *hva)
 {
 	struct vm2vm_domain *d = link->domain;
-	int idx, owner_idx, r = -ENOENT;
-	struct kvm *owner;
+	struct mm_struct *mm;
+	int r;
 
 	f->iova = link->iova + (gfn - link->base_gfn);
 	f->fill = KVM_VM2VM_FILL_NONE;
@@ -196,24 +232,19 @@ static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
 	 */
 	smp_rmb();
 
-	idx = srcu_read_lock(&vm2vm_srcu);
-	owner = srcu_dereference(d->owner, &vm2vm_srcu);
-	if (owner && mmget_not_zero(owner->mm)) {
-		owner_idx = srcu_read_lock(&owner->srcu);
-		r = vm2vm_translate(link, owner, gfn, write, f, p, hva);
-		srcu_read_unlock(&owner->srcu, owner_idx);
-		/*
-		 * If this is the last user, the owner's exit is not for us to
-		 * wait for.
-		 */
-		mmput_async(owner->mm);
-		if (r == -EAGAIN)
-			*pager = vm2vm_pager_get(owner);
+	r = vm2vm_find(link, gfn, write, f, p, &mm, hva);
+	if (r)
+		return r;
+	p->page = vm2vm_get_page_nosleep(mm, *hva, write, &p->writable);
+	/* If this is the last user, the owner's exit is not for us to wait for. */
+	mmput_async(mm);
+	if (!p->page) {
+		*pager = vm2vm_find_pager(d);
+		return *pager ? -EAGAIN : -ENOENT;
 	}
-	srcu_read_unlock(&vm2vm_srcu, idx);
 
 	/* Memory is allocated with nothing held that strangers wait for. */
-	if (!r && (d->flags & KVM_VM2VM_DOMAIN_LOG))
+	if (d->flags & KVM_VM2VM_DOMAIN_LOG)
 		r = vm2vm_log_page(link, gfn, write, p);
 	return r;
 }
@@ -392,10 +423,10 @@ bool kvm_vm2vm_fault_stale(const struct kvm_memory_slot *slot,
 	if (atomic_long_read(&d->seq) != f->domain_seq)
 		return true;
 
-	idx = srcu_read_lock(&vm2vm_srcu);
+	idx = vm2vm_enter();
 	owner = srcu_dereference(d->owner, &vm2vm_srcu);
 	stale = !owner || vm2vm_owner_invalidates(owner, f);
-	srcu_read_unlock(&vm2vm_srcu, idx);
+	vm2vm_leave(idx);
 
 	return stale;
 }

@@ -155,7 +155,7 @@ int vm2vm_fill_create(struct vm2vm_link *link)
 	return 0;
 }
 
-/* The link's translations are gone, and nobody finds it any more. */
+/* The link's translations are gone, and no vCPU finds it any more. */
 void vm2vm_fill_destroy(struct vm2vm_link *link)
 {
 	struct vm2vm_fill *fill = link->fill;
@@ -164,9 +164,16 @@ void vm2vm_fill_destroy(struct vm2vm_link *link)
 		return;
 	cancel_delayed_work_sync(&fill->pass);
 	__free_page(fill->sink);
-	bitmap_free(fill->filled);
-	kfree(fill);
 	vm2vm_ones_put();
+}
+
+/* Nor does anybody else, who may have looked at the marks. */
+void vm2vm_fill_free(struct vm2vm_link *link)
+{
+	if (!link->fill)
+		return;
+	bitmap_free(link->fill->filled);
+	kfree(link->fill);
 }
 
 /* Set @a to the mapping at @iova, if there is one and the domain has not ended. */
@@ -176,10 +183,10 @@ static bool vm2vm_fill_lookup(struct vm2vm_domain *d, unsigned long iova,
 	bool found;
 	int idx;
 
-	idx = srcu_read_lock(&vm2vm_srcu);
+	idx = vm2vm_enter();
 	found = srcu_dereference(d->owner, &vm2vm_srcu) &&
 		vm2vm_lookup(d, iova, a);
-	srcu_read_unlock(&vm2vm_srcu, idx);
+	vm2vm_leave(idx);
 	return found;
 }
 

@@ -52,6 +52,8 @@
  * @lock: protects @requests; a leaf lock
  * @requests: those that are not done
  * @places: who waits until there may be one more
+ * @ended: domains of the owner that have ended, and that are to be emptied
+ * @empty: does that
  * @dead: in the list of those that are to be freed
  */
 struct vm2vm_pager {
@@ -61,6 +63,8 @@ struct vm2vm_pager {
 	spinlock_t lock;	/* see above */
 	struct list_head requests;
 	wait_queue_head_t places;
+	struct llist_head ended;
+	struct work_struct empty;
 	struct llist_node dead;
 };
 
@@ -102,23 +106,30 @@ static void vm2vm_pager_free(struct kref *kref)
 /* A request cannot wait for its own workqueue, so another work item frees pagers. */
 static LLIST_HEAD(vm2vm_dead_pagers);
 
-static void vm2vm_bury_pagers(struct work_struct *work)
+static void vm2vm_bury_dead(struct work_struct *work)
 {
 	struct vm2vm_pager *p, *next;
 
+	vm2vm_bury_domains();
 	llist_for_each_entry_safe(p, next, llist_del_all(&vm2vm_dead_pagers),
 				  dead)
 		vm2vm_pager_free(&p->refs);
 }
 
-static DECLARE_WORK(vm2vm_bury_work, vm2vm_bury_pagers);
+static DECLARE_WORK(vm2vm_bury_work, vm2vm_bury_dead);
+
+/* Free pagers and domains that nobody has a reference to any more, soon. */
+void vm2vm_bury(void)
+{
+	queue_work(system_unbound_wq, &vm2vm_bury_work);
+}
 
 static void vm2vm_pager_release(struct kref *kref)
 {
 	struct vm2vm_pager *p = container_of(kref, struct vm2vm_pager, refs);
 
-	if (llist_add(&p->dead, &vm2vm_dead_pagers))
-		queue_work(system_unbound_wq, &vm2vm_bury_work);
+	llist_add(&p->dead, &vm2vm_dead_pagers);
+	vm2vm_bury();
 }
 
 void vm2vm_pager_put(struct vm2vm_pager *p)
@@ -126,7 +137,34 @@ void vm2vm_pager_put(struct vm2vm_pager *p)
 	kref_put(&p->refs, vm2vm_pager_release);
 }
 
-/* The module goes, so there is no pager left.  One may have just been freed. */
+/* Empty domains of an owner, one after the other, and drop the references to them. */
+static void vm2vm_pager_empty_work(struct work_struct *work)
+{
+	struct vm2vm_pager *p = container_of(work, struct vm2vm_pager, empty);
+	struct vm2vm_domain *d, *next;
+
+	llist_for_each_entry_safe(d, next, llist_del_all(&p->ended), ended) {
+		vm2vm_domain_empty(d);
+		vm2vm_domain_put(d);
+	}
+	vm2vm_pager_put(p);
+}
+
+/* Have @d, a domain of @p's owner that has ended, emptied. */
+void vm2vm_pager_empty(struct vm2vm_pager *p, struct vm2vm_domain *d)
+{
+	kref_get(&d->refs);
+	/* Whoever makes the list begin starts the work item, with a reference for it. */
+	if (llist_add(&d->ended, &p->ended)) {
+		kref_get(&p->refs);
+		queue_work(p->wq, &p->empty);
+	}
+}
+
+/*
+ * The module goes, so there is no pager and no domain left.  One may have just been
+ * freed.
+ */
 void kvm_vm2vm_exit(void)
 {
 	flush_work(&vm2vm_bury_work);
@@ -152,6 +190,8 @@ static struct vm2vm_pager *vm2vm_pager_alloc(struct kvm *kvm)
 	spin_lock_init(&p->lock);
 	INIT_LIST_HEAD(&p->requests);
 	init_waitqueue_head(&p->places);
+	init_llist_head(&p->ended);
+	INIT_WORK(&p->empty, vm2vm_pager_empty_work);
 	__module_get(THIS_MODULE);
 	return p;
 }
@@ -183,7 +223,7 @@ void vm2vm_pager_destroy(struct kvm *kvm)
 		kref_put(&p->refs, vm2vm_pager_free);
 }
 
-/* The pager of @owner, with a reference; the caller is in vm2vm_srcu. */
+/* The pager of @owner, with a reference; the caller has entered vm2vm_srcu. */
 struct vm2vm_pager *vm2vm_pager_get(struct kvm *owner)
 {
 	/* It is there before the first domain, and goes after the last. */

@@ -30,8 +30,11 @@
  * for anybody else.  So
  *
  *  - no lock is held from one link to the next, nor is a host-wide SRCU.  Who walks
- *    over the links uses the one that it is at (struct vm2vm_uses), and UNLINK waits
- *    for no more than that.
+ *    over the links has a place at the one that it is at, which keeps its memory and
+ *    holds up nobody.  To go to the link's VM it takes a use (vm2vm_use()) with each hold
+ *    of mmu_lock, and UNLINK waits for that.  It keeps the CPU meanwhile, so nobody can
+ *    make that long by giving the walker none.  A link that is removed has no
+ *    translations any more, so that walkers leave it out.
  *  - mmu_lock is dropped after VM2VM_HOLD_NS, or a piece of the window, whichever
  *    is more, with a flush for each time.  In between a fault can install what it
  *    likes: it sees the mark, or it is no business of the revoker's.
@@ -113,50 +116,6 @@ void vm2vm_revoke_end(struct vm2vm_domain *d)
 	smp_mb__before_atomic();
 	atomic_dec(&d->revoking);
 	spin_unlock(&d->mark_lock);
-}
-
-/*
- * The link after @link, whose use is dropped, or the first one: with a use, and with no
- * lock held.  Who does not go on to the end drops the last use by vm2vm_unuse().
- *
- * What comes to the list while somebody walks over it is found, or was added after the
- * walker had the list's lock for the last time: its translations see the walker's mark.
- */
-struct vm2vm_link *vm2vm_next_link(struct vm2vm_domain *d,
-				   struct vm2vm_link *link)
-{
-	struct vm2vm_link *next;
-
-	spin_lock(&d->links_lock);
-	next = list_prepare_entry(link, &d->links, node);
-	list_for_each_entry_continue(next, &d->links, node) {
-		if (vm2vm_use(&next->uses))
-			break;
-	}
-	spin_unlock(&d->links_lock);
-
-	if (link)
-		vm2vm_unuse(&link->uses);
-	return list_entry_is_head(next, &d->links, node) ? NULL : next;
-}
-
-/* The same for the domains of @kvm. */
-struct vm2vm_domain *vm2vm_next_domain(struct kvm *kvm, struct vm2vm_domain *d)
-{
-	struct list_head *domains = &kvm->vm2vm.domains;
-	struct vm2vm_domain *next;
-
-	spin_lock(&kvm->vm2vm.lock);
-	next = list_prepare_entry(d, domains, owner_node);
-	list_for_each_entry_continue(next, domains, owner_node) {
-		if (vm2vm_use(&next->uses))
-			break;
-	}
-	spin_unlock(&kvm->vm2vm.lock);
-
-	if (d)
-		vm2vm_unuse(&d->uses);
-	return list_entry_is_head(next, domains, owner_node) ? NULL : next;
 }
 
 /**
@@ -384,13 +343,12 @@ static bool vm2vm_hold(struct vm2vm_walk *w, enum vm2vm_op op, bool *found)
 }
 
 /*
- * Zap or protect the parts @p of a link.  The backend cannot go as the caller uses
- * the link, or is the backend; its memslots do not change while its SRCU is held.
+ * Zap or protect the parts @p of a link, which the caller has a place at.  The backend
+ * cannot go while the link is used, and its memslots do not change in its SRCU.
  */
 static bool vm2vm_do_link(struct vm2vm_link *link, const struct vm2vm_parts *p,
 			  enum vm2vm_op op, bool may_block)
 {
-	struct kvm *kvm = link->kvm;
 	bool more, found = false;
 	struct vm2vm_walk w;
 	int idx;
@@ -400,9 +358,10 @@ static bool vm2vm_do_link(struct vm2vm_link *link, const struct vm2vm_parts *p,
 		return false;
 
 	do {
-		idx = srcu_read_lock(&kvm->srcu);
+		if (!vm2vm_use(link, &idx))
+			break;
 		more = vm2vm_hold(&w, op, &found);
-		srcu_read_unlock(&kvm->srcu, idx);
+		vm2vm_unuse(link, idx);
 		if (may_block)
 			cond_resched();
 	} while (more);
@@ -424,7 +383,7 @@ bool vm2vm_do_links(struct vm2vm_domain *d, const struct vm2vm_parts *p,
 
 	while ((link = vm2vm_next_link(d, link))) {
 		if (vm2vm_has_ended(d)) {
-			vm2vm_unuse(&link->uses);
+			vm2vm_link_put(link);
 			break;
 		}
 		if (op == VM2VM_PROTECT && (link->flags & KVM_VM2VM_LINK_READONLY))
@@ -452,7 +411,7 @@ void vm2vm_take_all(struct vm2vm_parts *p)
 
 /*
  * Zap the iovas @first to @last in one link, which takes no approval away.  The caller
- * uses the link, or keeps it otherwise, and can sleep.
+ * has a place at the link, or keeps it otherwise, and can sleep.
  */
 void vm2vm_zap_window(struct vm2vm_link *link, unsigned long first,
 		      unsigned long last)
@@ -474,12 +433,12 @@ void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 	struct kvm *owner;
 	int idx;
 
-	idx = srcu_read_lock(&vm2vm_srcu);
+	idx = vm2vm_enter();
 	owner = srcu_dereference(d->owner, &vm2vm_srcu);
 	trace_kvm_vm2vm_revoke(owner, false, first, last);
 	if (owner)
 		atomic64_inc(&owner->stat.vm2vm_revokes);
-	srcu_read_unlock(&vm2vm_srcu, idx);
+	vm2vm_leave(idx);
 
 	vm2vm_take(&p, first, last);
 	vm2vm_do_links(d, &p, VM2VM_ZAP, true);
@@ -598,10 +557,9 @@ static bool vm2vm_age_link(struct vm2vm_link *link, const struct vm2vm_parts *p,
 
 	*budget -= 1;
 	vm2vm_walk_init(&w, link, p);
-	if (!vm2vm_next_piece(&w))
+	if (!vm2vm_next_piece(&w) || !vm2vm_use(link, &idx))
 		return false;
 
-	idx = srcu_read_lock(&kvm->srcu);
 	w.range.slot = vm2vm_link_slot(link);
 	if (w.range.slot) {
 		KVM_MMU_LOCK(kvm);
@@ -615,7 +573,7 @@ static bool vm2vm_age_link(struct vm2vm_link *link, const struct vm2vm_parts *p,
 		}
 		KVM_MMU_UNLOCK(kvm);
 	}
-	srcu_read_unlock(&kvm->srcu, idx);
+	vm2vm_unuse(link, idx);
 	return young;
 }
 
@@ -641,7 +599,7 @@ static bool vm2vm_age_gfns(struct vm2vm_domain *d, gfn_t start, gfn_t last,
 	while ((link = vm2vm_next_link(d, link))) {
 		young |= vm2vm_age_link(link, &p, op, budget);
 		if (*budget <= 0) {
-			vm2vm_unuse(&link->uses);
+			vm2vm_link_put(link);
 			return true;
 		}
 	}

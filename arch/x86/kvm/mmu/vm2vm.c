@@ -12,8 +12,8 @@
 
 /*
  * How much can be mapped at once of what @kvm, the owner, has at @gfn: not more
- * than the owner's own MMU would map.  The caller has a page of @gfn and sees to
- * it that the answer is not used if the owner invalidates it.
+ * than the owner's own MMU would map.  The caller sees to it that the answer is not
+ * used if the owner invalidates it, and that the owner's page tables do not go.
  */
 int kvm_arch_vm2vm_host_order(struct kvm *kvm,
 			      const struct kvm_memory_slot *slot, gfn_t gfn)
