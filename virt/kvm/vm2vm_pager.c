@@ -21,17 +21,19 @@
  * Two things are not for a request.  What needs nobody's answer, anonymous memory, is
  * faulted at once, without waiting, as long as the owner's memory cgroup has room; most
  * faults are of that kind, and need not wait for a worker to be scheduled.  And a fault
- * that the owner's user space has to answer (userfaultfd) waits in the vCPU's thread,
- * where a signal can end it.
+ * on anonymous memory that the owner's user space has to answer (userfaultfd) waits in
+ * the vCPU's thread, where a signal can end it.  In shmem and hugetlb it may have to wait
+ * before that, see vm2vm_never_waits(), so a request asks for them.
+ *
+ * Whoever waits keeps the owner's address space, which therefore does not tell when the
+ * owner's process has died.  So while somebody waits a work item looks for that.
  */
 #include <linux/completion.h>
-#include <linux/hugetlb.h>
 #include <linux/kvm_host.h>
 #include <linux/llist.h>
 #include <linux/memcontrol.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
-#include <linux/shmem_fs.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/workqueue.h>
 
@@ -41,16 +43,22 @@
 #define VM2VM_PAGER_REQUESTS	128
 #define VM2VM_DOMAIN_REQUESTS	16
 
+/* How often to see whether the owner's process lives, while its address space is kept. */
+#define VM2VM_WATCH_TIME	HZ
+
 /* Memory that the owner's cgroup has to have left, in pages: two huge ones. */
 #define VM2VM_MEMCG_MARGIN	(2UL << (PMD_SHIFT - PAGE_SHIFT))
 
 /**
  * struct vm2vm_pager - who brings in the pages of an owner
  * @refs: the owner's, each request's, and of whoever waits
+ * @kvm: the owner, until it goes; no reference
  * @mm: the owner's, with an mmgrab() reference
  * @wq: for the requests
- * @lock: protects @requests; a leaf lock
+ * @lock: protects @requests and @kvm; a leaf lock
  * @requests: those that are not done
+ * @asking: who else keeps the address space for long
+ * @watch: looks whether the owner's process has died, while there is either
  * @places: who waits until there may be one more
  * @ended: domains of the owner that have ended, and that are to be emptied
  * @empty: does that
@@ -58,10 +66,13 @@
  */
 struct vm2vm_pager {
 	struct kref refs;
+	struct kvm *kvm;
 	struct mm_struct *mm;
 	struct workqueue_struct *wq;
 	spinlock_t lock;	/* see above */
 	struct list_head requests;
+	atomic_t asking;
+	struct delayed_work watch;
 	wait_queue_head_t places;
 	struct llist_head ended;
 	struct work_struct empty;
@@ -161,6 +172,53 @@ void vm2vm_pager_empty(struct vm2vm_pager *p, struct vm2vm_domain *d)
 	}
 }
 
+#ifdef CONFIG_MEMCG
+/* Whether there is a thread that has the address space for its own. */
+static bool vm2vm_mm_lives(struct mm_struct *mm)
+{
+	/* The kernel looks for another when one exits; it is NULL when there is none. */
+	return rcu_access_pointer(mm->owner);
+}
+#else
+static bool vm2vm_mm_lives(struct mm_struct *mm)
+{
+	return true;
+}
+#endif
+
+/* The address space of @p's owner is kept for long: watch the owner's process. */
+static void vm2vm_pager_start_watch(struct vm2vm_pager *p)
+{
+	spin_lock(&p->lock);
+	if (p->kvm)
+		queue_delayed_work(system_unbound_wq, &p->watch, VM2VM_WATCH_TIME);
+	spin_unlock(&p->lock);
+}
+
+/*
+ * If the owner's process is dead, its domains end, though its address space is still
+ * there.  The VM does not go while this runs.
+ */
+static void vm2vm_pager_watch(struct work_struct *work)
+{
+	struct vm2vm_pager *p = container_of(to_delayed_work(work), struct vm2vm_pager,
+					     watch);
+	struct kvm *kvm;
+	bool needed;
+
+	spin_lock(&p->lock);
+	kvm = p->kvm;
+	needed = kvm && (!list_empty(&p->requests) || atomic_read(&p->asking));
+	spin_unlock(&p->lock);
+
+	if (!needed)
+		return;
+	if (vm2vm_mm_lives(p->mm))
+		vm2vm_pager_start_watch(p);
+	else
+		kvm_vm2vm_end_domains(kvm);
+}
+
 /*
  * The module goes, so there is no pager and no domain left.  One may have just been
  * freed.
@@ -185,11 +243,13 @@ static struct vm2vm_pager *vm2vm_pager_alloc(struct kvm *kvm)
 		return NULL;
 	}
 	kref_init(&p->refs);
+	p->kvm = kvm;
 	p->mm = kvm->mm;
 	mmgrab(p->mm);
 	spin_lock_init(&p->lock);
 	INIT_LIST_HEAD(&p->requests);
 	init_waitqueue_head(&p->places);
+	INIT_DELAYED_WORK(&p->watch, vm2vm_pager_watch);
 	init_llist_head(&p->ended);
 	INIT_WORK(&p->empty, vm2vm_pager_empty_work);
 	__module_get(THIS_MODULE);
@@ -219,8 +279,13 @@ void vm2vm_pager_destroy(struct kvm *kvm)
 	struct vm2vm_pager *p = kvm->vm2vm.pager;
 
 	kvm->vm2vm.pager = NULL;
-	if (p)
-		kref_put(&p->refs, vm2vm_pager_free);
+	if (!p)
+		return;
+	spin_lock(&p->lock);
+	p->kvm = NULL;
+	spin_unlock(&p->lock);
+	cancel_delayed_work_sync(&p->watch);
+	kref_put(&p->refs, vm2vm_pager_free);
 }
 
 /* The pager of @owner, with a reference; the caller has entered vm2vm_srcu. */
@@ -233,17 +298,13 @@ struct vm2vm_pager *vm2vm_pager_get(struct kvm *owner)
 	return p;
 }
 
-static bool vm2vm_is_shmem(struct vm_area_struct *vma)
-{
-	return vma->vm_file && shmem_mapping(vma->vm_file->f_mapping);
-}
-
-/* Whether the owner's user space may have to answer a fault, which a signal ends. */
+/*
+ * Whether the owner's user space may have to answer a fault, and nothing else is waited
+ * for, so that a signal ends it.
+ */
 static bool vm2vm_asks_user(struct vm_area_struct *vma)
 {
-	return userfaultfd_armed(vma) &&
-	       (vma_is_anonymous(vma) || is_vm_hugetlb_page(vma) ||
-		vm2vm_is_shmem(vma));
+	return userfaultfd_armed(vma) && vma_is_anonymous(vma);
 }
 
 #ifdef CONFIG_MEMCG
@@ -303,7 +364,10 @@ static int vm2vm_touch(struct mm_struct *mm, unsigned long hva, bool write,
 	return r ?: -EBUSY;
 }
 
-/* Bring in the page; waits for whatever that takes, but not for userfaultfd. */
+/*
+ * Bring in the page; waits for whatever that takes, but not for what the vCPU's thread can
+ * ask for.
+ */
 static int vm2vm_touch_wait(struct mm_struct *mm, unsigned long hva, bool write)
 {
 	struct vm_area_struct *vma;
@@ -401,6 +465,8 @@ static struct vm2vm_request *vm2vm_request_start(struct vm2vm_request *new)
 	if (found)
 		kref_get(&found->refs);
 	spin_unlock(&p->lock);
+	if (found == new)
+		vm2vm_pager_start_watch(p);
 	return found;
 }
 
@@ -416,16 +482,19 @@ static int vm2vm_request_result(const struct vm2vm_request *req,
  * Fault as the owner's thread would that has to be answered by its user space.  Just
  * once, as the next time something else may be mapped there.
  */
-static int vm2vm_ask_user(struct mm_struct *mm, unsigned long hva, bool write)
+static int vm2vm_ask_user(struct vm2vm_pager *p, unsigned long hva, bool write)
 {
 	unsigned int flags = FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE |
 			     FAULT_FLAG_INTERRUPTIBLE | FAULT_FLAG_REMOTE |
 			     (write ? FAULT_FLAG_WRITE : 0);
+	struct mm_struct *mm = p->mm;
 	struct vm_area_struct *vma;
 	vm_fault_t fault = 0;
 
 	if (!mmget_not_zero(mm))
 		return 0;
+	atomic_inc(&p->asking);
+	vm2vm_pager_start_watch(p);
 	/* As mmap_read_lock_killable(), but for any signal. */
 	if (down_read_interruptible(&mm->mmap_lock))
 		goto out;
@@ -436,6 +505,7 @@ static int vm2vm_ask_user(struct mm_struct *mm, unsigned long hva, bool write)
 	if (!(fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)))
 		mmap_read_unlock(mm);
 out:
+	atomic_dec(&p->asking);
 	/*
 	 * The owner may have exited meanwhile.  To tear its VM down is not for a
 	 * thread that has a vCPU loaded.
@@ -531,7 +601,7 @@ int vm2vm_page_in(struct kvm *kvm, struct vm2vm_pager *p,
 	if (r == -EBUSY)
 		r = vm2vm_request_wait(p, d, hva, write);
 	if (r == -EBUSY)
-		r = vm2vm_ask_user(p->mm, hva, write);
+		r = vm2vm_ask_user(p, hva, write);
 	if (r == -EINTR)
 		return r;
 	/* The backend's own lack of memory, not the owner's. */
