@@ -19,6 +19,7 @@
 struct kvm_vm2vm_create_domain;
 struct kvm_vm2vm_doorbell;
 struct kvm_vm2vm_get_dirty;
+struct iov_iter;
 struct vm2vm_fill;
 
 /**
@@ -354,8 +355,7 @@ int vm2vm_miss_wait(struct kvm_vcpu *vcpu, struct vm2vm_link *link, gfn_t gfn,
 u32 vm2vm_miss_answer(struct vm2vm_domain *d, u64 iova, u64 size, bool refuse);
 void vm2vm_miss_unlink(struct vm2vm_link *link);
 void vm2vm_miss_end(struct vm2vm_domain *d);
-ssize_t vm2vm_miss_read(struct vm2vm_domain *d, char __user *buf, size_t count,
-			bool nonblock);
+ssize_t vm2vm_miss_read(struct vm2vm_domain *d, struct iov_iter *to, bool nonblock);
 __poll_t vm2vm_miss_poll(struct vm2vm_domain *d);
 
 /* vm2vm_pager.c */

@@ -6,6 +6,7 @@
 #include <linux/file.h>
 #include <linux/poll.h>
 #include <linux/sched/mm.h>
+#include <linux/uio.h>
 #include <uapi/linux/kvm_vm2vm.h>
 
 #include "vm2vm.h"
@@ -493,19 +494,20 @@ static long vm2vm_domain_ioctl(struct file *file, unsigned int ioctl,
 	}
 }
 
-static ssize_t vm2vm_domain_read(struct file *file, char __user *buf,
-				 size_t count, loff_t *pos)
+static ssize_t vm2vm_domain_read(struct kiocb *iocb, struct iov_iter *to)
 {
-	struct vm2vm_domain *d = file->private_data;
+	struct vm2vm_domain *d = iocb->ki_filp->private_data;
 
-	if (count < sizeof(struct kvm_vm2vm_miss) ||
+	if (iov_iter_count(to) < sizeof(struct kvm_vm2vm_miss) ||
 	    !(d->flags & KVM_VM2VM_DOMAIN_MISSES))
 		return -EINVAL;
 	/* A record is delivered once: nobody else may take it from the owner. */
 	if (current->mm != d->mm)
 		return -EPERM;
 
-	return vm2vm_miss_read(d, buf, count, file->f_flags & O_NONBLOCK);
+	/* Others can change the file's flag, but not what this call asks for. */
+	return vm2vm_miss_read(d, to, (iocb->ki_flags & IOCB_NOWAIT) ||
+				      (iocb->ki_filp->f_flags & O_NONBLOCK));
 }
 
 static __poll_t vm2vm_domain_poll(struct file *file, poll_table *wait)
@@ -529,7 +531,7 @@ static int vm2vm_domain_release(struct inode *inode, struct file *file)
 static const struct file_operations vm2vm_domain_fops = {
 	.owner		= THIS_MODULE,
 	.release	= vm2vm_domain_release,
-	.read		= vm2vm_domain_read,
+	.read_iter	= vm2vm_domain_read,
 	.poll		= vm2vm_domain_poll,
 	.unlocked_ioctl	= vm2vm_domain_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
@@ -661,6 +663,9 @@ int vm2vm_create_domain(struct kvm *kvm,
 		r = PTR_ERR(file);
 		goto err_fd;
 	}
+
+	/* For RWF_NOWAIT. */
+	file->f_mode |= FMODE_NOWAIT;
 
 	/* Complete before anybody can find it, be it an invalidation. */
 	r = 0;

@@ -13,7 +13,7 @@
  */
 #include <linux/completion.h>
 #include <linux/kvm_host.h>
-#include <linux/uaccess.h>
+#include <linux/uio.h>
 #include <uapi/linux/kvm_vm2vm.h>
 
 #include "vm2vm.h"
@@ -222,14 +222,13 @@ __poll_t vm2vm_miss_poll(struct vm2vm_domain *d)
 	return mask;
 }
 
-ssize_t vm2vm_miss_read(struct vm2vm_domain *d, char __user *buf, size_t count,
-			bool nonblock)
+ssize_t vm2vm_miss_read(struct vm2vm_domain *d, struct iov_iter *to, bool nonblock)
 {
 	struct kvm_vm2vm_miss out;
 	size_t done = 0;
 	int r;
 
-	while (done + sizeof(out) <= count) {
+	while (iov_iter_count(to) >= sizeof(out)) {
 		if (!vm2vm_miss_next(d, &out)) {
 			if (done || !rcu_access_pointer(d->owner))
 				break;
@@ -241,7 +240,7 @@ ssize_t vm2vm_miss_read(struct vm2vm_domain *d, char __user *buf, size_t count,
 				return r;
 			continue;
 		}
-		if (copy_to_user(buf + done, &out, sizeof(out))) {
+		if (copy_to_iter(&out, sizeof(out), to) != sizeof(out)) {
 			vm2vm_miss_putback(d, &out);
 			return done ?: -EFAULT;
 		}

@@ -27,7 +27,7 @@
  * What an errno means, the same for every call:
  *
  *  EACCES	write access to memory that the owner has read-only
- *  EAGAIN	nothing to read, and the descriptor is O_NONBLOCK
+ *  EAGAIN	nothing to read, and the descriptor is O_NONBLOCK, or the call RWF_NOWAIT
  *  EBADF	domain_fd, or an eventfd, is not an open file descriptor
  *  EBUSY	the owner's memory is in a state that forbids the call: a domain
  *		while a memslot logs dirty pages in rings only, or the reverse
@@ -264,7 +264,8 @@ struct kvm_vm2vm_query {
  * answers are for who waits now.
  *
  * read() returns as many records as there are and as fit, waits for the first one
- * unless the descriptor is O_NONBLOCK, and returns 0 once the domain has ended.
+ * unless the descriptor is O_NONBLOCK, which anybody who has it can change, or
+ * preadv2() is called with RWF_NOWAIT; and returns 0 once the domain has ended.
  * poll() shows POLLIN if there is one, and POLLHUP once the domain has ended.
  *
  * Errors of read(): EAGAIN, EFAULT, EINTR, EINVAL (less room than a record, or a
