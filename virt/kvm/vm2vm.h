@@ -383,6 +383,8 @@ void vm2vm_revoke_begin_range(struct vm2vm_domain *d, unsigned long first,
 void vm2vm_revoke_end(struct vm2vm_domain *d);
 void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		     unsigned long last);
+void vm2vm_add_iovas(struct vm2vm_parts *p, unsigned long first, unsigned long last);
+void vm2vm_zap_parts(struct vm2vm_link *link, const struct vm2vm_parts *p);
 void vm2vm_zap_window(struct vm2vm_link *link, unsigned long first,
 		      unsigned long last);
 void vm2vm_outdate(struct vm2vm_domain *d);

@@ -37,7 +37,7 @@
 #include "vm2vm.h"
 #include "vm2vm_trace.h"
 
-/* How many granules a window has at most: a page of bits. */
+/* How many granules a window has at most: a page of bits of either kind. */
 #define VM2VM_FILL_GRANULES	(PAGE_SIZE * BITS_PER_BYTE)
 
 /* How long a filler stays that passes. */
@@ -48,20 +48,18 @@
  * @link: the link
  * @sink: where writes go
  * @filled: granules of the window that may have fillers; see above
+ * @passing: those that may have fillers that pass
+ * @nr: how many granules there are
  * @shift: log2 of the pages in a granule
- * @lock: protects @first and @last; a leaf lock, taken with mmu_lock held
- * @first: first iova that may have a filler that passes
- * @last: last of them; below @first if there is none
- * @pass: zaps those
+ * @pass: zaps the granules in @passing
  */
 struct vm2vm_fill {
 	struct vm2vm_link *link;
 	struct page *sink;
 	unsigned long *filled;
+	unsigned long *passing;
+	unsigned long nr;
 	unsigned int shift;
-	spinlock_t lock;	/* see above */
-	unsigned long first;
-	unsigned long last;
 	struct delayed_work pass;
 };
 
@@ -104,22 +102,27 @@ static void vm2vm_ones_put(void)
 	mutex_unlock(&vm2vm_ones_lock);
 }
 
-/* Fillers that pass have had their time. */
+/* Fillers that pass have had their time: only they go, and what shares their granules. */
 static void vm2vm_fill_pass(struct work_struct *work)
 {
 	struct vm2vm_fill *fill = container_of(to_delayed_work(work),
 					       struct vm2vm_fill, pass);
-	unsigned long first, last;
+	struct vm2vm_link *link = fill->link;
+	struct vm2vm_parts p = {};
+	unsigned long bit, first;
 
-	spin_lock(&fill->lock);
-	first = fill->first;
-	last = fill->last;
-	fill->first = ULONG_MAX;
-	fill->last = 0;
-	spin_unlock(&fill->lock);
-
-	if (first <= last)
-		vm2vm_zap_window(fill->link, first, last);
+	for_each_set_bit(bit, fill->passing, fill->nr) {
+		/* First the mark: one that is made while this zaps has to stay. */
+		clear_bit(bit, fill->passing);
+		first = link->iova + (bit << fill->shift);
+		vm2vm_add_iovas(&p, first, first + (1UL << fill->shift) - 1);
+		if (p.nr == VM2VM_PARTS) {
+			vm2vm_zap_parts(link, &p);
+			p.nr = 0;
+		}
+	}
+	if (p.nr)
+		vm2vm_zap_parts(link, &p);
 }
 
 /* Let @link, which is not in its domain yet, fill its holes if that is asked for. */
@@ -137,19 +140,20 @@ int vm2vm_fill_create(struct vm2vm_link *link)
 
 	while (last >> fill->shift >= VM2VM_FILL_GRANULES)
 		fill->shift++;
-	fill->filled = bitmap_zalloc((last >> fill->shift) + 1, GFP_KERNEL_ACCOUNT);
+	fill->nr = (last >> fill->shift) + 1;
+	fill->filled = bitmap_zalloc(fill->nr, GFP_KERNEL_ACCOUNT);
+	fill->passing = bitmap_zalloc(fill->nr, GFP_KERNEL_ACCOUNT);
 	fill->sink = vm2vm_alloc_ones(GFP_KERNEL_ACCOUNT);
-	if (!fill->filled || !fill->sink || vm2vm_ones_get()) {
+	if (!fill->filled || !fill->passing || !fill->sink || vm2vm_ones_get()) {
 		if (fill->sink)
 			__free_page(fill->sink);
+		bitmap_free(fill->passing);
 		bitmap_free(fill->filled);
 		kfree(fill);
 		return -ENOMEM;
 	}
 
 	fill->link = link;
-	spin_lock_init(&fill->lock);
-	fill->first = ULONG_MAX;
 	INIT_DELAYED_WORK(&fill->pass, vm2vm_fill_pass);
 	link->fill = fill;
 	return 0;
@@ -172,6 +176,7 @@ void vm2vm_fill_free(struct vm2vm_link *link)
 {
 	if (!link->fill)
 		return;
+	bitmap_free(link->fill->passing);
 	bitmap_free(link->fill->filled);
 	kfree(link->fill);
 }
@@ -236,13 +241,10 @@ int kvm_vm2vm_fill(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 	return 0;
 }
 
-/* A filler at @iova is about to be installed that passes: begin to count its time. */
-static void vm2vm_fill_passes(struct vm2vm_fill *fill, unsigned long iova)
+/* A filler at @page is about to be installed that passes: begin to count its time. */
+static void vm2vm_fill_passes(struct vm2vm_fill *fill, unsigned long page)
 {
-	spin_lock(&fill->lock);
-	fill->first = min(fill->first, iova);
-	fill->last = max(fill->last, iova);
-	spin_unlock(&fill->lock);
+	set_bit(page >> fill->shift, fill->passing);
 	schedule_delayed_work(&fill->pass, VM2VM_FILL_TIME);
 }
 
@@ -279,7 +281,7 @@ bool vm2vm_fill_stale(struct vm2vm_link *link, const struct kvm_vm2vm_fault *f)
 	if (mapped != passes)
 		return true;
 	if (mapped)
-		vm2vm_fill_passes(fill, link->iova + page);
+		vm2vm_fill_passes(fill, page);
 	return false;
 }
 

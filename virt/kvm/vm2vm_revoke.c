@@ -410,16 +410,22 @@ void vm2vm_take_all(struct vm2vm_parts *p)
 }
 
 /*
- * Zap the iovas @first to @last in one link, which takes no approval away.  The caller
- * has a place at the link, or keeps it otherwise, and can sleep.
+ * Zap the parts @p of one link, which takes no approval away.  The caller has a place at
+ * the link, or keeps it otherwise, and can sleep.
  */
+void vm2vm_zap_parts(struct vm2vm_link *link, const struct vm2vm_parts *p)
+{
+	vm2vm_do_link(link, p, VM2VM_ZAP, true);
+}
+
+/* The same for the iovas @first to @last. */
 void vm2vm_zap_window(struct vm2vm_link *link, unsigned long first,
 		      unsigned long last)
 {
 	struct vm2vm_parts p;
 
 	vm2vm_take(&p, first, last);
-	vm2vm_do_link(link, &p, VM2VM_ZAP, true);
+	vm2vm_zap_parts(link, &p);
 }
 
 /*
@@ -456,6 +462,15 @@ static bool vm2vm_merge(struct vm2vm_part *prev, const struct vm2vm_part *part)
 		prev->mask |= part->mask << (part->first - prev->first);
 	prev->last = part->last;
 	return true;
+}
+
+/* Add the iovas @first to @last, which come after those in @p, where there is room. */
+void vm2vm_add_iovas(struct vm2vm_parts *p, unsigned long first, unsigned long last)
+{
+	struct vm2vm_part part = { .first = first, .last = last, .mask = ~0UL };
+
+	if (!p->nr || !vm2vm_merge(&p->part[p->nr - 1], &part))
+		p->part[p->nr++] = part;
 }
 
 /* Add to @p what mapping @m has of @g, if there is room. */
