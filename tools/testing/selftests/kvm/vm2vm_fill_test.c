@@ -155,6 +155,32 @@ TEST_F(fill, readonly_mapping)
 	EXPECT_EQ(7, *peer_word(p, 0));
 }
 
+/* Of two fillers that pass, at both ends of a window, what is between has no part. */
+TEST_F(fill, passes_alone)
+{
+	const unsigned int last = FILL_PAGES - 1;
+	struct peer *p = &self->p;
+	unsigned int i, round;
+	uint64_t faults;
+
+	fill_map(p, 0, 1, KVM_VM2VM_MAP_READ);
+	fill_map(p, 1, last - 1, VM2VM_RW);
+	fill_map(p, last, 1, KVM_VM2VM_MAP_READ);
+	for (i = 1; i < last; i++)
+		EXPECT_EQ(PEER_VALUE + i, peer_read(p, i * 4096));
+	faults = peer_vcpu_stat(p->vcpu, "vm2vm_faults");
+	for (round = 0; round < 3; round++) {
+		peer_write(p, 0, 5);
+		peer_write(p, last * 4096, 5);
+		fill_wait_for(p, 0, PEER_VALUE);
+		fill_wait_for(p, last * 4096, PEER_VALUE + last);
+		for (i = 1; i < last; i++)
+			EXPECT_EQ(PEER_VALUE + i, peer_read(p, i * 4096));
+	}
+	/* Each of the two, when it has passed. */
+	EXPECT_EQ(faults + 2 * round, peer_vcpu_stat(p->vcpu, "vm2vm_faults"));
+}
+
 TEST_F(fill, readonly_link)
 {
 	struct peer *p = &self->p;

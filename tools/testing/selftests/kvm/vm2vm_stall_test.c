@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "vm2vm_cpu.h"
 #include "vm2vm_harness.h"
 #include "vm2vm_peer.h"
 #include "vm2vm/stall/stall.h"
@@ -24,7 +25,6 @@ struct scene {
 	int domain;
 	int uffd;
 	unsigned int trials;
-	char fair_server[32];	/* what to set back */
 };
 
 static void scene_start(struct scene *s)
@@ -411,29 +411,12 @@ FIXTURE(stall_lock)
 	struct scene scene;
 };
 
-#define FAIR_SERVER	"/sys/kernel/debug/sched/fair_server/cpu1/runtime"
-
-static bool set_fair_server(const char *runtime, char *saved, size_t size)
-{
-	int fd = open(FAIR_SERVER, O_RDWR | O_CLOEXEC);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = (!saved || read(fd, saved, size) > 0) &&
-	     write(fd, runtime, strlen(runtime)) > 0;
-	close(fd);
-	return ok;
-}
-
 FIXTURE_SETUP(stall_lock)
 {
 	struct scene *s = &self->scene;
 
-	static_assert(HOLD_CPU == 1, "FAIR_SERVER");
-	if (!set_fair_server("0", s->fair_server, sizeof(s->fair_server) - 1))
+	if (!hog_prepare())
 		SKIP(return, "no second CPU that can be taken away from a thread");
-	stay_off(HOLD_CPU);
 	scene_start(s);
 }
 
@@ -441,10 +424,9 @@ FIXTURE_TEARDOWN(stall_lock)
 {
 	struct scene *s = &self->scene;
 
-	if (!s->owner.sock)
-		return;
-	scene_end(s);
-	set_fair_server(s->fair_server, NULL, 0);
+	if (s->owner.sock)
+		scene_end(s);
+	hog_restore();
 }
 
 TEST_F_TIMEOUT(stall_lock, others, 300)

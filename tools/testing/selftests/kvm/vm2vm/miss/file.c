@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "miss.h"
@@ -296,6 +297,34 @@ TEST_F_TIMEOUT(miss, file_sizes, 120)
 	map_pages(self->domain, 0, PAGES, RD);
 	for (i = 0; i < 3; i++)
 		EXPECT_EQ(VALUE(1 + i), access_val(r[i]));
+}
+
+static int64_t read_nowait(int fd, void *buf, size_t size)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = size };
+	ssize_t r = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
+
+	return r < 0 ? -errno : r;
+}
+
+/* Whether a call blocks is not for whoever else has the descriptor to say. */
+TEST_F_TIMEOUT(miss, file_nowait, 120)
+{
+	struct kvm_vm2vm_miss miss;
+	struct runner *r = &self->b.r[0];
+
+	backend_link(&self->b, self->domain, WAIT);
+	EXPECT_EQ(-EAGAIN, read_nowait(self->domain, &miss, RECORD));
+	EXPECT_EQ(-EINVAL, read_nowait(self->domain, &miss, RECORD - 1));
+	access_start(r, MISS_READ, 1, 0);
+	until_waits(r, 1);
+	EXPECT_EQ(RECORD, read_nowait(self->domain, &miss, RECORD));
+	EXPECT_EQ(PEER_IOVA + 4096, miss.iova);
+	EXPECT_EQ(-EAGAIN, read_nowait(self->domain, &miss, RECORD));
+	EXPECT_EQ(1, vm2vm_refuse(self->domain, PEER_IOVA + 4096, 4096));
+	EXPECT_EQ(HOLE, access_val(r));
+	vm2vm_end(self->domain);
+	EXPECT_EQ(0, read_nowait(self->domain, &miss, RECORD));
 }
 
 /* What cannot be written to the reader is there for the next. */

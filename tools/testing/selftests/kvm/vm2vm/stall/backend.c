@@ -155,6 +155,19 @@ static int64_t backend_stat(enum stall_stat stat)
 	return peer_fd_stat(backend.p.backend->fd, names[stat]);
 }
 
+/* Whether it is the thread itself that waits for the owner's user space. */
+static bool backend_asks(void)
+{
+	char path[64], where[64] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", READ_ONCE(backend.tid));
+	f = fopen(path, "r");
+	TEST_ASSERT(f && fgets(where, sizeof(where), f), "%s: %s", path, strerror(errno));
+	fclose(f);
+	return strstr(where, "userfault");
+}
+
 /* All kinds of changes of the VM's memslots, while the vCPU does what it does. */
 static int backend_memslots(int domain)
 {
@@ -224,6 +237,9 @@ static int64_t backend_do(const struct stall_msg *msg, int fd)
 		return 0;
 	case BACKEND_PREFAULT:
 		return backend_prefault(msg->arg);
+	case BACKEND_ASKS:
+		backend_settle();
+		return backend_asks();
 	case BACKEND_STAT:
 		return backend_stat(msg->arg);
 	default:

@@ -252,6 +252,25 @@ TEST_F_TIMEOUT(stall_file, owner_killed, 300)
 	EXPECT_EQ(HOLE, actor_do(&w->a, BACKEND_WAIT, 0));
 }
 
+/* The server's file keeps the owner's address space, and somebody has its VM's descriptor. */
+TEST_F_TIMEOUT(stall_file, owner_killed_vm_held, 300)
+{
+	struct world *w = &self->w;
+	int vm;
+
+	EXPECT_EQ(VALUE(0), actor_do(&w->b, BACKEND_READ, 0));
+	actor_do(&w->owner, OWNER_VM, 0);
+	vm = w->owner.fd;
+	stick(w, &w->a, BACKEND_START, STUCK, 1);
+	actor_kill(&w->owner);
+	EXPECT_TRUE(ends_soon(w->domain));
+	EXPECT_EQ(HOLE, actor_do(&w->b, BACKEND_READ, 0));
+	EXPECT_EQ(-EINTR, actor_do(&w->a, BACKEND_INTERRUPT, 0));
+	actor_do(&w->a, BACKEND_CONTINUE, 0);
+	EXPECT_EQ(HOLE, actor_do(&w->a, BACKEND_WAIT, 0));
+	close(vm);
+}
+
 /* A server that dies: what it has not answered is not there, and counted. */
 TEST_F_TIMEOUT(stall_file, server_killed, 300)
 {

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 #include "stall.h"
+#include "vm2vm_cpu.h"
 #include "vm2vm_peer.h"
 
 #define BIG_SIZE	(512ul << 20)	/* of a mapping that takes long to change */
@@ -19,6 +20,7 @@
 static struct {
 	struct kvm_vm *vm;
 	void *mem;
+	int discard;		/* advice that takes its pages away */
 	int domain;
 	int uffd;
 	pthread_t thread;	/* any: they end with the process */
@@ -41,12 +43,25 @@ static int owner_map(unsigned int page)
 			   4096, VM2VM_RW);
 }
 
+/* Memory of a file that nobody has a name for. */
+static void *owner_shmem(void)
+{
+	int fd = memfd_create("vm2vm", MFD_CLOEXEC);
+	void *mem;
+
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, PAGES * 4096), "memfd: %s", strerror(errno));
+	mem = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
 /* Approve all pages, one by one. */
-static int owner_share(void)
+static int owner_share(enum owner_memory memory)
 {
 	unsigned int i;
 
-	owner.mem = peer_mmap(PAGES * 4096, 0);
+	owner.discard = memory == OWNER_SHMEM ? MADV_REMOVE : MADV_DONTNEED;
+	owner.mem = memory == OWNER_SHMEM ? owner_shmem() : peer_mmap(PAGES * 4096, 0);
 	TEST_ASSERT(owner.mem && !madvise(owner.mem, PAGES * 4096, MADV_NOHUGEPAGE), "mmap: %s",
 		    strerror(errno));
 	owner.vm = vm_create_barebones();
@@ -79,7 +94,8 @@ static int owner_stall(bool events)
 	owner.uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (owner.uffd < 0 || ioctl(owner.uffd, UFFDIO_API, &api))
 		return -EOPNOTSUPP;
-	TEST_ASSERT(!madvise(owner_page(STALLED), reg.range.len, MADV_DONTNEED), "MADV_DONTNEED");
+	TEST_ASSERT(!madvise(owner_page(STALLED), reg.range.len, owner.discard), "madvise: %s",
+		    strerror(errno));
 	TEST_ASSERT(!ioctl(owner.uffd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER: %s",
 		    strerror(errno));
 	return owner.uffd;
@@ -193,7 +209,7 @@ static int owner_writers(void)
 
 static void *hold_writer(void *arg)
 {
-	pin_to(HOLD_CPU);
+	pin_to(HOG_CPU);
 	while (!READ_ONCE(owner.stop_writer)) {
 		mprotect(owner.big, BIG_SIZE, PROT_NONE);
 		mprotect(owner.big, BIG_SIZE, PROT_READ);
@@ -206,7 +222,7 @@ static void *hold_hog(void *arg)
 {
 	struct sched_param param = { .sched_priority = 1 };
 
-	pin_to(HOLD_CPU);
+	pin_to(HOG_CPU);
 	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &param), "SCHED_FIFO: %s", strerror(errno));
 	while (!READ_ONCE(owner.stop_hog))
 		;
@@ -301,7 +317,7 @@ static int owner_do(const struct stall_msg *msg, int fd)
 
 	switch (msg->cmd) {
 	case OWNER_SHARE:
-		return owner_share();
+		return owner_share(msg->arg);
 	case OWNER_STALL:
 		return owner_stall(msg->arg);
 	case OWNER_SERVE:
@@ -334,6 +350,8 @@ static int owner_do(const struct stall_msg *msg, int fd)
 		return 0;
 	case OWNER_ABSENT:
 		return madvise(owner_page(page), 4096, MADV_DONTNEED);
+	case OWNER_VM:
+		return owner.vm->fd;
 	case OWNER_POISON:
 		return owner_poison(owner_page(page));
 	default:
@@ -352,7 +370,8 @@ void owner_process(int sock)
 		if (fd >= 0)
 			close(fd);
 		/* The answer to these is a descriptor. */
-		fd = (msg.cmd == OWNER_SHARE || msg.cmd == OWNER_STALL) ? msg.val : -1;
+		fd = (msg.cmd == OWNER_SHARE || msg.cmd == OWNER_STALL ||
+		      msg.cmd == OWNER_VM) ? msg.val : -1;
 		stall_send(sock, &msg, fd);
 	}
 }

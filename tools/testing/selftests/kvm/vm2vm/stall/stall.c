@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -22,12 +21,13 @@ static const char * const stall_cmd_names[] = {
 	[OWNER_CLOSE] = "close", [OWNER_TOUCH] = "touch", [OWNER_DISCARD] = "discard",
 	[OWNER_WRITERS] = "writers", [OWNER_HOLD] = "hold", [OWNER_RELEASE] = "release",
 	[OWNER_FILE] = "file", [OWNER_DIRTY] = "dirty", [OWNER_ABSENT] = "absent",
-	[OWNER_POISON] = "poison",
+	[OWNER_POISON] = "poison", [OWNER_VM] = "VM",
 	[BACKEND_LINK] = "LINK", [BACKEND_UNLINK] = "UNLINK", [BACKEND_READ] = "read",
 	[BACKEND_START] = "start", [BACKEND_RUNS] = "runs", [BACKEND_INTERRUPT] = "interrupt",
 	[BACKEND_CONTINUE] = "continue", [BACKEND_WAIT] = "wait",
 	[BACKEND_MEMSLOTS] = "memslots", [BACKEND_SPEED] = "speed",
 	[BACKEND_WRITE] = "write", [BACKEND_PREFAULT] = "prefault", [BACKEND_STAT] = "stat",
+	[BACKEND_ASKS] = "asks",
 };
 
 uint64_t now_ms(void)
@@ -45,6 +45,13 @@ bool readable(int fd, unsigned int seconds)
 
 	TEST_ASSERT(r >= 0, "poll: %s", strerror(errno));
 	return r;
+}
+
+bool ends_soon(int domain)
+{
+	struct pollfd pfd = { .fd = domain, .events = POLLIN };
+
+	return poll(&pfd, 1, 10000) == 1 && pfd.revents & POLLHUP;
 }
 
 void stall_send(int sock, const struct stall_msg *msg, int fd)
@@ -133,25 +140,6 @@ void actor_kill(struct actor *a)
 	close(a->pidfd);
 	close(a->sock);
 	a->pid = 0;
-}
-
-void pin_to(unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set), "CPU %u: %s", cpu, strerror(errno));
-}
-
-void stay_off(unsigned int cpu)
-{
-	cpu_set_t set;
-
-	TEST_ASSERT(!sched_getaffinity(0, sizeof(set), &set), "sched_getaffinity");
-	CPU_CLR(cpu, &set);
-	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set), "not CPU %u: %s", cpu,
-		    strerror(errno));
 }
 
 void start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg)

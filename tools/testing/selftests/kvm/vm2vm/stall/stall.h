@@ -22,8 +22,6 @@
 #define VALUE(page)	(0x1122334455667700ull + (page))
 #define HOLE		(~0ull)
 
-#define HOLD_CPU	1		/* where the holder of the lock does not get to run */
-
 enum stall_cmd {
 	/* To an owner: its memory, a stall, and changes of its mappings. */
 	OWNER_SHARE,
@@ -42,6 +40,7 @@ enum stall_cmd {
 	OWNER_DIRTY,
 	OWNER_ABSENT,
 	OWNER_POISON,
+	OWNER_VM,
 	/* To a backend: its window, and its vCPU. */
 	BACKEND_LINK,
 	BACKEND_UNLINK,
@@ -56,7 +55,11 @@ enum stall_cmd {
 	BACKEND_WRITE,
 	BACKEND_PREFAULT,
 	BACKEND_STAT,
+	BACKEND_ASKS,
 };
+
+/* Argument of OWNER_SHARE. */
+enum owner_memory { OWNER_ANONYMOUS, OWNER_SHMEM };
 
 /* Arguments of BACKEND_STAT. */
 enum stall_stat { STAT_HOLES, STAT_NOPAGE, STAT_NOMEM, STAT_POISON };
@@ -82,6 +85,9 @@ uint64_t now_ms(void);
 /* Wait until there is something to read, or for so long; false if there is not. */
 bool readable(int fd, unsigned int seconds);
 
+/* Whether a domain, whose owner is dead, has ended, or does within a few seconds. */
+bool ends_soon(int domain);
+
 /* @fd -1: no descriptor goes along. */
 void stall_send(int sock, const struct stall_msg *msg, int fd);
 
@@ -99,10 +105,6 @@ int64_t actor_do(struct actor *a, enum stall_cmd cmd, uint64_t arg);
 
 /* Kill @a, unless that was done: it has to be gone soon. */
 void actor_kill(struct actor *a);
-
-/* This thread, and what it starts, is to run on this CPU, or not on it. */
-void pin_to(unsigned int cpu);
-void stay_off(unsigned int cpu);
 
 void start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg);
 
