@@ -6,6 +6,7 @@
 #ifndef __LINUX_KVM_VM2VM_H
 #define __LINUX_KVM_VM2VM_H
 
+#include <linux/atomic.h>
 #include <linux/bits.h>
 #include <linux/errno.h>
 #include <linux/kvm_types.h>
@@ -33,7 +34,8 @@ struct vm2vm_proof;
  * struct kvm_vm2vm - a VM's part in vm2vm, embedded in struct kvm
  * @lock: protects @domains and @nr_domains; a leaf lock
  * @domains: domains that this VM owns, see struct vm2vm_uses
- * @nr_domains: length of @domains
+ * @nr_domains: number of those that have not ended
+ * @nr_links: links to these; changed under each domain's links_lock
  * @pager: of an owner; set before the first domain, and there until the VM goes
  * @updating: the link whose alias memslot is being made or deleted, which is
  *	      what permits it; protected by kvm->slots_lock
@@ -53,6 +55,7 @@ struct kvm_vm2vm {
 	spinlock_t lock;	/* see above */
 	struct list_head domains;
 	unsigned int nr_domains;
+	atomic_t nr_links;
 	struct vm2vm_pager *pager;
 	struct vm2vm_link *updating;
 	bool used;

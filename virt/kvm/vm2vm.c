@@ -30,10 +30,15 @@ DEFINE_SRCU(vm2vm_srcu);
 static void vm2vm_link_remove(struct vm2vm_link *link)
 {
 	struct vm2vm_domain *d = link->domain;
+	struct kvm *owner;
 
 	spin_lock(&d->links_lock);
 	WRITE_ONCE(link->removed, true);
 	d->nr_links--;
+	owner = rcu_dereference_protected(d->owner,
+					  lockdep_is_held(&d->links_lock));
+	if (owner)
+		atomic_dec(&owner->vm2vm.nr_links);
 	spin_unlock(&d->links_lock);
 
 	if (refcount_dec_and_test(&link->uses))
@@ -50,6 +55,23 @@ static void vm2vm_link_destroy(struct vm2vm_link *link)
 	vm2vm_link_put(link);
 }
 
+/*
+ * Count one more link to @d, whose links_lock is held.  Whoever walks for @owner walks over
+ * those of all its domains; but no peer takes all there may be from the others.
+ */
+static bool vm2vm_link_count(struct vm2vm_domain *d, struct kvm *owner)
+{
+	if (d->nr_links >= KVM_VM2VM_MAX_LINKS)
+		return false;
+	if (atomic_inc_return(&owner->vm2vm.nr_links) > KVM_VM2VM_MAX_ALL_LINKS &&
+	    d->nr_links >= KVM_VM2VM_SURE_LINKS) {
+		atomic_dec(&owner->vm2vm.nr_links);
+		return false;
+	}
+	d->nr_links++;
+	return true;
+}
+
 static int vm2vm_link_add(struct vm2vm_link *link)
 {
 	struct vm2vm_domain *d = link->domain;
@@ -59,16 +81,14 @@ static int vm2vm_link_add(struct vm2vm_link *link)
 	spin_lock(&d->links_lock);
 	owner = rcu_dereference_protected(d->owner,
 					  lockdep_is_held(&d->links_lock));
-	if (!owner) {
+	if (!owner)
 		r = -ENODEV;
-	} else if (owner == link->kvm) {
+	else if (owner == link->kvm)
 		r = -EINVAL;
-	} else if (d->nr_links >= KVM_VM2VM_MAX_LINKS) {
+	else if (!vm2vm_link_count(d, owner))
 		r = -ENOSPC;
-	} else {
-		d->nr_links++;
+	if (!r)
 		list_add_tail(&link->node, &d->links);
-	}
 	spin_unlock(&d->links_lock);
 	return r;
 }

@@ -151,6 +151,8 @@ struct vm2vm_mapping {
  * @area_shift: log2 of the pages of an area of the window
  * @touched: a bit for each area that may have a translation; set with the backend's
  *	     mmu_lock held, cleared with it held for writing
+ * @live: the same for all areas, and for KVM's own accesses: set before the marks of
+ *	  revokers are looked at
  */
 struct vm2vm_link {
 	struct list_head node;
@@ -169,6 +171,7 @@ struct vm2vm_link {
 	struct kvm_vm2vm_window window;
 	unsigned int area_shift;
 	unsigned long *touched;
+	bool live;
 };
 
 /**
@@ -280,6 +283,16 @@ static inline void vm2vm_leave(int idx)
 {
 	srcu_read_unlock(&vm2vm_srcu, idx);
 	vm2vm_release_cpu();
+}
+
+/*
+ * Something may be installed, or accessed, through @link with this hold of its VM's
+ * mmu_lock, unless there is a mark.  The caller has a full barrier before it looks.
+ */
+static inline void vm2vm_set_live(struct vm2vm_link *link)
+{
+	if (!READ_ONCE(link->live))
+		WRITE_ONCE(link->live, true);
 }
 
 static inline unsigned long vm2vm_mapping_last(const struct vm2vm_mapping *m)

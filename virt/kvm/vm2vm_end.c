@@ -27,6 +27,8 @@ static bool vm2vm_domain_detach(struct vm2vm_domain *d)
 	spin_lock(&d->links_lock);
 	owner = rcu_dereference_protected(d->owner, lockdep_is_held(&d->links_lock));
 	rcu_assign_pointer(d->owner, NULL);
+	if (owner)
+		atomic_sub(d->nr_links, &owner->vm2vm.nr_links);
 	spin_unlock(&d->links_lock);
 	if (owner) {
 		d->pager = vm2vm_pager_get(owner);

@@ -414,6 +414,10 @@ bool kvm_vm2vm_fault_stale(const struct kvm_memory_slot *slot,
 
 	lockdep_assert_held(&slot->vm2vm.link->kvm->mmu_lock);
 
+	vm2vm_set_live(slot->vm2vm.link);
+	/* First that, then the marks.  Pairs with the smp_mb() in vm2vm_do_links(). */
+	smp_mb();
+
 	/* Whoever is about @f->iova keeps it in the range, which only grows. */
 	if (atomic_read(&d->revoking) && f->iova >= READ_ONCE(d->mark_first) &&
 	    f->iova <= READ_ONCE(d->mark_last))

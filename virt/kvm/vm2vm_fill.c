@@ -266,7 +266,11 @@ bool vm2vm_fill_stale(struct vm2vm_link *link, const struct kvm_vm2vm_fault *f)
 		set_bit(page >> fill->shift, fill->filled);
 	if (!READ_ONCE(d->filled))
 		WRITE_ONCE(d->filled, true);
-	/* Pairs with those in vm2vm_fill_replace() and in vm2vm_outdate(). */
+	vm2vm_set_live(link);
+	/*
+	 * Pairs with those in vm2vm_fill_replace(), in vm2vm_do_links() and in
+	 * vm2vm_outdate().
+	 */
 	smp_mb();
 
 	if (atomic_read(&d->revoking))

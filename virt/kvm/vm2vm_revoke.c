@@ -47,9 +47,11 @@
  *    window, so that takes no longer than it took the backends to touch it, and
  *    nothing next time.
  *
- * The backend's mmu_lock is taken even if there is nothing to zap: that is what
- * orders a fault that is about to touch an area after the mark, and what waits for
- * KVM's own accesses (vm2vm_access.c).
+ * A link that nobody has looked anything up through since all of it was zapped is left
+ * out (vm2vm_link.live): a fault, or an access of KVM's own (vm2vm_access.c), that comes
+ * just now sees the mark.  Else the backend's mmu_lock is taken even if there is nothing
+ * to zap: that is what orders a fault that is about to touch an area after the mark, and
+ * what waits for KVM's own accesses.
  */
 #include <linux/kvm_host.h>
 #include <linux/sched/clock.h>
@@ -249,6 +251,22 @@ static void vm2vm_untouch(struct vm2vm_walk *w)
 	w->whole = false;
 }
 
+/*
+ * If nothing of @link is touched any more, revokers need not come until something is.  Who
+ * sees that may return at once: so what was zapped is flushed by now.
+ */
+static void vm2vm_rest(struct vm2vm_link *link)
+{
+	unsigned long last = (link->npages - 1) >> link->area_shift;
+
+	lockdep_assert_held_write(&link->kvm->mmu_lock);
+
+	if (!READ_ONCE(link->live) || !bitmap_empty(link->touched, last + 1))
+		return;
+	/* Pairs with the smp_load_acquire() in vm2vm_next_link(). */
+	smp_store_release(&link->live, false);
+}
+
 static void vm2vm_protect(struct kvm *kvm, const struct vm2vm_walk *w)
 {
 	unsigned long mask, bits = w->mask;
@@ -335,6 +353,8 @@ static bool vm2vm_hold(struct vm2vm_walk *w, enum vm2vm_op op, bool *found)
 		kvm_arch_vm2vm_prove_zapped(kvm, zapped);
 		*found = true;
 	}
+	if (op == VM2VM_ZAP && !more)
+		vm2vm_rest(w->link);
 	held = local_clock() - start;
 	if (held > kvm->stat.vm2vm_held_max_ns)
 		kvm->stat.vm2vm_held_max_ns = held;
@@ -381,6 +401,11 @@ bool vm2vm_do_links(struct vm2vm_domain *d, const struct vm2vm_parts *p,
 	struct vm2vm_link *link = NULL;
 	bool found = false;
 
+	/*
+	 * The mark first, then which links are live, which vm2vm_next_link() looks at.
+	 * Pairs with the smp_mb() in kvm_vm2vm_fault_stale().
+	 */
+	smp_mb();
 	while ((link = vm2vm_next_link(d, link))) {
 		if (vm2vm_has_ended(d)) {
 			vm2vm_link_put(link);

@@ -39,9 +39,22 @@ void vm2vm_unuse(struct vm2vm_link *link, int idx)
 	vm2vm_release_cpu();
 }
 
+/* How many links to pass over with one hold of links_lock. */
+#define VM2VM_PASS	64
+
+/* Whether a walk is to stop at @link, after it has passed over so many before. */
+static bool vm2vm_stops_at(const struct vm2vm_link *link, unsigned int *passed)
+{
+	if (link->removed)
+		return false;
+	/* Pairs with the smp_store_release() in vm2vm_rest(). */
+	return smp_load_acquire(&link->live) || ++*passed == VM2VM_PASS;
+}
+
 /*
  * The link after @link, whose place is given up, or the first one: with a place, and with
- * no lock held.  Who does not go on to the end gives up the last by vm2vm_link_put().
+ * no lock held.  Most that are not live are passed over.  Who does not go on to the end
+ * gives up the last by vm2vm_link_put().
  *
  * What comes to the list while somebody walks over it is found, or was added after the
  * walker had the list's lock for the last time: its translations see the walker's mark.
@@ -49,12 +62,13 @@ void vm2vm_unuse(struct vm2vm_link *link, int idx)
 struct vm2vm_link *vm2vm_next_link(struct vm2vm_domain *d,
 				   struct vm2vm_link *link)
 {
+	unsigned int passed = 0;
 	struct vm2vm_link *next;
 
 	spin_lock(&d->links_lock);
 	next = list_prepare_entry(link, &d->links, node);
 	list_for_each_entry_continue(next, &d->links, node) {
-		if (!next->removed)
+		if (vm2vm_stops_at(next, &passed))
 			break;
 	}
 	if (list_entry_is_head(next, &d->links, node))
