@@ -412,6 +412,27 @@ TEST_F(bound, age_too_many)
 	check_age(&self->p, 500, false);
 }
 
+#define IDLE_LINKS	200u
+
+/* Windows that nobody has touched are between those that were: these are revoked. */
+TEST_F(bound, idle_between)
+{
+	struct peer *p = &self->p;
+	unsigned int i, round;
+
+	approve(p, 1, 4096, 1);
+	for (i = 0; i < IDLE_LINKS; i++)
+		vm2vm_link(p->backend, p->domain, PEER_SLOT + i, PEER_WINDOW + i * 8192, PEER_IOVA,
+			   4096, 0);
+	for (round = 1; round < 6; round++) {
+		replace(p, 1, round);
+		for (i = 0; i < IDLE_LINKS; i += 33 * round)
+			EXPECT_EQ(round, peer_read(p, i * 8192));
+		EXPECT_EQ(round, peer_read(p, (IDLE_LINKS - 1) * 8192));
+	}
+	EXPECT_EQ(0, p->mmio);
+}
+
 /* What another thread does until it is told to stop. */
 struct churn {
 	struct peer *p;

@@ -386,6 +386,40 @@ TEST_F_TIMEOUT(miss, wait_refuse, 120)
 	EXPECT_EQ(3, waits(r));
 }
 
+/* By a link that fills its holes, what is refused is filled, without an exit, until a MAP. */
+TEST_F_TIMEOUT(miss, wait_refuse_fill, 120)
+{
+	struct runner *r = &self->b.r[0];
+
+	backend_link(&self->b, self->domain, WAIT | KVM_VM2VM_LINK_FILL);
+	access_start(r, MISS_READ, 3, 0);
+	expect_miss(self->domain, 3, RD);
+	EXPECT_EQ(1, refuse_pages(self->domain, 3, 1));
+	EXPECT_EQ(HOLE, access_val(r));
+	EXPECT_EQ(1, peer_vcpu_stat(r->vcpu, "vm2vm_fills"));
+
+	/* It stays: the next does not miss. */
+	EXPECT_EQ(HOLE, read_now(r, 3));
+	EXPECT_EQ(1, waits(r));
+
+	/* A write does, and then has somewhere to go. */
+	access_start(r, MISS_WRITE, 3, 1);
+	until_waits(r, 2);
+	EXPECT_EQ(1, refuse_pages(self->domain, 3, 1));
+	EXPECT_EQ(0, access_end(r));
+	EXPECT_EQ(VALUE(3), *word(self->mem, 3));
+
+	map_pages(self->domain, 3, 1, RD);
+	EXPECT_EQ(VALUE(3), read_now(r, 3));
+	access_start(r, MISS_READ, 4, 0);
+	until_waits(r, 3);
+	map_pages(self->domain, 4, 1, RD);
+	EXPECT_EQ(VALUE(4), access_val(r));
+	EXPECT_EQ(2, peer_vcpu_stat(r->vcpu, "vm2vm_fills"));
+	EXPECT_EQ(0, r->mmio);
+	EXPECT_EQ(0, holes(r));
+}
+
 /* A signal ends the wait, not the access: KVM_RUN again is a miss again. */
 TEST_F_TIMEOUT(miss, wait_signal, 120)
 {

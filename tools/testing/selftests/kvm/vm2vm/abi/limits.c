@@ -39,6 +39,51 @@ TEST_F_TIMEOUT(abi, domain_limit, 600)
 	fails(e, "one too many again", ENOSPC, __vm2vm_create_domain(e->owner));
 }
 
+/* Link so often as it works, up to @max times, from slot number @first on. */
+static unsigned int link_often(struct env *e, int domain, unsigned int first, unsigned int max)
+{
+	unsigned int n;
+
+	for (n = 0; n < max; n++) {
+		if (__vm2vm_link(e->backend, domain, SLOT_MANY + first + n,
+				 NEW + (first + n) * PG, FREE, PG, 0))
+			break;
+	}
+	return n;
+}
+
+/* What the owner's other domains have counts, but for a few of each. */
+TEST_F_TIMEOUT(abi, link_limit_of_owner, 600)
+{
+	const unsigned int each = KVM_VM2VM_MAX_LINKS;
+	unsigned int all = 1, i;	/* the fixture has made one */
+	struct env *e = &self->env;
+	int d;
+
+	for (i = 0; all < KVM_VM2VM_MAX_ALL_LINKS; i++) {
+		d = vm2vm_create_domain(e->owner);
+		all += link_often(e, d, all, each);
+	}
+	works(e, "as many as there may be", KVM_VM2VM_MAX_ALL_LINKS, all);
+	works(e, "of so many domains", KVM_VM2VM_MAX_ALL_LINKS / each, i);
+	d = vm2vm_create_domain(e->owner);
+	works(e, "a few of another domain", KVM_VM2VM_SURE_LINKS, link_often(e, d, all, each));
+	fails(e, "one too many", ENOSPC,
+	      __vm2vm_link(e->backend, d, SLOT_NEW, NEW - PG, FREE, PG, 0));
+	all += KVM_VM2VM_SURE_LINKS;
+
+	/* Those that are gone, or whose domain has ended, do not count. */
+	for (i = 0; i < KVM_VM2VM_SURE_LINKS + 1; i++)
+		vm2vm_unlink(e->backend, SLOT_MANY + 1 + i);
+	works(e, "one more", 1, link_often(e, d, all, 1));
+	fails(e, "one too many again", ENOSPC,
+	      __vm2vm_link(e->backend, d, SLOT_NEW, NEW - PG, FREE, PG, 0));
+	vm2vm_end(d);
+	d = vm2vm_create_domain(e->owner);
+	works(e, "as many as the other had", KVM_VM2VM_SURE_LINKS + 1,
+	      link_often(e, d, all + 1, each));
+}
+
 TEST_F_TIMEOUT(abi, link_limit, 600)
 {
 	struct env *e = &self->env;

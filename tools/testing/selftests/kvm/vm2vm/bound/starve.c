@@ -10,9 +10,11 @@
 #include "vm2vm_peer.h"
 
 #define LINKS		64u
+#define STRIDE		16384ul	/* from one window to the next */
 #define LIMIT		1.0	/* seconds: what waits for the thread takes HOG_TIME */
 #define HOG_TIME	4.0
 #define FAULTS		8192ul
+#define ALIASES		200u	/* more than are looked at one by one */
 
 FIXTURE(starve)
 {
@@ -43,8 +45,8 @@ static void link_many(struct peer *p, int domain)
 	unsigned int i;
 
 	for (i = 0; i < LINKS; i++)
-		vm2vm_link(p->backend, domain, PEER_SLOT + i, PEER_WINDOW + i * 8192, PEER_IOVA,
-			   4096, 0);
+		vm2vm_link(p->backend, domain, PEER_SLOT + i, PEER_WINDOW + i * STRIDE, PEER_IOVA,
+			   8192, 0);
 }
 
 static void unlink_many(struct peer *p)
@@ -83,7 +85,14 @@ static void expect_quick(struct _test_data_starve *self, struct hog *h, double b
 	TEST_ASSERT(t < LIMIT, "%.3f s", t);
 }
 
-/* An owner that revokes, and walks over all links for that. */
+/* The same, with a page in each that stays: so there is something to revoke in all. */
+static void link_and_touch(struct peer *p)
+{
+	link_many(p, p->domain);
+	peer_sum(p, PEER_WINDOW, LINKS, STRIDE);
+}
+
+/* An owner that revokes another page, and walks over all links for that. */
 static void *walk(void *arg)
 {
 	struct _test_data_starve *self = arg;
@@ -91,8 +100,8 @@ static void *walk(void *arg)
 
 	pin_to(HOG_CPU);
 	while (!READ_ONCE(self->stop)) {
-		vm2vm_map(domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
-		vm2vm_unmap(domain, PEER_IOVA, 4096);
+		vm2vm_map(domain, PEER_IOVA + 4096, PEER_OWNER_GPA, 4096, VM2VM_RW);
+		vm2vm_unmap(domain, PEER_IOVA + 4096, 4096);
 		WRITE_ONCE(self->rounds, self->rounds + 1);
 	}
 	return NULL;
@@ -106,15 +115,16 @@ TEST_F_TIMEOUT(starve, unlink, 120)
 	struct hog h;
 	double begin;
 
+	vm2vm_map(p->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
 	for (i = 0; i < rounds; i++) {
-		link_many(p, p->domain);
+		link_and_touch(p);
 		start(self, walk);
 		hog_start(&h, HOG_TIME);
 		begin = now_seconds();
 		unlink_many(p);
 		expect_quick(self, &h, begin);
 	}
-	link_many(p, p->domain);
+	link_and_touch(p);
 	start(self, walk);
 	hog_start(&h, HOG_TIME);
 	begin = now_seconds();
@@ -125,16 +135,15 @@ TEST_F_TIMEOUT(starve, unlink, 120)
 	ksft_print_msg("longest %.3f s\n", self->longest);
 }
 
-/* An owner that changes its memslots, and walks over all domains and links for that. */
+/* An owner whose memory comes and goes: its MMU notifier walks over domains and links. */
 static void *walk_domains(void *arg)
 {
 	struct _test_data_starve *self = arg;
-	struct peer *p = &self->p;
 
 	pin_to(HOG_CPU);
 	while (!READ_ONCE(self->stop)) {
-		peer_set_memory(p, p->mem, 0, 0);
-		peer_set_memory(p, p->mem, 4096, 0);
+		WRITE_ONCE(*peer_word(&self->p, 0), 1);
+		TEST_ASSERT(!madvise(self->p.mem, 4096, MADV_DONTNEED), "madvise");
 		WRITE_ONCE(self->rounds, self->rounds + 1);
 	}
 	return NULL;
@@ -143,7 +152,7 @@ static void *walk_domains(void *arg)
 /* The last descriptor of a domain that it walks over can be closed. */
 TEST_F_TIMEOUT(starve, close, 120)
 {
-	unsigned int i, rounds = vm2vm_trials(10);
+	unsigned int i, k, rounds = vm2vm_trials(20);
 	struct peer *p = &self->p;
 	double begin;
 	struct hog h;
@@ -151,16 +160,15 @@ TEST_F_TIMEOUT(starve, close, 120)
 
 	for (i = 0; i < rounds; i++) {
 		domain = vm2vm_create_domain(p->owner);
-		/* It is not always there. */
-		while (__vm2vm_map(domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW))
-			;
+		for (k = 0; k < ALIASES; k++)
+			vm2vm_map(domain, PEER_IOVA + k * 8192, PEER_OWNER_GPA, 4096, VM2VM_RW);
 		link_many(p, domain);
 		start(self, walk_domains);
 		hog_start(&h, HOG_TIME);
 		begin = now_seconds();
 		close(domain);
-		unlink_many(p);
 		expect_quick(self, &h, begin);
+		unlink_many(p);
 	}
 	stop(self);
 	ksft_print_msg("longest %.3f s\n", self->longest);
