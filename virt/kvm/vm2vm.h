@@ -23,8 +23,10 @@ struct iov_iter;
 struct vm2vm_fill;
 
 /**
- * struct vm2vm_domain - an owner's I/O address space for one peer
+ * struct vm2vm_domain - an owner's I/O address space for one peer; 256 bytes, which are
+ * the owner's to pay for as long as a peer has the descriptor
  * @refs: the file descriptor's, each link's, the owner's list's and of who forgets it
+ * @flags: KVM_VM2VM_DOMAIN_*
  * @lock: serializes MAP, UNMAP, END and the owner's end.  The owner may hold it for
  *	  long; a backend never takes it, also not to close the last descriptor
  * @mm: the owner's, compared with the callers'; with an mmgrab() reference
@@ -46,15 +48,14 @@ struct vm2vm_fill;
  * @filled: a link may have, or have had, holes that are filled; see vm2vm_fill.c
  * @logging: the domain has a log, or a memslot of the owner; written under the
  *	     owner's slots_lock, see kvm_vm2vm_log_changed()
- * @mark_lock: serializes writers of the next four; a leaf lock
+ * @mark_lock: serializes writers of @revoking to @seq; a leaf lock
  * @revoking: number of revocations under way, see vm2vm_revoke_begin()
+ * @miss_lock: protects @misses and what is in it; a leaf lock
  * @mark_first: the first page of an iova that any of them is about
  * @mark_last: the last one
  * @seq: number of revocations that have ended
- * @flags: KVM_VM2VM_DOMAIN_*
  * @log: of KVM_VM2VM_DOMAIN_LOG: page number of an iova / VM2VM_LOG_PAGES -> array
- *	 of bits, for what has been written to ever; they stay until the domain is freed
- * @miss_lock: protects @misses and what is in it; a leaf lock
+ *	 of bits, for what has been written to ever; they stay until the domain ends
  * @misses: struct vm2vm_miss, vCPUs that wait for approval
  * @readers: who waits for misses
  * @pager: of the owner, with a reference, from the domain's end until it is forgotten
@@ -78,6 +79,7 @@ struct vm2vm_fill;
  */
 struct vm2vm_domain {
 	struct kref refs;
+	u32 flags;
 	struct mutex lock;	/* see above */
 	struct mm_struct *mm;
 	struct kvm __rcu *owner;
@@ -94,12 +96,11 @@ struct vm2vm_domain {
 	bool logging;
 	spinlock_t mark_lock;	/* see above */
 	atomic_t revoking;
+	spinlock_t miss_lock;	/* see above */
 	unsigned long mark_first;
 	unsigned long mark_last;
 	atomic_long_t seq;
-	u32 flags;
 	struct xarray log;
-	spinlock_t miss_lock;	/* see above */
 	struct list_head misses;
 	wait_queue_head_t readers;
 	struct vm2vm_pager *pager;
