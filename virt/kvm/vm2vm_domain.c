@@ -159,26 +159,35 @@ static int vm2vm_insert(struct vm2vm_domain *d, struct vm2vm_mapping *m)
 	return 0;
 }
 
-/* The owner of @d, whose lock is held, if the caller may change @d. */
-static struct kvm *vm2vm_domain_owner(struct vm2vm_domain *d)
+/*
+ * Take the lock of @d, if the caller may change it, and return its owner.  Who may not does
+ * not wait for who does; then, or if it has ended, the lock is not taken.
+ */
+static struct kvm *vm2vm_domain_lock(struct vm2vm_domain *d)
+	__acquires(&d->lock)
 {
 	struct kvm *owner;
 
 	if (current->mm != d->mm)
 		return ERR_PTR(-EPERM);
-	owner = rcu_dereference_protected(d->owner, lockdep_is_held(&d->lock));
-	return owner ?: ERR_PTR(-ENODEV);
-}
-
-/* The same for who does not need the owner: 0, or why not. */
-int vm2vm_domain_check_caller(struct vm2vm_domain *d)
-{
-	int r;
 
 	mutex_lock(&d->lock);
-	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
+	owner = rcu_dereference_protected(d->owner, lockdep_is_held(&d->lock));
+	if (owner)
+		return owner;
 	mutex_unlock(&d->lock);
-	return r;
+	return ERR_PTR(-ENODEV);
+}
+
+/* Whether the caller may change @d: 0, or why not. */
+int vm2vm_domain_check_caller(struct vm2vm_domain *d)
+{
+	struct kvm *owner = vm2vm_domain_lock(d);
+
+	if (IS_ERR(owner))
+		return PTR_ERR(owner);
+	mutex_unlock(&d->lock);
+	return 0;
 }
 
 static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
@@ -203,12 +212,13 @@ static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
 	m->gfns.last = m->gfns.start + (args->size >> PAGE_SHIFT) - 1;
 	m->flags = args->flags;
 
-	mutex_lock(&d->lock);
-	owner = vm2vm_domain_owner(d);
-	r = PTR_ERR_OR_ZERO(owner);
-	if (!r)
-		r = vm2vm_check_memory(owner, m->gfns.start, m->gfns.last,
-				       m->flags & KVM_VM2VM_MAP_WRITE);
+	owner = vm2vm_domain_lock(d);
+	if (IS_ERR(owner)) {
+		kfree(m);
+		return PTR_ERR(owner);
+	}
+	r = vm2vm_check_memory(owner, m->gfns.start, m->gfns.last,
+			       m->flags & KVM_VM2VM_MAP_WRITE);
 	if (!r)
 		r = vm2vm_insert(d, m);
 	if (!r) {
@@ -275,7 +285,7 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	struct vm2vm_mapping *m;
 	struct kvm *owner;
 	unsigned int nr;
-	int r;
+	int r = 0;
 
 	if (args->pad || args->flags ||
 	    !vm2vm_range_valid(args->iova, args->size) ||
@@ -286,11 +296,9 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	last = first + (args->size >> PAGE_SHIFT) - 1;
 	args->unmapped = 0;
 
-	mutex_lock(&d->lock);
-	owner = vm2vm_domain_owner(d);
-	r = PTR_ERR_OR_ZERO(owner);
-	if (r)
-		goto out;
+	owner = vm2vm_domain_lock(d);
+	if (IS_ERR(owner))
+		return PTR_ERR(owner);
 
 	index = first;
 	m = mt_find(&d->iovas, &index, last);
@@ -318,35 +326,35 @@ out:
 /* The owner has no more use for @d, whoever holds the descriptor. */
 static int vm2vm_end(struct vm2vm_domain *d, unsigned long arg)
 {
-	bool ended = false;
-	int r;
+	struct kvm *owner;
+	bool ended;
 
 	if (arg)
 		return -EINVAL;
 
-	mutex_lock(&d->lock);
-	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
-	if (!r)
-		ended = vm2vm_domain_end(d);
+	owner = vm2vm_domain_lock(d);
+	if (IS_ERR(owner))
+		return PTR_ERR(owner);
+	ended = vm2vm_domain_end(d);
 	mutex_unlock(&d->lock);
 	if (ended)
 		vm2vm_domain_forget(d);
-	return r;
+	return 0;
 }
 
 static int vm2vm_query(struct vm2vm_domain *d, struct kvm_vm2vm_query *args)
 {
 	unsigned long index = args->iova >> PAGE_SHIFT;
 	struct vm2vm_mapping *m;
-	int r;
+	struct kvm *owner;
+	int r = 0;
 
 	if (args->flags || args->pad || !PAGE_ALIGNED(args->iova))
 		return -EINVAL;
 
-	mutex_lock(&d->lock);
-	r = PTR_ERR_OR_ZERO(vm2vm_domain_owner(d));
-	if (r)
-		goto out;
+	owner = vm2vm_domain_lock(d);
+	if (IS_ERR(owner))
+		return PTR_ERR(owner);
 
 	m = mt_find(&d->iovas, &index, ULONG_MAX);
 	if (!m) {

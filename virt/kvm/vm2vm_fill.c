@@ -63,8 +63,11 @@ struct vm2vm_fill {
 	struct delayed_work pass;
 };
 
-/* The page of all-ones, and the number of links that use it. */
-static DEFINE_MUTEX(vm2vm_ones_lock);
+/*
+ * The page of all-ones, and the number of links that use it.  Everybody's LINK and UNLINK
+ * takes the lock, so it is one that no thread is preempted with.
+ */
+static DEFINE_SPINLOCK(vm2vm_ones_lock);
 static struct page *vm2vm_ones;
 static unsigned int vm2vm_ones_users;
 
@@ -79,27 +82,32 @@ static struct page *vm2vm_alloc_ones(gfp_t gfp)
 
 static int vm2vm_ones_get(void)
 {
-	int r = 0;
+	struct page *page = vm2vm_alloc_ones(GFP_KERNEL);
 
-	mutex_lock(&vm2vm_ones_lock);
-	if (!vm2vm_ones_users)
-		vm2vm_ones = vm2vm_alloc_ones(GFP_KERNEL);
-	if (vm2vm_ones)
-		vm2vm_ones_users++;
-	else
-		r = -ENOMEM;
-	mutex_unlock(&vm2vm_ones_lock);
-	return r;
+	if (!page)
+		return -ENOMEM;
+
+	spin_lock(&vm2vm_ones_lock);
+	if (!vm2vm_ones_users++)
+		swap(vm2vm_ones, page);
+	spin_unlock(&vm2vm_ones_lock);
+
+	if (page)
+		__free_page(page);
+	return 0;
 }
 
 static void vm2vm_ones_put(void)
 {
-	mutex_lock(&vm2vm_ones_lock);
-	if (!--vm2vm_ones_users) {
-		__free_page(vm2vm_ones);
-		vm2vm_ones = NULL;
-	}
-	mutex_unlock(&vm2vm_ones_lock);
+	struct page *page = NULL;
+
+	spin_lock(&vm2vm_ones_lock);
+	if (!--vm2vm_ones_users)
+		swap(vm2vm_ones, page);
+	spin_unlock(&vm2vm_ones_lock);
+
+	if (page)
+		__free_page(page);
 }
 
 /* Fillers that pass have had their time: only they go, and what shares their granules. */
