@@ -13,6 +13,7 @@ unset KERNEL LAB PARAMS
 # Without two-dimensional paging there are no nested guests that have it, KVM cannot
 # prefault by guest-physical address, and pages are no larger than the guest's own.
 # Bochs puts addresses in the PML buffer that are not those of pages, of which KVM warns.
+# A kernel that is preempted anywhere is where a thread may starve with what others wait for.
 modes() {
 	local shadow="vm2vm_mmu_test -V l2_npt_1g -V l2_npt_4k -T nested_page_tables"
 	cat <<-END
@@ -23,6 +24,7 @@ modes() {
 		emulated-shadow | amd base | kvm.force_emulation_prefix=1 kvm-amd.npt=0 | 500 | vm2vm_access_test -F prefault -T gigabyte -T tracepoints
 		debug-shadow | amd debug | kvm-amd.npt=0 | 10 | $shadow
 		debug-emulated | amd debug | kvm.force_emulation_prefix=1 | 50 | vm2vm_access_test -T gigabyte
+		preempted | amd base | preempt=full | 100 | vm2vm_bound_test -f starve; vm2vm_revoke_test -t unlink
 		intel | intel base | | 3 | vm2vm_mmu_test
 		intel-dirty | intel base | kvm-intel.pml=0 | 2 | vm2vm_dirty_test -v get
 		intel-views | intel base | kvm-intel.pml=0 kvm.force_emulation_prefix=1 | 5 | vm2vm_view_test
