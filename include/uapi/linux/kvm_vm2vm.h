@@ -80,7 +80,8 @@
 
 /*
  * Limits: domains per owner that have not ended, mappings per domain, links per domain,
- * links to all of an owner's domains, but so many of each domain's at any rate; doorbells per VM (counted twice with length 0 in MMIO space), file descriptors per
+ * links to all of an owner's domains, but so many of each domain's at any rate;
+ * doorbells per VM (counted twice with length 0 in MMIO space), file descriptors per
  * doorbell, and of all doorbells of a VM.
  */
 #define KVM_VM2VM_MAX_DOMAINS		1024

@@ -606,6 +606,26 @@ TEST_F_TIMEOUT(bound, mappings_go, 120)
 	EXPECT_EQ(0, p->mmio);
 }
 
+/* VMs end, with so many windows that a walk stops at one that nobody has touched. */
+TEST_F_TIMEOUT(bound, backends_go, 120)
+{
+	unsigned int i, k, rounds = vm2vm_trials(20);
+	struct peer *p = &self->p;
+	struct kvm_vm *vm;
+	struct churn c;
+
+	churn_start(&c, p, churn_map);
+	for (i = 0; i < rounds; i++) {
+		vm = vm_create_barebones();
+		for (k = 0; k < 64; k++)
+			vm2vm_link(vm, p->domain, PEER_SLOT + k, PEER_WINDOW + k * 4096,
+				   PEER_IOVA + 100 * 4096, 4096, 0);
+		usleep(10000);
+		kvm_vm_free(vm);
+	}
+	churn_stop(&c);
+}
+
 static void *churn_unmap(void *arg)
 {
 	struct churn *c = arg;
