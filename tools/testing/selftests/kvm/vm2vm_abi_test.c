@@ -78,6 +78,23 @@ TEST_F(abi, create)
 	works(e, "leaves the other", 0, __vm2vm_map(e->domain, M2 + 2 * PG, MEM, PG, RD));
 }
 
+/* A descriptor that is 0 is as good as another. */
+TEST_F(abi, create_zero)
+{
+	struct env *e = &self->env;
+	int saved = dup(0), r;
+
+	ASSERT_LE(0, saved);
+	ASSERT_EQ(0, close(0));
+	r = __vm2vm_create_domain(e->owner);
+	works(e, "the lowest descriptor", 0, r);
+	works(e, "it is a domain", 0, __vm2vm_map(0, M1, MEM, PG, RD));
+	works(e, "which can be linked", 0, __vm2vm_link(e->backend, 0, SLOT_NEW, NEW, M1, PG, 0));
+	vm2vm_unlink(e->backend, SLOT_NEW);
+	ASSERT_EQ(0, dup2(saved, 0));
+	close(saved);
+}
+
 TEST_F(abi, foreign_process)
 {
 	static const struct {
