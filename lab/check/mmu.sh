@@ -25,6 +25,7 @@ modes() {
 		debug-shadow | amd debug | kvm-amd.npt=0 | 10 | $shadow
 		debug-emulated | amd debug | kvm.force_emulation_prefix=1 | 50 | vm2vm_access_test -T gigabyte
 		preempted | amd base | preempt=full | 100 | vm2vm_bound_test -f starve; vm2vm_revoke_test -t unlink
+		preempted-fault | amd base | preempt=full | 3000 | vm2vm_revoke_test -t mmap_races_fault
 		intel | intel base | | 3 | vm2vm_mmu_test
 		intel-dirty | intel base | kvm-intel.pml=0 | 2 | vm2vm_dirty_test -v get
 		intel-views | intel base | kvm-intel.pml=0 kvm.force_emulation_prefix=1 | 5 | vm2vm_view_test

@@ -6,7 +6,12 @@
  * VM2VM_TRIALS in the environment is the number of trials of each test, 1000 by
  * default.
  */
+#include <sched.h>
+#include <semaphore.h>
+#include <time.h>
+
 #include "vm2vm_harness.h"
+#include "vm2vm_knob.h"
 #include "vm2vm_spin.h"
 
 FIXTURE(revoke)
@@ -134,6 +139,99 @@ TEST_F_TIMEOUT(revoke, owner_killed, 900)
 TEST_F_TIMEOUT(revoke, unmap_races_fault, 600)
 {
 	spinner_try_unmap_races_fault(&self->s);
+}
+
+/*
+ * The owner's page is another one before a fault on it is done: an invalidation begins and
+ * ends meanwhile.  The thread that maps the page has the vCPU's CPU, and may preempt it
+ * anywhere.  It takes the vCPU's translation away, lets it go on for as long as it may take
+ * to get into the middle of the fault, and then takes the CPU again.
+ */
+#define INTERRUPTER_PAUSES	100
+#define INTERRUPTER_PAUSE_NS	3000
+#define PREEMPT_KNOB		"/sys/kernel/debug/sched/preempt"
+
+struct interrupter {
+	struct spinner *s;
+	pthread_t thread;
+	sem_t go, done;
+	unsigned int page;		/* of the file, that is to be mapped */
+	long pause_ns;
+	bool stop;
+};
+
+static void *interrupter_thread(void *arg)
+{
+	struct timespec pause = {};
+	struct interrupter *in = arg;
+	void *mem = in->s->p->mem;
+
+	while (!sem_wait(&in->go) && !READ_ONCE(in->stop)) {
+		pause.tv_nsec = in->pause_ns;
+		TEST_ASSERT(!mprotect(mem, 4096, PROT_READ) &&
+			    !mprotect(mem, 4096, PROT_READ | PROT_WRITE), "mprotect");
+		nanosleep(&pause, NULL);
+		spinner_map_page(in->s->memfd, in->page, mem);
+		sem_post(&in->done);
+	}
+	return NULL;
+}
+
+/* The vCPU and the interrupter on the last CPU, the rest of the test on the others. */
+static bool interrupter_start(struct interrupter *in, struct spinner *s)
+{
+	const struct sched_param param = { .sched_priority = 1 };
+	cpu_set_t others, last;
+	int cpu = CPU_SETSIZE;
+
+	in->s = s;
+	TEST_ASSERT(!sched_getaffinity(0, sizeof(others), &others), "sched_getaffinity");
+	if (CPU_COUNT(&others) < 2)
+		return false;
+	while (!CPU_ISSET(--cpu, &others))
+		;
+	CPU_ZERO(&last);
+	CPU_SET(cpu, &last);
+	CPU_CLR(cpu, &others);
+	TEST_ASSERT(!sem_init(&in->go, 0, 0) && !sem_init(&in->done, 0, 0), "sem_init");
+	pthread_create(&in->thread, NULL, interrupter_thread, in);
+	TEST_ASSERT(!pthread_setaffinity_np(in->thread, sizeof(last), &last) &&
+		    !pthread_setaffinity_np(s->thread, sizeof(last), &last) &&
+		    !sched_setaffinity(0, sizeof(others), &others), "setaffinity");
+	TEST_ASSERT(!pthread_setschedparam(in->thread, SCHED_FIFO, &param), "SCHED_FIFO");
+	return true;
+}
+
+static void interrupter_stop(struct interrupter *in)
+{
+	WRITE_ONCE(in->stop, true);
+	sem_post(&in->go);
+	pthread_join(in->thread, NULL);
+}
+
+TEST_F_TIMEOUT(revoke, mmap_races_fault, 600)
+{
+	struct spinner *s = &self->s;
+	struct interrupter in = {};
+	unsigned int i;
+
+	/* To set it here is to patch the kernel's code, which the labs' CPUs do not stand. */
+	if (!knob_has(PREEMPT_KNOB, "(full)"))
+		SKIP(return, "the kernel does not preempt itself: preempt=full");
+	if (!interrupter_start(&in, s))
+		SKIP(return, "one CPU is not enough");
+	spinner_map(s);
+	spinner_link(s);
+	for (i = 0; i < s->trials; i++) {
+		spinner_begin(s->loop, s->page[in.page]);
+		in.page = !in.page;
+		WRITE_ONCE(s->page[in.page][SPINNER_READ], SPINNER_NEW);
+		in.pause_ns = i % INTERRUPTER_PAUSES * INTERRUPTER_PAUSE_NS;
+		sem_post(&in.go);
+		TEST_ASSERT(!sem_wait(&in.done), "sem_wait");
+		spinner_end(s->loop, s->page[!in.page], SPINNER_NEW, i);
+	}
+	interrupter_stop(&in);
 }
 
 TEST_HARNESS_MAIN

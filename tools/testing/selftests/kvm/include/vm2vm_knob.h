@@ -11,6 +11,9 @@
 /* The number in a file; -1: there is none. */
 long knob_read(const char *path);
 
+/* Whether a word is in a file; only the beginning of that is looked at. */
+bool knob_has(const char *path, const char *word);
+
 /* False: it does not take it. */
 bool knob_write(const char *path, const char *val);
 

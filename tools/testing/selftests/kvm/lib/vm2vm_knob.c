@@ -10,17 +10,32 @@
 
 #include "vm2vm_knob.h"
 
-long knob_read(const char *path)
+/* The beginning of a file; false: it has none. */
+static bool knob_text(const char *path, char *buf, size_t size)
 {
-	char buf[32] = {};
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n;
 
 	if (fd < 0)
-		return -1;
-	n = read(fd, buf, sizeof(buf) - 1);
+		return false;
+	n = read(fd, buf, size - 1);
 	close(fd);
-	return n > 0 ? strtol(buf, NULL, 0) : -1;
+	buf[n > 0 ? n : 0] = '\0';
+	return n > 0;
+}
+
+long knob_read(const char *path)
+{
+	char buf[32];
+
+	return knob_text(path, buf, sizeof(buf)) ? strtol(buf, NULL, 0) : -1;
+}
+
+bool knob_has(const char *path, const char *word)
+{
+	char buf[256];
+
+	return knob_text(path, buf, sizeof(buf)) && strstr(buf, word);
 }
 
 bool knob_write(const char *path, const char *val)
