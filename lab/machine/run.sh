@@ -75,9 +75,17 @@ fi
 # The emulated CPUs share real ones with others: slow is not stuck
 append="$append rcupdate.rcu_cpu_stall_timeout=120 LAB_DIR=$dir"
 
+# What the kernel is not to say
+REPORTS='BUG:|WARNING:|KASAN|UBSAN|general protection|Oops|Kernel panic|kernel panic'
+REPORTS="$REPORTS|possible circular locking|possible recursive locking|possible irq lock inversion"
+REPORTS="$REPORTS|inconsistent lock state|register non-static key|suspicious RCU|Invalid wait context"
+REPORTS="$REPORTS|bad unlock balance|held lock freed|INFO: task .* blocked|soft lockup|detected stalls"
+REPORTS="$REPORTS|self-detected stall|ODEBUG:|unreferenced object|sleeping function called"
+
 interactive=
 [ -n "$CMD" ] || interactive=1
-printf 'MODULES=%q PARAMS=%q DIR=%q INTERACTIVE=%q\n' "$modules" "$PARAMS" "$ROOT" "$interactive" >"$dir/env"
+printf 'MODULES=%q PARAMS=%q DIR=%q INTERACTIVE=%q REPORTS=%q\n' \
+	"$modules" "$PARAMS" "$ROOT" "$interactive" "$REPORTS" >"$dir/env"
 printf '%s' "$CMD" >"$dir/cmd"
 
 # The machine: adds to $append and to what lab/machine/init reads, and can be run
@@ -103,13 +111,8 @@ failed() {
 	exit 125
 }
 
-reports='BUG:|WARNING:|KASAN|UBSAN|general protection|Oops|Kernel panic|kernel panic'
-reports="$reports|possible circular locking|possible recursive locking|possible irq lock inversion"
-reports="$reports|inconsistent lock state|suspicious RCU|Invalid wait context|bad unlock balance"
-reports="$reports|held lock freed|INFO: task .* blocked|soft lockup|detected stalls|self-detected stall"
-reports="$reports|ODEBUG:|unreferenced object|sleeping function called"
 if [ "$status" = 124 ] || [ "$status" = 137 ]; then failed "nothing came back for $TIMEOUT s"; fi
-report=$(grep -av 'BUG: KCSAN' "$console" | grep -aEm1 "$reports" | tr -d '\r') || true
+report=$(grep -av 'BUG: KCSAN' "$console" | grep -aEm1 "$REPORTS" | tr -d '\r') || true
 [ -z "$report" ] || failed "the kernel reported: $report"
 [ -s "$dir/status" ] || failed "the machine stopped early"
 status=$(cat "$dir/status")
