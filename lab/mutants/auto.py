@@ -4,24 +4,28 @@
     auto.py COUNT [SEED]        that many, drawn by chance from all files; all: every one
     ONLY=REGEX                  only those whose description matches, "file:line kind: ..."
     WORLDS="amd qemu"           only there
+    LANES=1                     so many machines at a time
 
 All mutants are in one build (sites.py), each turned on by its number. First the tests
 are run without any, one by one, to see which pass and which mutants they come by; then
 for each mutant the tests that do, the quickest first, until one fails, or the kernel
 complains. Mutants that none of them notices have survived, unless lab/mutants/equivalent
 says why nothing can.
+
+All of this goes to build/mutants/auto.SEED.COUNT.log as it comes (journal.py): a run that
+was stopped goes on there, and one with new tests tries only what is left.
 """
-import hashlib
-import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import journal
 import sites
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -32,19 +36,23 @@ KERNEL_FILES = ("virt", "arch")
 QEMU_FILES = ("qemu/backends", "qemu/hw", "qemu/accel")
 
 # Where mutants are tried, one after the other: the lab, the kernel, the modules' parameters,
-# the programs, and which files it is the place for. Of other files it gets the mutants that
-# no world before it came by. A test that takes longer than SLOWEST seconds is left out.
+# the programs, and which files it is the place for. A test that takes longer than SLOWEST
+# seconds is left out.
 SLOWEST = 40
-# So many seconds of each program's tests come before the rest of them
-QUICK = 10
-EVERYTHING = ["test", "abi_test", "access_test", "dirty_test", "doorbell_test", "matrix_test", "miss_test",
-              "mmu_test", "race_test", "revoke_test", "shapes_test", "stall_test"]
+# So many seconds of each program's tests come before the rest of them; and so many are enough
+# for one mutant in a world, of those tests that come by the fewest mutants.
+QUICK = 6
+ENOUGH = int(os.environ.get("ENOUGH", "90"))
+EVERYTHING = ["test", "abi_test", "access_test", "bound_test", "dirty_test", "doorbell_test", "fill_test",
+              "matrix_test", "miss_test", "mmu_test", "race_test", "revoke_test", "shapes_test", "stall_test"]
 WORLDS = {
-    "amd": ("amd", "light", "", EVERYTHING, "."),
+    "amd": ("amd", "light", "", EVERYTHING, "^(?!.*(view|vmx|prove|qemu))"),
     "shadow": ("amd", "light", "kvm-amd.npt=0", ["mmu_test", "test", "revoke_test", "dirty_test"], "x86/kvm/mmu/vm2vm.c"),
     "legacy": ("amd", "light", "kvm.tdp_mmu=0", ["mmu_test", "test", "revoke_test", "dirty_test"], "x86/kvm/mmu/vm2vm.c"),
     "emulated": ("amd", "light", "kvm.force_emulation_prefix=1", ["access_test", "dirty_test"], "access|dirty"),
+    "preempted": ("amd", "light", "preempt=full", ["revoke_test", "doorbell_test"], "fault|revoke|doorbell|irq|pager"),
     "intel": ("intel", "light", "", ["test", "view_test", "revoke_test", "doorbell_test"], "view|vmx|prove"),
+    "tlb": ("tlb", "light", "", ["view_test", "revoke_test", "dirty_test"], "revoke|dirty|view|vmx"),
     "inject": ("amd", "debug", "", ["inject_test"], "."),
     "qemu": ("amd", "base", "", ["link_peer_test.py", "link_test.py"], "qemu/"),
 }
@@ -109,10 +117,14 @@ def bash(script, check=True, **how):
                           check=check, **how)
 
 
+def listed(*under):
+    files = subprocess.run(["git", "-C", ROOT, "-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard", "--", *under],
+                           check=True, capture_output=True, text=True).stdout.split()
+    return sorted({f for f in files if (ROOT / f).is_file()})
+
+
 def our_files(*under):
-    listed = subprocess.run(["git", "-C", ROOT, "-c", "safe.directory=*", "ls-files", "-co", "--exclude-standard", "--", *under],
-                            check=True, capture_output=True, text=True).stdout.split()
-    return sorted({f for f in listed if f.endswith(".c") and (ROOT / f).is_file() and "stub" not in f})
+    return [f for f in listed(*under) if f.endswith(".c") and "stub" not in f]
 
 
 def draw(count, seed):
@@ -156,8 +168,9 @@ def place(tree, strip, mutants, hits, support):
             new.replace(target)
 
 
-def build_until_it_works(what, mutants, write, build):
+def build_until_it_works(what, mutants, log, write, build):
     """Leave out the mutants on lines that the compiler does not take, until it does."""
+    mutants = [m for m in mutants if m.number not in log.invalid]
     while True:
         write(mutants)
         errors = build()
@@ -170,35 +183,41 @@ def build_until_it_works(what, mutants, write, build):
         if len(left) == len(mutants):
             sys.exit(f"{what} does not build:\n{errors[-3000:]}")
         say(f"{what}: {len(mutants) - len(left)} mutants are not C, and left out")
+        for m in mutants:
+            if m not in left:
+                log.write(f"invalid {m.number}")
         mutants = left
 
 
-def build_kernels(mutants, kernels):
+def build_kernels(mutants, kernels, log):
     def write(ms):
         place(WORK / "linux", "", ms, "vm2vm_mutant_hit[]", "#include <linux/moduleparam.h>\n" + KERNEL_SUPPORT)
 
     def build():
         for k in kernels:
-            log = LOGS / f"build-{k}.log"
-            if bash(f"build {k} {log} amd intel", check=False).returncode:
-                return log.read_text()
+            messages = LOGS / f"build-{k}.log"
+            if bash(f"build {k} {messages} amd intel", check=False).returncode:
+                return messages.read_text()
         return None
 
     for k in kernels:
         bash(f"prepare {k}")
     say(f"building KVM with {len(mutants)} mutants ({' '.join(kernels)})")
-    return build_until_it_works("KVM", mutants, write, build)
+    return build_until_it_works("KVM", mutants, log, write, build)
 
 
-def build_qemu(mutants):
+def build_qemu(mutants, log):
     def build():
-        log = LOGS / "build-qemu.log"
-        return None if not bash(f"build_qemu {log}", check=False).returncode else log.read_text()
+        messages = LOGS / "build-qemu.log"
+        return None if not bash(f"build_qemu {messages}", check=False).returncode else messages.read_text()
 
     bash("prepare_qemu; lab/build/guest.sh", cwd=ROOT)
     say(f"building QEMU with {len(mutants)} mutants")
-    return build_until_it_works("QEMU", mutants,
+    return build_until_it_works("QEMU", mutants, log,
                                 lambda ms: place(WORK / "qemu/src", "qemu/", ms, "*vm2vm_mutant_hit", QEMU_SUPPORT), build)
+
+
+machines = set()
 
 
 def lab(world, command, name, timeout=3600):
@@ -208,39 +227,68 @@ def lab(world, command, name, timeout=3600):
     env = dict(os.environ, LAB=where, KERNEL=kernel, PARAMS=params, MODULES=str(modules / kernel), BUILD=str(BUILD), CMD=command, TIMEOUT=str(timeout), LOG=str(LOGS / f"console-{name}.log"))
     with open(LOGS / f"{name}.log", "w", encoding="utf-8", errors="replace") as log, subprocess.Popen(
             [ROOT / "lab/machine/run.sh"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace") as p:
+            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True) as p:
+        machines.add(p)
         for line in p.stdout:
             log.write(line)
             log.flush()
             if line.startswith("@@ ") or line.startswith("lab: FAILED"):
                 yield line.strip()
+        machines.discard(p)
+
+
+def stop(*_):
+    """What was found out so far is in the journal."""
+    for p in list(machines):
+        os.killpg(p.pid, signal.SIGTERM)
+    os._exit(130)
 
 
 def programs(world):
+    """path -> a hash that says whether its tests are still the same"""
     if world == "qemu":
-        return [f"{ROOT}/lab/vms/{p}" for p in WORLDS[world][3]]
-    return [f"{BUILD}/selftests/vm2vm_{p}" for p in WORLDS[world][3]]
+        common = [p for p in (ROOT / "lab/vms").glob("*.py") if not p.stem.endswith("_test")]
+        return {p: journal.of_files([*common, p]) for p in (ROOT / "lab/vms" / p for p in WORLDS[world][3])}
+    paths = [BUILD / f"selftests/vm2vm_{p}" for p in WORLDS[world][3]]
+    return {p: journal.of_files([p]) for p in paths}
 
 
-def cover(world, lanes):
+def runner(world):
+    return RUNNER.get(world, str(ROOT / "lab/mutants/runner.sh"))
+
+
+def fail(text):
+    say(text)
+    os._exit(1)
+
+
+def cover(world, lanes, log):
     """(program, test) -> (milliseconds, mutants it comes by), for tests that pass."""
-    tests = {}
-    runner = RUNNER.get(world, f"{ROOT}/lab/mutants/runner.sh")
+    hashes = programs(world)
+    left = [p for p in hashes if (world, p.name, hashes[p]) not in log.covered]
 
-    def some(which, part):
-        for line in lab(world, f"{runner} cover {SLOWEST} {' '.join(which)}", f"cover-{world}-{part}"):
+    def some(part):
+        mine = left[part::lanes]
+        known = WORK / f"cover-{world}-{part}.known"
+        known.write_text("".join(f"{p} {t}\n" for (w, name, t) in log.tests for p in mine if (w, name) == (world, p.name)))
+        command = f"{runner(world)} cover {SLOWEST} {known} {' '.join(map(str, mine))}"
+        for line in lab(world, command, f"cover-{world}-{part}"):
             w = line.split()
             if line.startswith("lab: FAILED"):
-                say(f"{world}: without a mutant: {line}")
-                os._exit(1)
-            if w[1] == "test" and w[2] == "ok":
-                tests[w[4], w[5]] = (int(w[3]), [int(n) for n in w[6:]])
-            elif w[1] == "test":
-                say(f"{world}: left out, as it fails or takes too long without a mutant: {Path(w[4]).name} {w[5]}")
+                fail(f"{world}: without a mutant: {line}")
+            p = Path(w[4 if w[1] == "test" else 2]) if len(w) > 2 else None
+            if w[1] == "test":
+                log.write(f"test {world} {p.name} {w[2]} {w[3]} {' '.join(w[5:])}")
+                if w[2] != "ok":
+                    say(f"{world}: left out, as it fails or takes too long without a mutant: {p.name} {w[5]}")
+            elif w[1] == "covered":
+                log.write(f"covered {world} {p.name} {hashes[p]}")
 
-    say(f"{world}: running the tests one by one, without a mutant")
-    ps = programs(world)
-    together([lambda i=i: some(ps[i::lanes], i) for i in range(min(lanes, len(ps)))])
+    if left:
+        say(f"{world}: running the tests one by one, without a mutant")
+        together([lambda i=i: some(i) for i in range(min(lanes, len(left)))])
+    tests = {(p, t): (ms, hits) for p in hashes for (w, name, t), (ok, ms, hits) in log.tests.items()
+             if ok and (w, name) == (world, p.name)}
     say(f"{world}: {len(tests)} tests, {sum(t[0] for t in tests.values()) // 1000} s of them")
     return tests
 
@@ -253,78 +301,111 @@ def together(functions):
         t.join()
 
 
+def patience(ms):
+    """How many seconds to give what took so long without a mutant."""
+    return 15 + ms * 4 // 1000
+
+
 def todo_for(tests, number, rest):
-    """Lines for the runner: the programs' tests that come by a mutant, the quickest program
-    first; of each program the quickest ones for a start, or the rest of them."""
-    by_program = {}
-    for (program, test), (ms, hits) in tests.items():
+    """For the runner: the programs' tests that come by a mutant, the quickest program first; of
+    each program the quickest ones for a start, or the rest of them. (seconds, program, tests)"""
+    by_program, seconds = {}, 0
+    for (program, test), (ms, hits) in sorted(tests.items(), key=lambda t: len(t[1][1])):
         if number in hits:
-            by_program.setdefault(program, []).append((ms, test))
-    lines = []
+            seconds += ms / 1000
+            by_program.setdefault(program, []).append((ms, test, seconds > ENOUGH))
+    todo = []
+    if by_program and not rest:
+        # By most of them everything stands still: to see that takes but one test
+        ms, program, test = min((t[0], program, t[1]) for program, ts in by_program.items() for t in ts)
+        todo.append((patience(ms), program, [test]))
     for program, ts in sorted(by_program.items(), key=lambda p: sum(t[0] for t in p[1])):
         ts.sort()
         quick = 1
         while quick < len(ts) and sum(t[0] for t in ts[:quick + 1]) < QUICK * 1000:
             quick += 1
-        ts = ts[quick:] if rest else ts[:quick]
+        ts = [t for t in ts[quick:] if not t[2]] if rest else ts[:quick]
         # One program takes a single name
-        for part in [[t] for t in ts[:12]] if program.endswith("matrix_test") else [ts]:
+        for part in [[t] for t in ts[:12]] if program.name.endswith("matrix_test") else [ts]:
             if part:
-                lines.append(f"{number} {20 + sum(t[0] for t in part) * 6 // 1000} {program} {' '.join(t[1] for t in part)}")
-    return lines
+                todo.append((patience(sum(t[0] for t in part)), program, [t[1] for t in part]))
+    return todo
 
 
-class Verdicts:
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.killed, self.survived = {}, {}
+class World:
+    """A lab, and what is known of the mutants in it."""
 
-    def set(self, world, number, by):
-        with self.lock:
-            if by:
-                self.killed[number] = f"{world}: {by}"
-                self.survived.pop(number, None)
-            else:
-                self.survived.setdefault(number, []).append(world)
+    def __init__(self, name, mutants, log, lanes):
+        self.name, self.log, self.lanes = name, log, lanes
+        self.by_number = {m.number: m for m in mutants}
+        self.hashes = programs(name)
+        self.tests = cover(name, lanes, log)
+
+    def todo(self, number, rest):
+        """The lines for the runner that are left."""
+        if number in self.log.killed:
+            return []
+        return [f"{number} {seconds} {program} {' '.join(names)}"
+                for seconds, program, names in todo_for(self.tests, number, rest)
+                if (self.name, number, program.name, self.hashes[program], ",".join(names)) not in self.log.passed]
+
+    def comes_by(self, number):
+        return any(number in hits for _, hits in self.tests.values())
+
+    def killed(self, number, by):
+        self.log.write(f"killed {self.name} {number} {by}")
+        say(f"{self.name}: killed: {self.by_number[number]} [{by}]")
+
+    def take(self, line):
+        """A line of the runner's: the mutant that it is at now."""
+        w = line.split()
+        number = int(w[2])
+        if w[1] == "passed":
+            p = Path(w[3])
+            self.log.write(f"passed {self.name} {number} {p.name} {self.hashes[p]} {','.join(w[4:])}")
+        elif w[1] == "killed":
+            self.killed(number, " ".join(w[3:]))
+        return number if w[1] in ("begin", "passed") else None
+
+    def try_all(self, numbers, rest, part):
+        """The mutants, one after the other; anew when the kernel has died of one."""
+        while True:
+            lines = [line for n in numbers for line in self.todo(n, rest)]
+            if not lines:
+                return
+            name = f"try-{self.name}-{part}"
+            path = WORK / f"{name}.todo"
+            path.write_text("\n".join(lines) + "\n")
+            current, stopped = None, None
+            for line in lab(self.name, f"{runner(self.name)} try {path}", name):
+                if line.startswith("lab: FAILED"):
+                    stopped = line.split(";")[0][13:]
+                elif len(line.split()) > 2:
+                    current = self.take(line)
+            if current is not None:
+                self.killed(current, stopped or "the machine stopped")
+            elif lines == [line for n in numbers for line in self.todo(n, rest)]:
+                fail(f"{self.name}: no results: {LOGS}/{name}.log")
+
+    def try_each(self, numbers):
+        for rest in (False, True):
+            left = [n for n in numbers if self.todo(n, rest)]
+            if left:
+                say(f"{self.name}: {len(left)} mutants, {'the rest of the tests' if rest else 'the quickest tests'}")
+            together([lambda i=i: self.try_all(left[i::self.lanes], rest, i) for i in range(self.lanes)])
 
 
-def try_all(world, tests, rest, numbers, verdicts, mutants, part=0):
-    """The mutants in a lab, one after the other; anew when the kernel has died of one."""
-    left = [n for n in numbers if todo_for(tests, n, rest)]
-    by_number = {m.number: m for m in mutants}
-    while left:
-        name = f"try-{world}-{part}"
-        path = WORK / f"{name}.todo"
-        path.write_text("\n".join(line for n in left for line in todo_for(tests, n, rest)) + "\n")
-        current, done, stopped = None, set(), None
-        for line in lab(world, f"{RUNNER.get(world, str(ROOT / 'lab/mutants/runner.sh'))} try {path}", name):
-            w = line.split(maxsplit=3)
-            if line.startswith("lab: FAILED"):
-                stopped = line.split(";")[0][13:]
-            elif w[1] == "begin":
-                current = int(w[2])
-            elif w[1] in ("killed", "survived"):
-                done.add(int(w[2]))
-                verdicts.set(world, int(w[2]), w[3] if w[1] == "killed" else None)
-                say(f"{world}: {w[1]}: {by_number[int(w[2])]}" + (f" [{w[3]}]" if w[1] == "killed" else ""))
-                current = None
-        if current is not None:
-            done.add(current)
-            verdicts.set(world, current, stopped or "the machine stopped")
-            say(f"{world}: killed: {by_number[current]} [{stopped}]")
-        elif not done:
-            sys.exit(f"{world}: no results: {LOGS}/{name}.log")
-        left = [n for n in left if n not in done]
-
-
-def in_world(world, mutants, verdicts, lanes):
-    if all(m.number in verdicts.killed for m in mutants):
-        return
-    tests = cover(world, lanes)
-    for rest in (False, True):
-        numbers = [m.number for m in mutants if m.number not in verdicts.killed and
-                   (re.search(WORLDS[world][4], m.path) or set(verdicts.survived.get(m.number, [])) <= {world})]
-        together([lambda i=i: try_all(world, tests, rest, numbers[i::lanes], verdicts, mutants, i) for i in range(lanes)])
+def in_worlds(names, mutants, log, where):
+    """The mutants in these, and in where which of them came by; as far as they lived."""
+    for name in names:
+        left = [m for m in mutants if m.number not in log.killed and re.search(WORLDS[name][4], m.path)]
+        if left:
+            lanes = 1 if name == "inject" else int(os.environ.get("LANES", "2"))
+            world = World(name, left, log, lanes)
+            world.try_each([m.number for m in left])
+            for m in left:
+                if world.comes_by(m.number):
+                    where.setdefault(m.number, []).append(name)
 
 
 def equivalent():
@@ -340,8 +421,24 @@ def equivalent():
     return found
 
 
+def report(tried, same, log, where, seed):
+    survivors = [m for m in tried if m.number not in log.killed]
+    print(f"\nsurvivors ({len(survivors)}):")
+    for m in survivors:
+        print(f"  {m}\n      {m.key()}\n      came by in: {' '.join(where.get(m.number, ['nowhere']))}")
+    killed = len(tried) - len(survivors)
+    print(f"\n{len(tried)} mutants: {killed} killed, {len(same)} equivalent, {len(survivors)} survived (seed {seed})")
+    for w in WORLDS:
+        by = sum(log.killed.get(m.number, "").startswith(f"{w}: ") for m in tried)
+        print(f"  {w}: {by} killed")
+    print(f"{killed + len(same)} passed, {len(survivors)} failed")
+    return len(survivors)
+
+
 def main():
     count, seed = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "1"
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     LOGS.mkdir(parents=True, exist_ok=True)
     WORK.mkdir(parents=True, exist_ok=True)
     worlds = os.environ.get("WORLDS", " ".join(WORLDS)).split()
@@ -351,32 +448,21 @@ def main():
     mutants = [m for m in mutants if m.key() not in known]
     in_kernel = [m for m in mutants if m.path.startswith(KERNEL_FILES)]
     say(f"{len(mutants)} mutants, {len(in_kernel)} of them in the kernel; {len(same)} more are known to change nothing")
-    verdicts = Verdicts()
+    source = journal.of_files(ROOT / f for f in listed("virt", "arch", "include", "patches", "qemu", "guest"))
+    only = re.sub(r"\W+", "-", os.environ.get("ONLY", ""))
+    log = journal.Journal(WORK.parent / f"auto.{seed}.{count}{only and '.' + only}.log", source)
+    where, tried = {}, []
     kernel_worlds = [w for w in worlds if w in WORLDS and w != "qemu"]
     if in_kernel and kernel_worlds:
-        kernels = sorted({WORLDS[w][1] for w in kernel_worlds}, reverse=True)
-        in_kernel = build_kernels(in_kernel, kernels)
-        for w in kernel_worlds:
-            in_world(w, in_kernel, verdicts, 1 if w == "inject" else 2)
+        in_kernel = build_kernels(in_kernel, sorted({WORLDS[w][1] for w in kernel_worlds}, reverse=True), log)
+        in_worlds(kernel_worlds, in_kernel, log, where)
+        tried += in_kernel
     in_qemu = [m for m in mutants if m.path.startswith("qemu/")]
     if in_qemu and "qemu" in worlds:
-        in_qemu = build_qemu(in_qemu)
-        in_world("qemu", in_qemu, verdicts, 2)
-    tried = (in_kernel if kernel_worlds else []) + (in_qemu if "qemu" in worlds else [])
-    report = {"seed": seed, "killed": {}, "survived": [], "equivalent": [m.key() for m in same]}
-    for m in tried:
-        if m.number in verdicts.killed:
-            report["killed"][m.key()] = verdicts.killed[m.number]
-        else:
-            report["survived"].append(m.key())
-    (WORK / f"report-{worlds[0]}.json").write_text(json.dumps(report, indent=1))
-    print(f"\nsurvivors ({len(report['survived'])}):")
-    for m in tried:
-        if m.number not in verdicts.killed:
-            print(f"  {m}\n      {m.key()}\n      came by in: {' '.join(verdicts.survived.get(m.number, ['nowhere']))}")
-    print(f"\n{len(tried)} mutants: {len(report['killed'])} killed, {len(same)} equivalent, {len(report['survived'])} survived (seed {seed})")
-    print(f"{len(report['killed']) + len(same)} passed, {len(report['survived'])} failed")
-    sys.exit(1 if report["survived"] else 0)
+        in_qemu = build_qemu(in_qemu, log)
+        in_worlds(["qemu"], in_qemu, log, where)
+        tried += in_qemu
+    sys.exit(1 if report(tried, same, log, where, seed) else 0)
 
 
 START = time.monotonic()
