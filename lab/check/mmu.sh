@@ -16,6 +16,7 @@ unset KERNEL LAB PARAMS
 # A kernel that is preempted anywhere is where a thread may starve with what others wait for.
 modes() {
 	local shadow="vm2vm_mmu_test -V l2_npt_1g -V l2_npt_4k -T nested_page_tables"
+	local preempted="vm2vm_revoke_test -t mmap_races_fault -t map_races_wait -t memslot_races_filler -t deassign_races_ring"
 	cat <<-END
 		legacy | amd base | kvm.tdp_mmu=0 | 50 | vm2vm_mmu_test; vm2vm_fill_test; vm2vm_test; vm2vm_revoke_test; vm2vm_dirty_test -v get
 		shadow | amd base | kvm-amd.npt=0 | 50 | $shadow; vm2vm_fill_test; vm2vm_test -T one_fault_per_2m; vm2vm_revoke_test; vm2vm_dirty_test -T huge_hugetlb -T huge_thp -v get
@@ -25,7 +26,7 @@ modes() {
 		debug-shadow | amd debug | kvm-amd.npt=0 | 10 | $shadow
 		debug-emulated | amd debug | kvm.force_emulation_prefix=1 | 50 | vm2vm_access_test -T gigabyte
 		preempted | amd base | preempt=full | 100 | vm2vm_bound_test -f starve; vm2vm_revoke_test -t unlink
-		preempted-fault | amd base | preempt=full | 3000 | vm2vm_revoke_test -t mmap_races_fault
+		preempted-race | amd light | preempt=full | 3000 | $preempted
 		intel | intel base | | 3 | vm2vm_mmu_test
 		intel-dirty | intel base | kvm-intel.pml=0 | 2 | vm2vm_dirty_test -v get
 		intel-views | intel base | kvm-intel.pml=0 kvm.force_emulation_prefix=1 | 5 | vm2vm_view_test

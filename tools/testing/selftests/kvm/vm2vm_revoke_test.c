@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * vm2vm: revocation, with the backend's vCPU in its guest: the ways to take a page
- * away, each tried many times.  How a trial goes is in include/vm2vm_spin.h.
+ * away, each tried many times.  How a trial goes is in include/vm2vm_spin.h.  At the end
+ * are those that come while KVM is in the middle of an access.
  *
  * VM2VM_TRIALS in the environment is the number of trials of each test, 1000 by
  * default.
  */
 #include <sched.h>
 #include <semaphore.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
 #include "vm2vm_harness.h"
@@ -142,10 +144,10 @@ TEST_F_TIMEOUT(revoke, unmap_races_fault, 600)
 }
 
 /*
- * The owner's page is another one before a fault on it is done: an invalidation begins and
- * ends meanwhile.  The thread that maps the page has the vCPU's CPU, and may preempt it
- * anywhere.  It takes the vCPU's translation away, lets it go on for as long as it may take
- * to get into the middle of the fault, and then takes the CPU again.
+ * What comes while an access is under way.  The thread that does it, the interrupter, has the
+ * vCPU's CPU, and may preempt it anywhere in the kernel.  It has the guest begin an access
+ * that takes KVM, lets it go on for as long as it may take to get into the middle of that,
+ * and then takes the CPU again: what it does begins and ends meanwhile.
  */
 #define INTERRUPTER_PAUSES	100
 #define INTERRUPTER_PAUSE_NS	3000
@@ -155,8 +157,11 @@ struct interrupter {
 	struct spinner *s;
 	pthread_t thread;
 	sem_t go, done;
+	void (*begin)(struct interrupter *in);
+	void (*interrupt)(struct interrupter *in);
 	unsigned int page;		/* of the file, that is to be mapped */
-	long pause_ns;
+	int domain, bell;
+	unsigned int trial;
 	bool stop;
 };
 
@@ -164,14 +169,12 @@ static void *interrupter_thread(void *arg)
 {
 	struct timespec pause = {};
 	struct interrupter *in = arg;
-	void *mem = in->s->p->mem;
 
 	while (!sem_wait(&in->go) && !READ_ONCE(in->stop)) {
-		pause.tv_nsec = in->pause_ns;
-		TEST_ASSERT(!mprotect(mem, 4096, PROT_READ) &&
-			    !mprotect(mem, 4096, PROT_READ | PROT_WRITE), "mprotect");
+		pause.tv_nsec = in->trial % INTERRUPTER_PAUSES * INTERRUPTER_PAUSE_NS;
+		in->begin(in);
 		nanosleep(&pause, NULL);
-		spinner_map_page(in->s->memfd, in->page, mem);
+		in->interrupt(in);
 		sem_post(&in->done);
 	}
 	return NULL;
@@ -186,7 +189,8 @@ static bool interrupter_start(struct interrupter *in, struct spinner *s)
 
 	in->s = s;
 	TEST_ASSERT(!sched_getaffinity(0, sizeof(others), &others), "sched_getaffinity");
-	if (CPU_COUNT(&others) < 2)
+	/* To set it here is to patch the kernel's code, which the labs' CPUs do not stand. */
+	if (!knob_has(PREEMPT_KNOB, "(full)") || CPU_COUNT(&others) < 2)
 		return false;
 	while (!CPU_ISSET(--cpu, &others))
 		;
@@ -202,6 +206,13 @@ static bool interrupter_start(struct interrupter *in, struct spinner *s)
 	return true;
 }
 
+static void interrupter_try(struct interrupter *in, unsigned int trial)
+{
+	in->trial = trial;
+	sem_post(&in->go);
+	TEST_ASSERT(!sem_wait(&in->done), "sem_wait");
+}
+
 static void interrupter_stop(struct interrupter *in)
 {
 	WRITE_ONCE(in->stop, true);
@@ -209,27 +220,140 @@ static void interrupter_stop(struct interrupter *in)
 	pthread_join(in->thread, NULL);
 }
 
+static void zap_page(struct interrupter *in)
+{
+	void *mem = in->s->p->mem;
+
+	TEST_ASSERT(!mprotect(mem, 4096, PROT_READ) &&
+		    !mprotect(mem, 4096, PROT_READ | PROT_WRITE), "mprotect");
+}
+
+static void map_other_page(struct interrupter *in)
+{
+	spinner_map_page(in->s->memfd, in->page, in->s->p->mem);
+}
+
+/* The owner's page is another one before a fault on it is done. */
 TEST_F_TIMEOUT(revoke, mmap_races_fault, 600)
 {
+	struct interrupter in = { .begin = zap_page, .interrupt = map_other_page };
 	struct spinner *s = &self->s;
-	struct interrupter in = {};
 	unsigned int i;
 
-	/* To set it here is to patch the kernel's code, which the labs' CPUs do not stand. */
-	if (!knob_has(PREEMPT_KNOB, "(full)"))
-		SKIP(return, "the kernel does not preempt itself: preempt=full");
 	if (!interrupter_start(&in, s))
-		SKIP(return, "one CPU is not enough");
+		SKIP(return, "it takes preempt=full, and two CPUs");
 	spinner_map(s);
 	spinner_link(s);
 	for (i = 0; i < s->trials; i++) {
 		spinner_begin(s->loop, s->page[in.page]);
 		in.page = !in.page;
 		WRITE_ONCE(s->page[in.page][SPINNER_READ], SPINNER_NEW);
-		in.pause_ns = i % INTERRUPTER_PAUSES * INTERRUPTER_PAUSE_NS;
-		sem_post(&in.go);
-		TEST_ASSERT(!sem_wait(&in.done), "sem_wait");
+		interrupter_try(&in, i);
 		spinner_end(s->loop, s->page[!in.page], SPINNER_NEW, i);
+	}
+	interrupter_stop(&in);
+}
+
+static void unmap_page(struct interrupter *in)
+{
+	vm2vm_unmap(in->domain, PEER_IOVA, 4096);
+}
+
+static void map_page(struct interrupter *in)
+{
+	vm2vm_map(in->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
+}
+
+/* What is not approved is by the time that the access begins to wait for that. */
+TEST_F_TIMEOUT(revoke, map_races_wait, 600)
+{
+	struct interrupter in = { .begin = unmap_page, .interrupt = map_page };
+	struct spinner *s = &self->s;
+	unsigned int i;
+
+	if (!interrupter_start(&in, s))
+		SKIP(return, "it takes preempt=full, and two CPUs");
+	in.domain = vm2vm_create_domain_flags(self->p.owner, KVM_VM2VM_DOMAIN_MISSES);
+	map_page(&in);
+	vm2vm_link(self->p.backend, in.domain, PEER_SLOT, s->link, PEER_IOVA, 4096,
+		   KVM_VM2VM_LINK_WAIT);
+	spinner_begin(s->loop, s->page[0]);
+	for (i = 0; i < s->trials; i++) {
+		interrupter_try(&in, i);
+		spinner_wait(s->loop, 3);
+	}
+	interrupter_stop(&in);
+	close(in.domain);
+}
+
+static void delete_memslot(struct interrupter *in)
+{
+	vm_set_user_memory_region(in->s->p->owner, 0, 0, PEER_OWNER_GPA, 0, in->s->p->mem);
+}
+
+static void make_memslot(struct interrupter *in)
+{
+	vm_set_user_memory_region(in->s->p->owner, 0, 0, PEER_OWNER_GPA, 4096, in->s->p->mem);
+}
+
+/* What was filled for the lack of a memslot is the owner's page as soon as there is one. */
+TEST_F_TIMEOUT(revoke, memslot_races_filler, 600)
+{
+	struct interrupter in = { .begin = delete_memslot, .interrupt = make_memslot };
+	struct spinner *s = &self->s;
+	unsigned int i;
+
+	if (!interrupter_start(&in, s))
+		SKIP(return, "it takes preempt=full, and two CPUs");
+	WRITE_ONCE(s->loop->readonly, 1);
+	spinner_map(s);
+	for (i = 0; i < s->trials; i++) {
+		/* A link that is new has no fillers. */
+		vm2vm_link(self->p.backend, self->p.domain, PEER_SLOT, s->link, PEER_IOVA, 4096,
+			   KVM_VM2VM_LINK_FILL);
+		spinner_begin(s->loop, s->page[0]);
+		interrupter_try(&in, i);
+		spinner_wait(s->loop, 3);
+		TEST_ASSERT(READ_ONCE(s->loop->last) == SPINNER_OLD,
+			    "trial %u: there is a filler yet", i);
+		vm2vm_unlink(self->p.backend, PEER_SLOT);
+	}
+	interrupter_stop(&in);
+}
+
+static int bell_at(struct interrupter *in, uint32_t len, uint32_t flags)
+{
+	return __vm2vm_doorbell(in->s->p->backend, in->s->link + SPINNER_WRITE * 8, len, 0,
+				in->bell, flags);
+}
+
+static void make_bell(struct interrupter *in)
+{
+	in->bell = eventfd(0, EFD_CLOEXEC);
+	TEST_ASSERT(in->bell >= 0 && !bell_at(in, 8, 0), "no doorbell");
+}
+
+/* Its memory is somebody else's soon. */
+static void remove_bell(struct interrupter *in)
+{
+	TEST_ASSERT(!bell_at(in, 8, KVM_VM2VM_DOORBELL_DEASSIGN), "a doorbell that stays");
+	close(in->bell);
+}
+
+/* A doorbell goes, one of two at the same address, while the guest rings it. */
+TEST_F_TIMEOUT(revoke, deassign_races_ring, 600)
+{
+	struct interrupter in = { .begin = make_bell, .interrupt = remove_bell };
+	struct spinner *s = &self->s;
+	unsigned int i;
+
+	if (!interrupter_start(&in, s))
+		SKIP(return, "it takes preempt=full, and two CPUs");
+	in.bell = eventfd(0, EFD_CLOEXEC);
+	TEST_ASSERT(!bell_at(&in, 4, 0), "no doorbell");
+	for (i = 0; i < s->trials; i++) {
+		interrupter_try(&in, i);
+		spinner_wait(s->loop, 1);
 	}
 	interrupter_stop(&in);
 }
