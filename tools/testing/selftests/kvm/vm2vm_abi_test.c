@@ -11,7 +11,7 @@
  * Here are domains as such: how they are made, by whom they may be used, and when.
  * vm2vm/abi/ has the calls: what is common to all (calls.c), MAP and UNMAP (map.c),
  * LINK and UNLINK (link.c), QUERY, misses and domains of all memory (query.c), the
- * batches (batch.c), END (end.c), and the limits (limits.c).
+ * batches (batch.c), END (end.c), the limits (limits.c), and what comes back (memory.c).
  */
 #include <fcntl.h>
 #include <poll.h>
