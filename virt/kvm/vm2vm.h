@@ -434,8 +434,8 @@ static inline bool vm2vm_view_shows(const struct vm2vm_link *link) { return true
 #endif
 
 /* vm2vm_walk.c */
-bool vm2vm_use(struct vm2vm_link *link, int *idx);
-void vm2vm_unuse(struct vm2vm_link *link, int idx);
+bool vm2vm_use(struct vm2vm_link *link);
+void vm2vm_unuse(struct vm2vm_link *link);
 struct vm2vm_link *vm2vm_next_link(struct vm2vm_domain *d,
 				   struct vm2vm_link *link);
 void vm2vm_link_put(struct vm2vm_link *link);

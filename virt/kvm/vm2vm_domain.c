@@ -164,7 +164,6 @@ static int vm2vm_insert(struct vm2vm_domain *d, struct vm2vm_mapping *m)
  * not wait for who does; then, or if it has ended, the lock is not taken.
  */
 static struct kvm *vm2vm_domain_lock(struct vm2vm_domain *d)
-	__acquires(&d->lock)
 {
 	struct kvm *owner;
 

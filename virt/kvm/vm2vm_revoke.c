@@ -378,10 +378,12 @@ static bool vm2vm_do_link(struct vm2vm_link *link, const struct vm2vm_parts *p,
 		return false;
 
 	do {
-		if (!vm2vm_use(link, &idx))
+		if (!vm2vm_use(link))
 			break;
+		idx = srcu_read_lock(&link->kvm->srcu);
 		more = vm2vm_hold(&w, op, &found);
-		vm2vm_unuse(link, idx);
+		srcu_read_unlock(&link->kvm->srcu, idx);
+		vm2vm_unuse(link);
 		if (may_block)
 			cond_resched();
 	} while (more);
@@ -597,9 +599,10 @@ static bool vm2vm_age_link(struct vm2vm_link *link, const struct vm2vm_parts *p,
 
 	*budget -= 1;
 	vm2vm_walk_init(&w, link, p);
-	if (!vm2vm_next_piece(&w) || !vm2vm_use(link, &idx))
+	if (!vm2vm_next_piece(&w) || !vm2vm_use(link))
 		return false;
 
+	idx = srcu_read_lock(&kvm->srcu);
 	w.range.slot = vm2vm_link_slot(link);
 	if (w.range.slot) {
 		KVM_MMU_LOCK(kvm);
@@ -613,7 +616,8 @@ static bool vm2vm_age_link(struct vm2vm_link *link, const struct vm2vm_parts *p,
 		}
 		KVM_MMU_UNLOCK(kvm);
 	}
-	vm2vm_unuse(link, idx);
+	srcu_read_unlock(&kvm->srcu, idx);
+	vm2vm_unuse(link);
 	return young;
 }
 

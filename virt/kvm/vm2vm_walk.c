@@ -17,23 +17,21 @@
 #include "vm2vm.h"
 
 /*
- * Go to the VM of @link, which the caller has a place at, for one hold of its mmu_lock:
- * enter its SRCU and see to it that the VM does not go.  False if the link is removed.
+ * See to it that the VM of @link, which the caller has a place at, does not go for one hold
+ * of its mmu_lock and in its SRCU.  False if the link is removed.
  */
-bool vm2vm_use(struct vm2vm_link *link, int *idx)
+bool vm2vm_use(struct vm2vm_link *link)
 {
 	vm2vm_keep_cpu();
 	if (READ_ONCE(link->removed) || !refcount_inc_not_zero(&link->uses)) {
 		vm2vm_release_cpu();
 		return false;
 	}
-	*idx = srcu_read_lock(&link->kvm->srcu);
 	return true;
 }
 
-void vm2vm_unuse(struct vm2vm_link *link, int idx)
+void vm2vm_unuse(struct vm2vm_link *link)
 {
-	srcu_read_unlock(&link->kvm->srcu, idx);
 	if (refcount_dec_and_test(&link->uses))
 		complete(&link->unused);
 	vm2vm_release_cpu();
