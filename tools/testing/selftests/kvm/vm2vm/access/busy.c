@@ -7,12 +7,31 @@
 #include <sys/mman.h>
 
 #include "vm2vm_cpu.h"
+#include "vm2vm_harness.h"
 #include "access.h"
-#include "fixture.h"
 
 #define BIG_SIZE	(64ul << 20)
 #define BIG_GPA		0x80000000ul
 #define TRIES		20
+
+FIXTURE(busy)
+{
+	struct access a;
+};
+
+FIXTURE_SETUP(busy)
+{
+	if (!hog_prepare())
+		SKIP(return, "no second CPU that can be taken away from a thread");
+	access_init(&self->a, SIZE, access_guest);
+}
+
+FIXTURE_TEARDOWN(busy)
+{
+	hog_restore();
+	if (self->a.p.owner)
+		peer_free(&self->a.p);
+}
 
 struct freer {
 	void *mem;
@@ -31,7 +50,8 @@ static void *free_all(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(access, busy, 120)
+/* KVM gives up after 100 tries, and says so. */
+TEST_F_TIMEOUT(busy, owner, 120)
 {
 	struct freer f = { .mem = peer_mmap(BIG_SIZE, MAP_POPULATE) };
 	struct peer *p = &self->a.p;
@@ -40,8 +60,6 @@ TEST_F_TIMEOUT(access, busy, 120)
 	unsigned int i;
 	struct hog h;
 
-	if (!hog_prepare())
-		SKIP(return, "no second CPU that can be taken away from a thread");
 	vm_set_user_memory_region(p->owner, 1, 0, BIG_GPA, BIG_SIZE, f.mem);
 	vm2vm_map(p->domain, PEER_IOVA, BIG_GPA, 4096, VM2VM_RW);
 	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, 4096, 0);
@@ -67,5 +85,4 @@ TEST_F_TIMEOUT(access, busy, 120)
 	*(uint64_t *)f.mem = OTHER;
 	EXPECT_EQ((uint32_t)OTHER, access_out(&self->a, 0));
 	EXPECT_EQ(1, peer_fd_stat(p->backend->fd, "vm2vm_owner_busy"));
-	hog_restore();
 }
