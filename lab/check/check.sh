@@ -79,6 +79,7 @@ steps_debug() {
 
 steps_qemu() {
 	echo "qtest | host | lab/check/qtest.sh"
+	echo "rings | host | lab/check/rings.sh"
 	echo "vms | host | lab/vms/links.sh vms_test.py"
 	echo "demo | host | lab/vms/links.sh demo.py"
 	echo "link peers | host | lab/vms/links.sh link_peer_test.py"
