@@ -132,7 +132,8 @@
 /*
  * The in-flight memory: for how many queues of how many descriptors it is, and its bytes in
  * BAR 4 (64 bits; 0: there is none).  The layout is that of vhost-user's specification,
- * "Inflight I/O tracking".  It stays when the peer goes and comes again.
+ * "Inflight I/O tracking".  BAR 4 shows it whenever the window shows something.  It goes with
+ * the peer, who brings it again.
  */
 #define VM2VM_PCI_INFLIGHT_QUEUES	0x7c
 #define VM2VM_PCI_INFLIGHT_QUEUE_SIZE	0x80
