@@ -44,10 +44,11 @@ class Served:
 
 	def window(self, kind, addr, more=""):
 		"""QEMU's arguments for one of the backend's"""
-		where = f"path={self.paths[kind]}"
-		if self.server == "owner":
-			where += ",server=off"
-		return ["-device", f"vm2vm-pci,id=w-{kind},{where},addr={addr:#x}{more}"]
+		device = f"vm2vm-pci,id=w-{kind},addr={addr:#x}{more}"
+		if self.server == "backend":
+			return ["-device", f"{device},path={self.paths[kind]}"]
+		return ["-chardev", f"socket,id=c-{kind},path={self.paths[kind]},reconnect-ms=200",
+			"-object", f"vm2vm-link,id=l-{kind},role=backend,chardev=c-{kind},size=4G", "-device", f"{device},link=l-{kind}"]
 
 	def backend(self, *args, name="backend", more="", **kwargs):
 		for i, kind in enumerate(self.paths):
