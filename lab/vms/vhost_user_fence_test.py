@@ -111,7 +111,7 @@ def holes_harm_nobody():
 	served = Served("rng")
 	with served.backend() as backend:
 		backend.sh(f"{TOOL} info")
-		for suffix in ("", "_wc"):
+		for suffix in ("", "_wc") if "resource2_wc" in backend.sh("ls /sys/bus/pci/devices/0000:00:05.0") else ("",):
 			file = f"/sys/bus/pci/devices/0000:00:05.0/resource2{suffix}"
 			said = backend.run(f"hole {file} 0x1000", check=False)
 			equal(said.status, 0, f"on {file}: {said.output}")
