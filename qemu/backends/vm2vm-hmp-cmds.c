@@ -24,6 +24,9 @@ static void show_backend(Monitor *mon, Vm2vmBackendInfo *b)
     monitor_printf(mon, "  window: 0x%" PRIx64 " bytes at bus address 0x%"
                    PRIx64 ", shown: 0x%" PRIx64 "\n", b->size, b->base,
                    b->shown);
+    monitor_printf(mon, "  %s, epoch: %" PRIu32 ", acknowledged: %" PRIu32
+                   "%s\n", b->registered ? "registered" : "not registered",
+                   b->epoch, b->acknowledged, b->domain ? ", domain" : "");
     monitor_printf(mon, "  refused: %" PRIu64 " reads, %" PRIu64 " writes; "
                    "slow doorbells: %" PRIu64 "\n", b->refused_reads,
                    b->refused_writes, b->slow_doorbells);

@@ -48,7 +48,13 @@ bool kvm_vm2vm_check_domain(int fd, Error **errp)
     return kvm_vm2vm_available(errp);
 }
 
-int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size)
+int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size,
+                   bool fill)
+{
+    return -ENOSYS;
+}
+
+int kvm_vm2vm_nothing(void)
 {
     return -ENOSYS;
 }
