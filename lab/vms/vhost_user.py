@@ -20,10 +20,11 @@ class Served:
 	"""The command lines of an owner with these devices, "net", "blk" or "rng", and of a backend
 	with a vm2vm-pci device for each"""
 
-	def __init__(self, *kinds, iommu="virtio", strict=True, queues=2, server="backend"):
+	def __init__(self, *kinds, iommu="virtio", strict=True, queues=2, server="backend", vm2vm="on"):
+		"""With vm2vm="on" the owner waits for no backend"""
 		n = next(numbers)
 		self.paths = {k: f"/tmp/served-{os.getpid()}-{n}-{k}" for k in kinds}
-		self.iommu, self.strict, self.queues, self.server = iommu, strict, queues, server
+		self.iommu, self.strict, self.queues, self.server, self.vm2vm = iommu, strict, queues, server, vm2vm
 
 	def device(self, kind, addr, more=""):
 		"""QEMU's arguments for one of the owner's"""
@@ -31,10 +32,10 @@ class Served:
 		side = "reconnect-ms=200" if self.server == "backend" else "server=on,wait=off"
 		chardev = ["-chardev", f"socket,id=c-{kind},path={self.paths[kind]},{side}"]
 		if kind == "net":
-			return chardev + ["-netdev", f"vhost-user,id=n-net,chardev=c-net,queues={self.queues}",
+			return chardev + ["-netdev", f"vhost-user,id=n-net,chardev=c-net,queues={self.queues},vm2vm={self.vm2vm}",
 				"-device", f"virtio-net-pci,netdev=n-net,mq=on,mac={MAC},{platform}"]
 		more = f",num-queues={self.queues}" if kind == "blk" else ""
-		return chardev + ["-device", f"vhost-user-{kind}-pci,chardev=c-{kind}{more},{platform}"]
+		return chardev + ["-device", f"vhost-user-{kind}-pci,chardev=c-{kind},vm2vm={self.vm2vm}{more},{platform}"]
 
 	def owner(self, *args, name="owner", append="", poison=True, devices=True, smp=2, **kwargs):
 		append = f"iommu.strict={int(self.strict)} {'page_poison=1' if poison else ''} {append}"

@@ -330,7 +330,7 @@ def stock_back_end():
 	daemon = shutil.which("qemu-storage-daemon")
 	if not daemon:
 		raise Skip("there is no qemu-storage-daemon")
-	served = Served("blk", iommu=None)
+	served = Served("blk", iommu=None, vm2vm="auto")
 	image = disk_image("stock", 16)
 	shared = ["-object", "memory-backend-memfd,id=m0,size=256M,share=on", "-machine", "memory-backend=m0"]
 	command = [daemon, "--blockdev", f"driver=file,node-name=f0,filename={image}", "--export",
