@@ -24,10 +24,22 @@ static uint64_t queue_reg64(uint32_t q, uint32_t reg)
 	return reg64(VM2VM_PCI_QUEUE(q) + reg);
 }
 
-static void offer(struct backend *b)
+static void write_config(struct backend *b)
 {
 	uint32_t i;
 
+	for (i = 0; i < b->config_size; i++)
+		dev.regs[VM2VM_PCI_CONFIG + i] = b->config[i];
+}
+
+void backend_config_changed(struct backend *b)
+{
+	write_config(b);
+	set_reg32(VM2VM_PCI_CONFIG_CHANGED, 1);
+}
+
+static void offer(struct backend *b)
+{
 	/* One who was here before may have left it */
 	set_reg32(VM2VM_PCI_CONTROL, 0);
 	set_reg64(VM2VM_PCI_OFFER_FEATURES, b->features);
@@ -35,8 +47,7 @@ static void offer(struct backend *b)
 	set_reg32(VM2VM_PCI_OFFER_DEVICE_ID, b->device_id);
 	set_reg32(VM2VM_PCI_OFFER_QUEUES, b->nr_queues);
 	set_reg32(VM2VM_PCI_OFFER_CONFIG_SIZE, b->config_size);
-	for (i = 0; i < b->config_size; i++)
-		dev.regs[VM2VM_PCI_CONFIG + i] = b->config[i];
+	write_config(b);
 	if (reg64(VM2VM_PCI_OFFER_FEATURES) != b->features ||
 	    reg32(VM2VM_PCI_OFFER_QUEUES) != b->nr_queues)
 		die("%s: does not take what is registered", dev.name);

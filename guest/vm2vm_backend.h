@@ -72,6 +72,8 @@ struct backend {
 void backend_run(struct backend *b, int64_t deadline);
 /* An interrupt of the peer's driver, if it wants one */
 void backend_tell(struct backend *b, uint32_t q);
+/* @config is another one, which the peer's driver is told. */
+void backend_config_changed(struct backend *b);
 static inline bool backend_serves(const struct backend *b, uint32_t q)
 {
 	return b->running[q] && !ring_broken(&b->rings[q]);

@@ -15,6 +15,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -253,17 +254,54 @@ static void blk_stop(struct backend *b, uint32_t q, bool drain)
 	bq->nr = 0;
 }
 
+/* What it is */
+
+static volatile sig_atomic_t look_again;
+
+static void hang_up(int signal)
+{
+	look_again = 1;
+}
+
+static void measure(struct blk *blk, const char *path)
+{
+	uint64_t size;
+	struct stat st;
+
+	if (fstat(blk->fd, &st))
+		die("%s: %m", path);
+	size = st.st_size;
+	if (S_ISBLK(st.st_mode) && ioctl(blk->fd, BLKGETSIZE64, &size))
+		die("%s: %m", path);
+	blk->sectors = size / SECTOR;
+	if (!blk->sectors)
+		die("%s is empty", path);
+}
+
+/* By SIGHUP it looks how large the disk is now. */
+static int blk_tick(struct backend *b)
+{
+	struct blk *blk = b->data;
+	struct virtio_blk_config *config = (void *)b->config;
+
+	if (look_again) {
+		look_again = 0;
+		measure(blk, "the disk");
+		config->capacity = blk->sectors;
+		backend_config_changed(b);
+	}
+	return 200;
+}
+
 static const struct backend_ops blk_ops = {
 	.start = blk_start,
 	.stop = blk_stop,
 	.kick = blk_kick,
+	.tick = blk_tick,
 };
-
-/* What it is */
 
 static void open_disk(struct blk *blk, const char *path)
 {
-	struct stat st;
 	uint64_t size;
 	char *end;
 
@@ -281,15 +319,10 @@ static void open_disk(struct blk *blk, const char *path)
 		blk->fd = open(path, O_RDWR | O_CLOEXEC | O_DIRECT | O_DSYNC);
 		if (blk->fd < 0 && errno == EINVAL)
 			blk->fd = open(path, O_RDWR | O_CLOEXEC);
-		if (blk->fd < 0 || fstat(blk->fd, &st))
-			die("%s: %m", path);
-		size = st.st_size;
-		if (S_ISBLK(st.st_mode) && ioctl(blk->fd, BLKGETSIZE64, &size))
+		if (blk->fd < 0)
 			die("%s: %m", path);
 	}
-	blk->sectors = size / SECTOR;
-	if (!blk->sectors)
-		die("%s is empty", path);
+	measure(blk, path);
 }
 
 int cmd_test_blk(const char *path, unsigned int queues, uint64_t seconds, bool shuffle,
@@ -309,6 +342,7 @@ int cmd_test_blk(const char *path, unsigned int queues, uint64_t seconds, bool s
 	log_open(log);
 	blk.shuffle = shuffle;
 	srand(getpid());
+	signal(SIGHUP, hang_up);
 	config.capacity = blk.sectors;
 	b.ops = &blk_ops;
 	b.data = &blk;

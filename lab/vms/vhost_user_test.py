@@ -186,6 +186,20 @@ def blk_file_system():
 			equal(late_writes(owner), [], "writes to freed pages")
 
 
+@test
+def blk_grows():
+	"""Its configuration space changes, and the owner's driver is told."""
+	served = Served("blk")
+	with served.owner() as owner, served.backend() as backend:
+		backend.sh("truncate -s 16M /run/disk")
+		program = Program(backend, served, "blk", "test-blk /run/disk").start()
+		size = f"/sys/block/{disk(owner)[5:]}/size"
+		equal(owner.sh(f"cat {size}"), str(16 << 11), "sectors")
+		backend.sh("truncate -s 24M /run/disk")
+		program.signal("HUP")
+		owner.wait_for(f"[ $(cat {size}) = {24 << 11} ]", 30)
+
+
 def logged(text):
 	"""Writes in the backend's log: what, block, which time, bytes"""
 	for line in text.splitlines():
