@@ -13,7 +13,7 @@ import time
 
 from links import TOOL
 from vhost_user import Program, Served, driver, late_writes, rebind
-from vms import check, comment, equal, main, test
+from vms import VMError, check, comment, equal, main, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
 RNG = 4
@@ -103,6 +103,23 @@ def reset_in_the_middle_of_a_copy():
 			equal(owner.sh("timeout 60 dd if=/dev/hwrng bs=64 count=2 iflag=fullblock status=none | wc -c", 90),
 				"128", "bytes")
 		equal(late_writes(owner), [], "writes to freed pages")
+
+
+@test
+def the_canary_sings():
+	"""What the other tests look for is found: a write to a page that the owner's guest has freed"""
+	served = Served("rng", iommu=None, bypass=True)
+	with served.owner() as owner, served.backend() as backend:
+		Program(backend, served, "rng", "rng -s 1").start()
+		owner.sh("dd if=/dev/hwrng of=/dev/null bs=64 count=2 iflag=fullblock status=none")
+		equal(late_writes(owner), [], "writes to freed pages, before")
+		for page in range(64 << 20, 192 << 20, 1 << 20):
+			if backend.sh(f"{TOOL} read {page:#x} 64").count(" aa") == 64:
+				break
+		else:
+			raise VMError("the owner has no free page")
+		backend.sh(f"{TOOL} write {page + 100:#x} 00112233")
+		check(late_writes(owner), "a write to a freed page is found")
 
 
 @test
