@@ -148,7 +148,8 @@ static void update_dma(Vm2vmLink *link)
     bool run = link->ready && o->dev && o->running;
 
     if (run && !o->dma.as) {
-        vm2vm_dma_start(&o->dma, link->id, o->domain, o->as);
+        vm2vm_dma_start(&o->dma, "vm2vm-link", link->id, o->domain, o->as,
+                        "bypass", true);
     } else if (!run) {
         vm2vm_dma_stop(&o->dma);
     }

@@ -68,6 +68,11 @@ int kvm_vm2vm_create_domain(void)
     return kvm_vm_ioctl(kvm_state, KVM_VM2VM_CREATE_DOMAIN, &create);
 }
 
+int kvm_vm2vm_end(int domain)
+{
+    return domain_ioctl(domain, KVM_VM2VM_END, NULL);
+}
+
 int kvm_vm2vm_map(int domain, uint64_t iova, uint64_t gpa, uint64_t size,
                   bool writable)
 {
@@ -213,7 +218,9 @@ void kvm_vm2vm_doorbell_add(EventNotifier *n)
 
 void kvm_vm2vm_doorbell_del(EventNotifier *n)
 {
-    g_hash_table_remove(doorbells, GINT_TO_POINTER(event_notifier_get_fd(n)));
+    if (doorbells) {
+        g_hash_table_remove(doorbells, GINT_TO_POINTER(event_notifier_get_fd(n)));
+    }
 }
 
 int kvm_vm2vm_ioeventfd(int fd, uint64_t addr, uint64_t datamatch,

@@ -20,6 +20,11 @@ int kvm_vm2vm_create_domain(void)
     return -ENOSYS;
 }
 
+int kvm_vm2vm_end(int domain)
+{
+    return -ENOSYS;
+}
+
 int kvm_vm2vm_map(int domain, uint64_t iova, uint64_t gpa, uint64_t size,
                   bool writable)
 {

@@ -18,6 +18,8 @@
  */
 bool kvm_vm2vm_available(Error **errp);
 int kvm_vm2vm_create_domain(void);
+/* Revoke all of it, for good */
+int kvm_vm2vm_end(int domain);
 int kvm_vm2vm_map(int domain, uint64_t iova, uint64_t gpa, uint64_t size,
                   bool writable);
 int kvm_vm2vm_unmap(int domain, uint64_t iova, uint64_t size,
