@@ -1,8 +1,8 @@
 /*
  * vm2vm: a backend's peer, and its guest, say whatever libFuzzer makes up
  *
- * The parser, the registers and all that a backend does with either are the real
- * ones; KVM and the device are not here. After each conversation no file
+ * The parser, the registers and all that a backend does with either are the
+ * real ones; KVM and the device are not here. After each conversation no file
  * descriptor may be left open, and whatever the device is told must hold: above
  * all, that nothing is shown that the guest has not acknowledged.
  *
@@ -290,7 +290,7 @@ static bool feed(Vm2vmLink *link, const uint8_t *buf, size_t len,
     return true;
 }
 
-/* The guest reads and writes where it likes; or it does what a good one would */
+/* The guest reads and writes where it likes; or it does what a good one does */
 static void access_registers(Vm2vmLink *link)
 {
     static const hwaddr good[] = { VM2VM_PCI_ACK, VM2VM_PCI_CONFIG_CHANGED,
