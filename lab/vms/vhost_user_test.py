@@ -47,8 +47,10 @@ def alive_and_clean(owner, program):
 
 def net_by(iommu):
 	served = Served("net", iommu=iommu)
-	with served.owner() as owner, served.backend() as backend:
+	# With the backend first the driver finds all that it offers
+	with served.backend() as backend:
 		program = serve_net(backend, served)
+		owner = served.owner().start()
 		link_up(owner)
 		alive_and_clean(owner, program)
 		info = backend.sh("vm2vm info")
