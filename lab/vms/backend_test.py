@@ -12,6 +12,7 @@ import random
 import select
 import socket
 import struct
+import threading
 import time
 
 from fronts import (ACCESS_PLATFORM, ACK, ALWAYS, BARS, CHOICE, CONFIG, CONFIG_CHANGED, CONFIG_GENERATION, CONNECTED, CONTROL,
@@ -559,6 +560,45 @@ def a_peer_that_is_slow_to_read():
 	time.sleep(1)
 	for n in range(sent):
 		equal(p.receive()[2], u64(4), f"answer {n} of {sent}")
+	ends(vm, p, before)
+
+
+@test
+def a_peer_that_toggles_queues():
+	"""QEMU has time for others meanwhile."""
+	vm = shared(back)
+	before = Before(vm)
+	p = with_peer(vm)
+	for q in (1, 2, 3):
+		p.queue(q)
+	vm.ack()
+	done = threading.Event()
+
+	def toggle():
+		n = 0
+		while not done.is_set():
+			for q in range(4):
+				p.send(SET_VRING_ENABLE, state(q, n & 1))
+				p.send(SET_VRING_CALL, u64(q), fds=[p.calls[q]])
+			n += 1
+		comment(f"{n * 8} messages")
+
+	thread = threading.Thread(target=toggle)
+	thread.start()
+	try:
+		worst = 0
+		for _ in range(20):
+			# The guest goes along with it
+			for q in range(4):
+				vm.write(queue_register(q, Q_STOPPED), 1)
+			vm.ack()
+			started = time.monotonic()
+			vm.qmp("query-status", 60)
+			worst = max(worst, time.monotonic() - started)
+	finally:
+		done.set()
+		thread.join()
+	check(worst < 2, f"QMP takes up to {worst:.1f} s")
 	ends(vm, p, before)
 
 
