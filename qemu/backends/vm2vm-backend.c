@@ -2,9 +2,9 @@
  * vm2vm: a link's backend
  *
  * It is a vhost-user back-end: it answers from what its guest has registered,
- * and keeps what it is told for the device that shows it to the guest. All that
- * comes from a peer is checked in vm2vm-messages.c; its addresses are only numbers
- * for the guest.
+ * and keeps what it is told for the device that shows it to the guest. What comes
+ * from a peer vm2vm-messages.c checks; its addresses are only numbers for the
+ * guest.
  *
  * The fence: what a guest began before a domain, a connection or a queue ended
  * must not reach what comes after. Each such end is an epoch, and what comes

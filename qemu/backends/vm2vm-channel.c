@@ -1,9 +1,9 @@
 /*
  * vm2vm: the configuration space of a backend's device, both ways
  *
- * The peer reads what the guest has registered, and writes to it. That the guest
- * has changed it the peer is told by a channel of its own, which it passes: no
- * more than that ever goes there.
+ * The peer reads what the guest has registered, and writes to it. If the guest
+ * changes it, the peer is told by a channel that it has passed: no more than that
+ * ever goes there.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -88,7 +88,7 @@ void vm2vm_channel_config_changed(Vm2vmLink *link)
     }
 }
 
-/* What is beyond that of the guest is 0: its device may know less than another */
+/* What is beyond the guest's is 0: its device may know less than another */
 void vm2vm_config_get(Vm2vmLink *link, Vm2vmPayload *reply)
 {
     Vm2vmPayload *payload = &link->parser.msg.payload;

@@ -15,7 +15,7 @@ typedef enum Vm2vmFdKind {
     VM2VM_FD_EVENTFD,
     VM2VM_FD_DOMAIN,            /* of KVM */
     VM2VM_FD_SOCKET,            /* AF_UNIX, a stream */
-    VM2VM_FD_MEMORY,            /* a memfd whose size does not change any more */
+    VM2VM_FD_MEMORY,            /* a memfd whose size stays what it is */
 } Vm2vmFdKind;
 
 /* All that can come with one message */

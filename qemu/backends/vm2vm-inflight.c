@@ -1,8 +1,8 @@
 /*
  * vm2vm: memory in which a back-end notes what it has begun
  *
- * Both QEMUs have it, so that it is there when one of the VMs, or the program in
- * the backend's guest, begins anew. This one makes it, and gets it back by
+ * Both QEMUs have it, so that it is there when one VM, or the program in the
+ * backend's guest, begins anew. This one makes it, and gets it back by
  * SET_INFLIGHT_FD: of whoever connects, so it is looked at.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

@@ -210,7 +210,8 @@ static void do_set_vring_fd(Vm2vmLink *link, Error **errp)
     if (!queue || request == VM2VM_SET_VRING_ERR) {
         return;
     }
-    vm2vm_backend_set_fd(b, q, kick ? &queue->kick : &queue->call, link->parser.fd);
+    vm2vm_backend_set_fd(b, q, kick ? &queue->kick : &queue->call,
+                         link->parser.fd);
     link->parser.fd = -1;
     if (kick) {
         queue->started = true;

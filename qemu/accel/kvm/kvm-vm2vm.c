@@ -219,7 +219,8 @@ void kvm_vm2vm_doorbell_add(EventNotifier *n)
 void kvm_vm2vm_doorbell_del(EventNotifier *n)
 {
     if (doorbells) {
-        g_hash_table_remove(doorbells, GINT_TO_POINTER(event_notifier_get_fd(n)));
+        g_hash_table_remove(doorbells,
+                            GINT_TO_POINTER(event_notifier_get_fd(n)));
     }
 }
 

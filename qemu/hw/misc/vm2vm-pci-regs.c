@@ -196,14 +196,18 @@ static bool is_config(hwaddr addr)
         addr < VM2VM_PCI_CONFIG + VM2VM_PCI_CONFIG_MAX_SIZE;
 }
 
+static uint8_t *config_at(Vm2vmPci *s, hwaddr addr)
+{
+    return &vm2vm_pci_backend(s)->config[addr - VM2VM_PCI_CONFIG];
+}
+
 static uint64_t registers_read(void *opaque, hwaddr addr, unsigned int size)
 {
     Vm2vmPci *s = opaque;
     hwaddr whole = addr & ~7ULL;
 
     if (is_config(addr)) {
-        return ldn_le_p(vm2vm_pci_backend(s)->config + addr - VM2VM_PCI_CONFIG,
-                        size);
+        return ldn_le_p(config_at(s, addr), size);
     }
     if (size < 4) {
         return 0;
@@ -283,8 +287,7 @@ static void registers_write(void *opaque, hwaddr addr, uint64_t value,
     Vm2vmPci *s = opaque;
 
     if (is_config(addr)) {
-        stn_le_p(vm2vm_pci_backend(s)->config + addr - VM2VM_PCI_CONFIG, size,
-                 value);
+        stn_le_p(config_at(s, addr), size, value);
     } else if (size >= 4) {
         write32(s, addr, value);
         if (size == 8) {

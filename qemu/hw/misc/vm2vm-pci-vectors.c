@@ -1,7 +1,7 @@
 /*
  * vm2vm: the interrupts of the PCI device
  *
- * Those of queues are the peer's kicks, which KVM makes interrupts of by itself.
+ * Those of queues are the peer's kicks, of which KVM makes interrupts itself.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

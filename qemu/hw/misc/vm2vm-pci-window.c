@@ -2,9 +2,9 @@
  * vm2vm: the window of the PCI device, and what else it shows of the peer
  *
  * The window is a BAR that QEMU takes for I/O: what the owner approves KVM
- * shows there by alias memslots. What is not approved KVM fills, also when there
- * is no owner: then a domain that is empty is shown. Or else, if someone wants
- * to know, accesses come here, to read as all-ones or to vanish.
+ * shows there by alias memslots. What is not approved KVM fills, also when
+ * there is no owner: then a domain that is empty is shown. Or else, if someone
+ * wants to know, accesses come here, to read as all-ones or to vanish.
  *
  * A listener has the slots and the doorbells follow their BARs.
  *

@@ -32,7 +32,7 @@ bool kvm_vm2vm_check_domain(int fd, Error **errp);
 /* Returns the slot. @fill: what is not approved makes no exit. */
 int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size,
                    bool fill);
-/* A domain without memory, of nobody, to fill a window when there is no other */
+/* A domain without memory, of nobody, to fill windows when there is no other */
 int kvm_vm2vm_nothing(void);
 void kvm_vm2vm_unlink(int slot);
 /* At an address of MMIO: what is written, of 4 bytes, is an index into @fds */
