@@ -27,6 +27,10 @@ typedef struct VhostUserVm2vm {
     uint32_t payload;           /* bytes that come after the header */
     int msgfd;                  /* what came along first, or -1 */
 
+    /* The back-end's channel: what has come of a message */
+    uint8_t channel[12];
+    unsigned int channel_got;
+
     /* What the driver is offered before there is a back-end */
     bool minimal;
     uint64_t requested;         /* what the device has by its properties */

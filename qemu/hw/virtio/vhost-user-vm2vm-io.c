@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include "qemu/error-report.h"
 #include "qemu/timer.h"
+#include "qemu/units.h"
 #include "backends/vm2vm-fd.h"
 #include "chardev/char-socket.h"
 #include "vhost-user-vm2vm-int.h"
@@ -23,9 +24,12 @@
 /* A tenth of the time comes back */
 #define REFILL      10
 #define HELD        10000000
-/* vhost-user's header, and the most that may follow */
-#define HEADER      12
+/* The most that may follow a header */
 #define PAYLOAD_MAX 4096
+/* As much as the back-end's device shows to its guest */
+#define INFLIGHT_MAX (4 * MiB)
+/* The one message of the back-end's channel */
+#define CONFIG_CHANGE 2
 
 typedef struct QEMU_PACKED Header {
     uint32_t request;
@@ -293,6 +297,79 @@ int vhost_user_vm2vm_get_msgfd(VhostUserState *user)
     fd = v->msgfd;
     v->msgfd = -1;
     return fd;
+}
+
+bool vhost_user_vm2vm_takes_inflight(struct vhost_dev *dev, int fd,
+                                     uint64_t size, uint64_t offset)
+{
+    struct stat st;
+
+    if (!dev->vm2vm || (vm2vm_fd_is(fd, VM2VM_FD_MEMORY) && !offset &&
+                        size <= INFLIGHT_MAX && !fstat(fd, &st) &&
+                        size <= st.st_size)) {
+        return true;
+    }
+    vm2vm_fd_close(fd);
+    vhost_user_vm2vm_give_up(dev->vm2vm, "its memory for requests in flight is "
+                             "none, or may shrink");
+    return false;
+}
+
+/* ---- What the back-end says by itself: that its configuration changed */
+
+/* One message of those that have come: 1, or 0 if that was not all; -1: nonsense */
+static int channel_message(VhostUserVm2vm *v, int fd, bool *answer)
+{
+    Header h;
+    ssize_t ret = receive(v, fd, v->channel + v->channel_got,
+                          sizeof(h) - v->channel_got);
+
+    vm2vm_fd_close(v->msgfd);
+    v->msgfd = -1;
+    if (ret < 0) {
+        return errno == EAGAIN || errno == EINTR ? 0 : -1;
+    }
+    v->channel_got += ret;
+    if (!ret || v->channel_got < sizeof(h)) {
+        return ret ? 0 : -1;
+    }
+    v->channel_got = 0;
+    memcpy(&h, v->channel, sizeof(h));
+    *answer = h.flags & NEED_REPLY;
+    return h.request == CONFIG_CHANGE && !h.size &&
+        (h.flags & ~NEED_REPLY) == VERSION ? 1 : -1;
+}
+
+bool vhost_user_vm2vm_channel(struct vhost_dev *dev, QIOChannel *ioc)
+{
+    VhostUserVm2vm *v = dev->vm2vm;
+    int fd = QIO_CHANNEL_SOCKET(ioc)->fd, i, ret, changes = 0;
+    struct QEMU_PACKED {
+        Header h;
+        uint64_t u64;
+    } reply = { { CONFIG_CHANGE, VERSION | REPLY, sizeof(uint64_t) }, 0 };
+    bool answer;
+
+    /* However many there are, the configuration is read once */
+    for (i = 0; i < 64; i++) {
+        ret = channel_message(v, fd, &answer);
+        if (ret < 0) {
+            return false;
+        }
+        if (!ret) {
+            break;
+        }
+        changes++;
+        if (answer && transmit(fd, &reply, sizeof(reply), NULL, 0) !=
+            sizeof(reply)) {
+            return false;
+        }
+    }
+    if (changes && dev->config_ops &&
+        dev->config_ops->vhost_dev_config_notifier) {
+        dev->config_ops->vhost_dev_config_notifier(dev);
+    }
+    return true;
 }
 
 int vhost_user_vm2vm_tell(VhostUserVm2vm *v, uint32_t request,

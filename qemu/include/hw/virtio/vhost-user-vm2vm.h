@@ -13,6 +13,7 @@
 
 #include "hw/virtio/vhost.h"
 #include "hw/virtio/vhost-user.h"
+#include "io/channel.h"
 
 /* Properties of whoever has a VhostUserState */
 #define DEFINE_VHOST_USER_VM2VM_PROPERTIES(_s, _f) \
@@ -27,6 +28,11 @@ int vhost_user_vm2vm_read(VhostUserState *user, void *buf, int size);
 int vhost_user_vm2vm_write(VhostUserState *user, const void *buf, int size,
                            const int *fds, int nr_fds);
 int vhost_user_vm2vm_get_msgfd(VhostUserState *user);
+/* What the back-end says by itself; false: hang up */
+bool vhost_user_vm2vm_channel(struct vhost_dev *dev, QIOChannel *ioc);
+/* Is this memory for requests in flight? If not it is closed. */
+bool vhost_user_vm2vm_takes_inflight(struct vhost_dev *dev, int fd,
+                                     uint64_t size, uint64_t offset);
 
 /* ---- The connection */
 
@@ -97,6 +103,19 @@ static inline int vhost_user_vm2vm_write(VhostUserState *user, const void *buf,
 static inline int vhost_user_vm2vm_get_msgfd(VhostUserState *user)
 {
     return qemu_chr_fe_get_msgfd(user->chr);
+}
+
+static inline bool vhost_user_vm2vm_channel(struct vhost_dev *dev,
+                                            QIOChannel *ioc)
+{
+    return false;
+}
+
+static inline bool vhost_user_vm2vm_takes_inflight(struct vhost_dev *dev,
+                                                   int fd, uint64_t size,
+                                                   uint64_t offset)
+{
+    return true;
 }
 
 static inline void vhost_user_vm2vm_cleanup(VhostUserState *user)
