@@ -95,12 +95,19 @@ class Back(Peer):
 		return self
 
 
+class Front(Bare):
+	"""No guest of it has to boot."""
+
+	def __enter__(self):
+		return self.begin()
+
+
 def vm(*args, server=True, name="front", device=GENERIC, vm2vm="on", **kwargs):
 	if os.path.exists(PATH):
 		os.unlink(PATH)
 	chardev = f"socket,id=c0,path={PATH}," + ("server=on,wait=off" if server else "reconnect-ms=200")
 	device += f",vm2vm={vm2vm}" if vm2vm else ""
-	return Bare(name, "-chardev", chardev, *args, "-device", device, **kwargs)
+	return Front(name, "-chardev", chardev, *args, "-device", device, **kwargs)
 
 
 def begin(machine, command):
@@ -142,7 +149,6 @@ def last(back, request):
 @test
 def a_run_has_a_domain_and_eventfds_of_its_own():
 	with vm() as m:
-		m.begin()
 		responsive(m, 5)
 		b = Back().started()
 		equal(struct.unpack("<IIII", b.of(SET_DOMAIN)[0]), (2, 4, 1, 0), "the domain")
@@ -181,7 +187,6 @@ def a_run_has_a_domain_and_eventfds_of_its_own():
 @test
 def a_base_that_is_not_known():
 	with vm() as m:
-		m.begin()
 		b = Back(_11=state(0, 0xffffffff)).started()
 		begin(m, "stop")
 		b.stopped().forget()
@@ -194,7 +199,6 @@ def a_base_that_is_not_known():
 @test
 def a_base_beyond_the_ring():
 	with vm() as m:
-		m.begin()
 		b = Back(_11=state(0, 4000)).started()
 		begin(m, "stop")
 		b.stopped().forget()
@@ -210,8 +214,7 @@ def a_base_beyond_the_ring():
 def nobody_is_there():
 	for server in (True, False):
 		with vm(server=server) as m:
-			m.begin()
-			responsive(m, 2)
+				responsive(m, 2)
 			if not server:
 				listener = socket.socket(socket.AF_UNIX)
 				listener.bind(PATH)
@@ -236,8 +239,7 @@ def hung_up(back, within):
 def silent_at(request):
 	def run():
 		with vm() as m:
-			m.begin()
-			b = Back(**{f"_{request}": None})
+				b = Back(**{f"_{request}": None})
 			b.until(request)
 			start = time.monotonic()
 			responsive(m, PATIENCE + 1)
@@ -266,7 +268,6 @@ for _request in (GET_FEATURES, GET_QUEUE_NUM, SET_DOMAIN, GET_STATUS):
 @test
 def silent_at_a_stop():
 	with vm() as m:
-		m.begin()
 		b = Back(_11=None).started()
 		domain = last(b, SET_DOMAIN)
 		start = time.monotonic()
@@ -282,7 +283,6 @@ def silent_at_a_stop():
 @test
 def a_byte_at_a_time():
 	with vm() as m:
-		m.begin()
 		p = Peer(PATH)
 		check(p.receive()[0] == GET_FEATURES, "it asks")
 		start = time.monotonic()
@@ -301,7 +301,6 @@ def a_byte_at_a_time():
 def nothing_is_taken():
 	"""It answers, and takes no more than it must: the socket gets full"""
 	with vm() as m:
-		m.begin()
 		b = Back().started()
 		for _ in range(5):
 			begin(m, "stop")
@@ -315,8 +314,7 @@ def nothing_is_taken():
 def refused_back(name, said, **how):
 	def run():
 		with vm() as m:
-			m.begin()
-			b = Back(**how)
+				b = Back(**how)
 			while b.handle() is not None:
 				pass
 			check(not b.of(SET_DOMAIN) or said == "does not take the domain", "it gets no domain")
@@ -337,7 +335,6 @@ refused_back("domain_refused", "does not take the domain", _128=u64(1))
 @test
 def an_answer_to_something_else():
 	with vm() as m:
-		m.begin()
 		p = Peer(PATH)
 		p.receive()
 		p.send(GET_QUEUE_NUM, u64(1), VERSION | REPLY)
@@ -351,7 +348,6 @@ def features_that_are_the_transports():
 	"""Offered or not, they do not reach the driver."""
 	every = (1 << 64) - 1
 	with vm() as m:
-		m.begin()
 		b = Back(features=every, protocol=every)
 		b.until(SET_PROTOCOL_FEATURES)
 		taken = struct.unpack("<Q", b.of(SET_PROTOCOL_FEATURES)[0])[0]
@@ -364,7 +360,6 @@ def features_that_are_the_transports():
 def descriptors_whose_close_waits():
 	"""A socket that lingers comes along with each answer"""
 	with vm() as m:
-		m.begin()
 		servers, held = [], []
 
 		def lingering():
@@ -407,7 +402,6 @@ def descriptors_whose_close_waits():
 def a_card_whose_back_end_comes_later():
 	with vm("-netdev", "vhost-user,id=n0,chardev=c0,queues=2,vm2vm=on,vm2vm-bypass=on",
 		device="virtio-net-pci,netdev=n0,mq=on,id=d0,addr=6,romfile=", vm2vm=None) as m:
-		m.begin()
 		responsive(m, 2)
 		check("link=down" in m.hmp("info network") or True, "the link is down")
 		b = Back(features=F_VERSION_1 | F_PROTOCOL | 1 << 15).started()
