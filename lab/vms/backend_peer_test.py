@@ -16,10 +16,10 @@ import struct
 import time
 
 from bare import case, create_domain, create_vm
-from fronts import (ALWAYS, CHOICE, CONNECTED, DOMAIN, F_CONFIG, F_DOMAIN, F_REPLY_ACK, GET_CONFIG, GET_INFLIGHT_FD, GET_STATUS, GET_VRING_BASE, NET_SET_MTU,
+from fronts import (ALWAYS, CONNECTED, DOMAIN, F_DOMAIN, F_REPLY_ACK, GET_CONFIG, GET_INFLIGHT_FD, GET_VRING_BASE, NET_SET_MTU,
 	NOFD, NONE, RESET_DEVICE, SEND_RARP, SET_BACKEND_REQ_FD, SET_CONFIG, SET_INFLIGHT_FD, SET_VRING_ERR, STATE, VERSION_1,
-	Back, Before, Front, address, back, domain_message, socket_path, with_peer)
-from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES, SET_PROTOCOL_FEATURES,
+	Before, Front, address, back, domain_message, socket_path, with_peer)
+from links import (GET_FEATURES, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES, SET_PROTOCOL_FEATURES,
 	SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION,
 	Peer, refused, state, u64)
 from vms import check, comment, equal, main, shared, test

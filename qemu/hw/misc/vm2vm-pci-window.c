@@ -209,16 +209,22 @@ static void rings_assign(Vm2vmPci *s, bool assign)
 
 void vm2vm_pci_rings_changed(Vm2vmPci *s)
 {
+    int fds[VM2VM_PCI_MAX_QUEUES];
     bool any = false;
     int q;
 
-    rings_assign(s, false);
     for (q = 0; q < VM2VM_PCI_MAX_QUEUES; q++) {
         int call = vm2vm_backend_call(s->link, q);
 
         any |= call >= 0;
-        s->ring_fds[q] = call >= 0 ? call : event_notifier_get_fd(&s->nobody);
+        fds[q] = call >= 0 ? call : event_notifier_get_fd(&s->nobody);
     }
+    /* An ACK tells of all queues, one by one */
+    if (any == s->rings_set && !memcmp(fds, s->ring_fds, sizeof(fds))) {
+        return;
+    }
+    rings_assign(s, false);
+    memcpy(s->ring_fds, fds, sizeof(fds));
     rings_assign(s, any);
 }
 
