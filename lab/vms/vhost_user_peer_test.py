@@ -14,13 +14,12 @@ import socket
 import struct
 import time
 
-from bare import BARS, DESC, QUEUE_SIZE, USED, AVAIL, Bare, create_vm, link_domain, temporary
+from bare import DESC, QUEUE_SIZE, USED, AVAIL, Bare, create_vm, link_domain, temporary
 from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES,
 	SET_OWNER, SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
 	SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, state, u64)
 from vms import check, comment, equal, main, test
 
-assert BARS
 SET_MEM_TABLE, SET_LOG_BASE, GET_VRING_BASE, SET_BACKEND_REQ = 5, 6, 11, 21
 GET_CONFIG, SET_CONFIG, GET_INFLIGHT, SET_INFLIGHT, GET_STATUS = 24, 25, 31, 32, 40
 F_VERSION_1, F_PROTOCOL = 1 << 32, 1 << 30
@@ -214,7 +213,7 @@ def a_base_beyond_the_ring():
 def nobody_is_there():
 	for server in (True, False):
 		with vm(server=server) as m:
-				responsive(m, 2)
+			responsive(m, 2)
 			if not server:
 				listener = socket.socket(socket.AF_UNIX)
 				listener.bind(PATH)
@@ -239,7 +238,7 @@ def hung_up(back, within):
 def silent_at(request):
 	def run():
 		with vm() as m:
-				b = Back(**{f"_{request}": None})
+			b = Back(**{f"_{request}": None})
 			b.until(request)
 			start = time.monotonic()
 			responsive(m, PATIENCE + 1)
@@ -314,7 +313,7 @@ def nothing_is_taken():
 def refused_back(name, said, **how):
 	def run():
 		with vm() as m:
-				b = Back(**how)
+			b = Back(**how)
 			while b.handle() is not None:
 				pass
 			check(not b.of(SET_DOMAIN) or said == "does not take the domain", "it gets no domain")
