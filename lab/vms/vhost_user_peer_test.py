@@ -15,8 +15,8 @@ import struct
 import time
 
 from bare import DESC, QUEUE_SIZE, USED, AVAIL, Bare, create_vm, link_domain, temporary
-from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES,
-	SET_OWNER, SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
+from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_OWNER,
+	SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
 	SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, state, u64)
 from vms import check, comment, equal, main, test
 
@@ -346,7 +346,7 @@ def an_answer_to_something_else():
 def features_that_are_the_transports():
 	"""Offered or not, they do not reach the driver."""
 	every = (1 << 64) - 1
-	with vm() as m:
+	with vm():
 		b = Back(features=every, protocol=every)
 		b.until(SET_PROTOCOL_FEATURES)
 		taken = struct.unpack("<Q", b.of(SET_PROTOCOL_FEATURES)[0])[0]
@@ -410,6 +410,110 @@ def a_card_whose_back_end_comes_later():
 		m.wait_event("NETDEV_VHOST_USER_DISCONNECTED", 5)
 		responsive(m, 1)
 		Back(features=F_VERSION_1 | F_PROTOCOL | 1 << 15).started().close()
+
+
+BLK = "vhost-user-blk-pci,queue-size=128,id=d0,addr=6,chardev=c0,vm2vm-bypass=on"
+CONFIG_CHANGE = 2
+
+
+def memory(seals=7, size=1 << 16):
+	"""For requests in flight: it neither grows nor shrinks, nor does that change"""
+	fd = os.memfd_create("inflight", os.MFD_ALLOW_SEALING)
+	os.ftruncate(fd, size)
+	fcntl.fcntl(fd, 1033, seals)
+	return fd
+
+
+class Disk(Back):
+	def __init__(self, fd, size=1 << 16, **how):
+		super().__init__(protocol=P_ALL | P_CONFIG | P_INFLIGHT, **how)
+		self.answers[GET_CONFIG] = lambda p: p[:12] + struct.pack("<Q", 2048) + bytes(len(p) - 20)
+		self.answers[GET_INFLIGHT] = lambda p: (struct.pack("<QQHHI", size, 0, 1, QUEUE_SIZE, 0), [fd])
+
+
+@test
+def memory_for_requests_in_flight():
+	with vm(device=BLK) as m:
+		fd = memory()
+		b = Disk(fd).started()
+		equal(len(b.of(GET_INFLIGHT)), 1, "it is asked for")
+		same = [os.fstat(f).st_ino for f in (fd, last(b, SET_INFLIGHT))]
+		equal(same[1], same[0], "and given back")
+		begin(m, "stop")
+		b.stopped().forget()
+		begin(m, "cont")
+		b.started()
+		equal(len(b.of(GET_INFLIGHT)), 0, "it is the same in the next run")
+		equal(os.fstat(last(b, SET_INFLIGHT)).st_ino, same[0], "the same")
+		b.close()
+		os.close(fd)
+
+
+def memory_refused(name, make, **how):
+	def run():
+		with vm(device=BLK) as m:
+			fd = make()
+			b = Disk(fd, **how)
+			while b.handle() is not None:
+				pass
+			check(not b.of(SET_DOMAIN), "it gets no domain")
+			check("memory for requests in flight" in m.stderr.read_text(), "the reason")
+			responsive(m, 1)
+			b.close()
+			os.close(fd)
+	run.__name__ = f"memory_{name}"
+	test(run)
+
+
+memory_refused("not_sealed", lambda: memory(seals=0))
+memory_refused("that_may_shrink", lambda: memory(seals=5))
+memory_refused("too_small", lambda: memory(size=4096))
+memory_refused("of_a_file", lambda: os.open(__file__, os.O_RDONLY))
+
+
+@test
+def a_channel_that_says_half():
+	"""And one that says too much: the configuration is read again, and nobody waits."""
+	with vm(device=BLK) as m:
+		fd = memory()
+		b = Disk(fd).started()
+		with socket.socket(fileno=os.dup(last(b, SET_BACKEND_REQ))) as channel:
+			whole = struct.pack("<III", CONFIG_CHANGE, VERSION, 0)
+			channel.send(whole[:5])
+			responsive(m, 0.5)
+			b.forget()
+			channel.send(whole[5:] + whole * 100)
+			b.until(GET_CONFIG)
+			while True:
+				try:
+					b.sock.settimeout(1)
+					b.handle()
+				except TimeoutError:
+					break
+			check(len(b.of(GET_CONFIG)) <= 5, f"it is not read each time: {len(b.of(GET_CONFIG))}")
+			b.sock.settimeout(30)
+			channel.send(struct.pack("<III", 1, VERSION, 16) + bytes(16))
+			channel.settimeout(5)
+			equal(channel.recv(1), b"", "an IOTLB message has no place")
+		responsive(m, 1)
+		b.close()
+		os.close(fd)
+
+
+@test
+def memory_is_not_approved_by_accident():
+	"""The device has no IOMMU, and nobody said that it may pass."""
+	with vm(device=GENERIC.replace("vm2vm-bypass=on", "vm2vm-bypass=off")) as m:
+		b = Back().started()
+		info = next(i for i in m.qmp("query-vm2vm-links") if i["id"] == "c0")
+		equal((info["owner"]["bytes"], info["owner"]["bypassed"]), (0, True), "what is approved")
+		equal(len(re.findall("bypasses the IOMMU", m.stderr.read_text())), 1, "messages")
+		b.close()
+	with vm() as m:
+		b = Back().started()
+		info = next(i for i in m.qmp("query-vm2vm-links") if i["id"] == "c0")
+		check(info["owner"]["bytes"] > 60 << 20 and info["owner"]["bypassed"], f"all of it, and it is told: {info}")
+		b.close()
 
 
 main()
