@@ -242,8 +242,8 @@ static bool is_identity(const MemoryRegionSection *section, uint64_t iova)
 }
 
 /*
- * All of the VM's memory: the device has no IOMMU, or one that lets it pass. That
- * may be how its guest begins, or what somebody forgot.
+ * All of the VM's memory: the device has no IOMMU, or one that lets it pass.
+ * That may be how its guest begins, or what somebody forgot.
  */
 static bool may_bypass(Vm2vmDma *dma)
 {

@@ -25,6 +25,7 @@ typedef struct VhostUserVm2vm {
     int64_t held_until;         /* until when nobody is spoken to */
     uint32_t request;           /* that was sent last */
     uint32_t payload;           /* bytes that come after the header */
+    bool listens;               /* in place of the device, which does not */
     int msgfd;                  /* what came along first, or -1 */
 
     /* The back-end's channel: what has come of a message */

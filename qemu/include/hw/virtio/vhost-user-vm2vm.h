@@ -82,7 +82,7 @@ void vhost_user_vm2vm_stopped_ring(struct vhost_dev *dev,
                                    uint32_t index);
 /* Nothing of this device is in the run any more: ends it with the last one */
 void vhost_user_vm2vm_stop(struct vhost_dev *dev);
-/* KVM is to ring the other VM at once; within a transaction of memory regions */
+/* KVM is to ring the other VM at once; in a transaction of memory regions */
 void vhost_user_vm2vm_doorbells(struct vhost_dev *dev, VirtIODevice *vdev,
                                 bool assign);
 
