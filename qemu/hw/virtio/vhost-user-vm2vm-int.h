@@ -50,6 +50,8 @@ VhostUserVm2vm *vhost_user_vm2vm_get(VhostUserState *user);
 int vhost_user_vm2vm_tell(VhostUserVm2vm *v, uint32_t request,
                           const void *payload, uint32_t size, int fd,
                           bool answer);
+/* End the domain, if there is one */
+void vhost_user_vm2vm_end(VhostUserVm2vm *v);
 /* Hang up, and do not listen to whoever comes next for a while */
 void vhost_user_vm2vm_give_up(VhostUserVm2vm *v, const char *why);
 

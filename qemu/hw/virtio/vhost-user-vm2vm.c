@@ -229,7 +229,7 @@ static void settle(VirtIODevice *vdev, int q)
     virtio_notify(vdev, virtio_get_queue(vdev, q));
 }
 
-static void end(VhostUserVm2vm *v)
+void vhost_user_vm2vm_end(VhostUserVm2vm *v)
 {
     Domain payload = { .version = DOMAIN_VERSION, .flags = DOMAIN_NONE };
     int q;
@@ -262,7 +262,7 @@ int vhost_user_vm2vm_start(struct vhost_dev *dev)
     if (!v->users) {
         ret = begin(v, dev->vdev);
         if (ret < 0) {
-            end(v);
+            vhost_user_vm2vm_end(v);
             return ret;
         }
     }
@@ -281,7 +281,7 @@ void vhost_user_vm2vm_stop(struct vhost_dev *dev)
     dev->vm2vm_started = dev->vm2vm_rings = false;
     v->users--;
     if (!v->users) {
-        end(v);
+        vhost_user_vm2vm_end(v);
     }
 }
 
@@ -293,7 +293,7 @@ static void lost(void *opaque, QEMUChrEvent event)
     if (event == CHR_EVENT_CLOSED && v->domain >= 0) {
         error_report("vhost-user '%s': the back-end is lost, and the device "
                      "until its VM is started again", v->id);
-        end(v);
+        vhost_user_vm2vm_end(v);
     }
 }
 
@@ -329,6 +329,11 @@ bool vhost_user_vm2vm_negotiate(struct vhost_dev *dev, VhostUserState *user,
     dev->vm2vm = vhost_user_vm2vm_get(user);
     of(dev)->timed = true;
     of(dev)->channel_got = 0;
+    if (!dev->vq_index && of(dev)->users) {
+        /* Of the last connection nothing may be left */
+        vhost_user_vm2vm_end(of(dev));
+        of(dev)->users = 0;
+    }
     if (!user->chr->chr_event) {
         of(dev)->listens = true;
         qemu_chr_fe_set_handlers(user->chr, NULL, NULL, lost, NULL, dev->vm2vm,
