@@ -78,6 +78,7 @@ void vhost_user_vm2vm_cleanup(VhostUserState *user)
     VhostUserVm2vm *v = user->vm2vm_link;
 
     if (v) {
+        v->vdev = NULL;
         vhost_user_vm2vm_end(v);
         if (v->listens) {
             qemu_chr_fe_set_handlers(user->chr, NULL, NULL, NULL, NULL, NULL,

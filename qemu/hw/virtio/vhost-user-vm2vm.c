@@ -329,6 +329,10 @@ bool vhost_user_vm2vm_negotiate(struct vhost_dev *dev, VhostUserState *user,
     dev->vm2vm = vhost_user_vm2vm_get(user);
     of(dev)->timed = true;
     of(dev)->channel_got = 0;
+    if (!dev->vq_index_end) {
+        /* Some devices do not say, and then would tell no status */
+        dev->vq_index_end = dev->nvqs;
+    }
     if (!dev->vq_index && of(dev)->users) {
         /* Of the last connection nothing may be left */
         vhost_user_vm2vm_end(of(dev));
