@@ -10,12 +10,13 @@ import errno
 import fcntl
 import os
 import re
+import signal
 import socket
 import struct
 import time
 
 from bare import DESC, QUEUE_SIZE, USED, AVAIL, Bare, create_vm, link_domain, temporary
-from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_OWNER,
+from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN,
 	SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
 	SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, state, u64)
 from vms import check, comment, equal, main, test
@@ -355,44 +356,42 @@ def features_that_are_the_transports():
 		b.close()
 
 
+def lingering():
+	"""A socket whose close takes 15 seconds, and the other ends"""
+	server = socket.socket()
+	server.bind(("127.0.0.1", 0))
+	server.listen()
+	c = socket.create_connection(server.getsockname())
+	c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 15))
+	other = server.accept()[0]
+	c.setblocking(False)
+	try:
+		while True:
+			c.send(bytes(1 << 16))
+	except BlockingIOError:
+		pass
+	c.setblocking(True)
+	return c.detach(), (server, other)
+
+
 @test
 def descriptors_whose_close_waits():
-	"""A socket that lingers comes along with each answer"""
+	"""They come along with an answer, and QEMU has the last of them."""
 	with vm() as m:
-		servers, held = [], []
-
-		def lingering():
-			s = socket.socket()
-			s.bind(("127.0.0.1", 0))
-			s.listen()
-			c = socket.create_connection(s.getsockname())
-			c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 15))
-			other = s.accept()[0]
-			c.setblocking(False)
-			try:
-				while True:
-					c.send(bytes(1 << 16))
-			except BlockingIOError:
-				pass
-			servers.extend((s, other))
-			return c.detach()
-
-		def answer(_):
-			fd = lingering()
-			held.append(fd)
-			return u64(F_VERSION_1 | F_PROTOCOL), [fd, fd]
-		b = Back(_1=answer)
-		b.until(SET_OWNER)
-		for fd in held:
-			# The last one closes it
-			fcntl.fcntl(fd, fcntl.F_GETFD)
-			pid = os.fork()
-			if not pid:
-				os._exit(0)
-			os.waitpid(pid, 0)
+		b = Back()
+		equal(b.receive()[0], GET_FEATURES, "what it asks")
+		made = [lingering() for _ in range(3)]
+		os.kill(m.process.pid, signal.SIGSTOP)
+		b.send(GET_FEATURES, b.answers[GET_FEATURES], VERSION | REPLY, fds=[fd for fd, _ in made])
+		for fd, _ in made:
+			os.close(fd)
+		os.kill(m.process.pid, signal.SIGCONT)
 		b.started()
 		responsive(m, 2)
 		b.close()
+		for _, others in made:
+			for s in others:
+				s.close()
 
 
 # ---- Devices
