@@ -47,8 +47,10 @@ def alive_and_clean(owner, program):
 
 def net_by(iommu):
 	served = Served("net", iommu=iommu)
-	with served.owner() as owner, served.backend() as backend:
+	# With the backend first the driver finds all that it offers
+	with served.backend() as backend:
 		program = serve_net(backend, served)
+		owner = served.owner().start()
 		link_up(owner)
 		alive_and_clean(owner, program)
 		info = backend.sh("vm2vm info")
@@ -169,8 +171,9 @@ def any_order():
 def blk_file_system():
 	for iommu in ("virtio", "intel"):
 		served = Served("blk", iommu=iommu)
-		with served.owner() as owner, served.backend() as backend:
+		with served.backend() as backend:
 			program = Program(backend, served, "blk", "test-blk -q 2 --shuffle ram:64").start()
+			owner = served.owner().start()
 			name = disk(owner)
 			owner.sh(f"mkfs.ext4 -q {name} && mkdir -p /run/disk && mount {name} /run/disk", 200)
 			owner.sh("head -c 10000000 /dev/urandom >/run/data; sha256sum </run/data >/run/sum; cp /run/data /run/disk; sync")
@@ -184,15 +187,17 @@ def blk_file_system():
 			equal(owner.sh(f"cat /sys/block/{name[5:]}/serial"), "vm2vm", "its name")
 			check(program.alive(), program.said())
 			equal(late_writes(owner), [], "writes to freed pages")
+			owner.kill()
 
 
 @test
 def blk_grows():
 	"""Its configuration space changes, and the owner's driver is told."""
 	served = Served("blk")
-	with served.owner() as owner, served.backend() as backend:
+	with served.backend() as backend:
 		backend.sh("truncate -s 16M /run/disk")
-		program = Program(backend, served, "blk", "test-blk /run/disk").start()
+		program = Program(backend, served, "blk", "test-blk -q 2 /run/disk").start()
+		owner = served.owner().start()
 		size = f"/sys/block/{disk(owner)[5:]}/size"
 		equal(owner.sh(f"cat {size}"), str(16 << 11), "sectors")
 		backend.sh("truncate -s 24M /run/disk")
@@ -256,9 +261,10 @@ def disk_image(name, mib):
 def blk_program_is_killed():
 	"""In the middle of requests, which are done in any order: none is lost, none is done twice."""
 	served = Served("blk")
-	with served.owner(memory=384) as owner, served.backend(memory=384 + MIB) as backend:
+	with served.backend(memory=384 + MIB) as backend:
 		backend.sh(f"dd if=/dev/zero of=/run/disk bs=1M count={MIB} status=none")
 		program = Program(backend, served, "blk", "test-blk -q 2 --shuffle --log /run/log /run/disk").start()
+		owner = served.owner(memory=384).start()
 		begin_verify(owner, MIB)
 		for _ in range(TRIALS):
 			time.sleep(random.random() * 2)
@@ -282,18 +288,18 @@ def blk_backend_is_killed():
 		drives += ["-blockdev", f"driver=raw,node-name=b{i},file.driver=file,file.filename={path}",
 			"-device", f"virtio-blk-pci,drive=b{i},addr={0x10 + i:#x}"]
 	try:
-		with served.owner(memory=384) as owner:
-			for n in range(1 + max(2, TRIALS)):
-				with served.backend(*drives) as backend:
-					Program(backend, served, "blk",
-						"test-blk -q 2 --shuffle --log /dev/vdb /dev/vda").start()
-					if n == 0:
-						begin_verify(owner, MIB)
-					time.sleep(1 + random.random() * 2)
-					check("cannot" not in owner.sh("cat /run/verify"), owner.sh("cat /run/verify"))
-					if n == max(2, TRIALS):
-						end_verify(owner)
-			same_logs(owner_log(owner), pathlib.Path(log).read_bytes().decode(errors="replace").replace("\0", ""))
+		owner = served.owner(memory=384)
+		for n in range(1 + max(2, TRIALS)):
+			with served.backend(*drives) as backend:
+				Program(backend, served, "blk", "test-blk -q 2 --shuffle --log /dev/vdb /dev/vda").start()
+				if n == 0:
+					begin_verify(owner.start(), MIB)
+				time.sleep(1 + random.random() * 2)
+				check("cannot" not in owner.sh("cat /run/verify"), owner.sh("cat /run/verify"))
+				if n == max(2, TRIALS):
+					end_verify(owner)
+		same_logs(owner_log(owner), pathlib.Path(log).read_bytes().decode(errors="replace").replace("\0", ""))
+		owner.kill()
 	finally:
 		for path in (image, log):
 			os.unlink(path)
@@ -302,8 +308,9 @@ def blk_backend_is_killed():
 @test
 def blk_stop_and_cont():
 	served = Served("blk")
-	with served.owner(memory=384) as owner, served.backend(memory=384 + MIB) as backend:
+	with served.backend(memory=384 + MIB) as backend:
 		program = Program(backend, served, "blk", f"test-blk -q 2 --shuffle --log /run/log ram:{MIB}").start()
+		owner = served.owner(memory=384).start()
 		begin_verify(owner, MIB)
 		for _ in range(TRIALS * 3):
 			owner.qmp("stop")

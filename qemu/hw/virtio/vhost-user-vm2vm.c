@@ -17,6 +17,7 @@
 #include "system/runstate.h"
 #include "standard-headers/linux/vhost_types.h"
 #include "standard-headers/linux/virtio_config.h"
+#include "standard-headers/linux/virtio_ids.h"
 #include "standard-headers/linux/virtio_pci.h"
 #include "system/vm2vm.h"
 #include "vhost-user-vm2vm-int.h"
@@ -180,6 +181,10 @@ static int begin(VhostUserVm2vm *v, VirtIODevice *vdev)
     };
     int ret;
 
+    /* A card's control queue, the last one, is QEMU's */
+    if (vdev->device_id == VIRTIO_ID_NET) {
+        payload.nr_queues &= ~1;
+    }
     if (payload.nr_queues > VHOST_USER_VM2VM_QUEUES) {
         error_report("vhost-user '%s': the device has %" PRIu32 " queues, and "
                      "a VM serves %d", v->id, payload.nr_queues,
