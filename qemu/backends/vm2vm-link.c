@@ -296,7 +296,7 @@ static void close_conn(Vm2vmLink *link)
 {
     if (link->conn >= 0) {
         shutdown(link->conn, SHUT_RDWR);
-        vm2vm_fd_close(link->conn);
+        vm2vm_fd_close_of(link, link->conn);
         link->conn = -1;
     }
 }
@@ -446,7 +446,7 @@ static void link_init(Object *obj)
     link->conn = -1;
     link->size = DEFAULT_SIZE;
     QSIMPLEQ_INIT(&link->out);
-    vm2vm_parser_init(&link->parser);
+    vm2vm_parser_init(&link->parser, link);
     vm2vm_backend_init(link);
 }
 
