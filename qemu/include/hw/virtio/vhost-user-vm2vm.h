@@ -16,8 +16,9 @@
 #include "io/channel.h"
 
 /* Properties of whoever has a VhostUserState */
-#define DEFINE_VHOST_USER_VM2VM_PROPERTIES(_s, _f) \
-    DEFINE_PROP_ON_OFF_AUTO("vm2vm", _s, _f.vm2vm, ON_OFF_AUTO_AUTO), \
+#define DEFINE_PROP_VM2VM(_s, _f) \
+    DEFINE_PROP_ON_OFF_AUTO("vm2vm", _s, _f.vm2vm, ON_OFF_AUTO_AUTO)
+#define DEFINE_PROP_VM2VM_BYPASS(_s, _f) \
     DEFINE_PROP_BOOL("vm2vm-bypass", _s, _f.vm2vm_bypass, false)
 
 #if defined(CONFIG_LINUX) && defined(CONFIG_VHOST_USER)
