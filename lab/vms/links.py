@@ -13,8 +13,6 @@ from vms import QMPError, VM, VMError, equal
 BASE, SIZE = 0xff000000, 16 << 20
 PAGE = 4096
 TOOL = "vm2vm"
-# A source of entropy, whose buffers the backend fills
-RNG = "virtio-vm2vm-pci,virtio-id=4"
 # One that QEMU serves itself: its memory is only looked at
 OWN_RNG = "virtio-rng-pci,rng=r0"
 IOMMUS = {
@@ -31,7 +29,7 @@ class Pair:
 	The owner's device is its own: the backend sees what its IOMMU maps.
 	"""
 	# To approve all memory where there is no IOMMU
-	bypass = ""
+	bypass = ",bypass=on"
 
 	def __init__(self, iommu="virtio", server="backend", strict=True):
 		self.path = f"/tmp/link-{os.getpid()}-{next(numbers)}"

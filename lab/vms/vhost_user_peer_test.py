@@ -10,17 +10,17 @@ import errno
 import fcntl
 import os
 import re
+import signal
 import socket
 import struct
 import time
 
-from bare import BARS, DESC, QUEUE_SIZE, USED, AVAIL, Bare, create_vm, link_domain, temporary
-from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES,
-	SET_OWNER, SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
+from bare import DESC, QUEUE_SIZE, USED, AVAIL, Bare, create_vm, link_domain, temporary
+from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN,
+	SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
 	SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, state, u64)
 from vms import check, comment, equal, main, test
 
-assert BARS
 SET_MEM_TABLE, SET_LOG_BASE, GET_VRING_BASE, SET_BACKEND_REQ = 5, 6, 11, 21
 GET_CONFIG, SET_CONFIG, GET_INFLIGHT, SET_INFLIGHT, GET_STATUS = 24, 25, 31, 32, 40
 F_VERSION_1, F_PROTOCOL = 1 << 32, 1 << 30
@@ -95,12 +95,19 @@ class Back(Peer):
 		return self
 
 
+class Front(Bare):
+	"""No guest of it has to boot."""
+
+	def __enter__(self):
+		return self.begin()
+
+
 def vm(*args, server=True, name="front", device=GENERIC, vm2vm="on", **kwargs):
 	if os.path.exists(PATH):
 		os.unlink(PATH)
 	chardev = f"socket,id=c0,path={PATH}," + ("server=on,wait=off" if server else "reconnect-ms=200")
 	device += f",vm2vm={vm2vm}" if vm2vm else ""
-	return Bare(name, "-chardev", chardev, *args, "-device", device, **kwargs)
+	return Front(name, "-chardev", chardev, *args, "-device", device, **kwargs)
 
 
 def begin(machine, command):
@@ -142,7 +149,6 @@ def last(back, request):
 @test
 def a_run_has_a_domain_and_eventfds_of_its_own():
 	with vm() as m:
-		m.begin()
 		responsive(m, 5)
 		b = Back().started()
 		equal(struct.unpack("<IIII", b.of(SET_DOMAIN)[0]), (2, 4, 1, 0), "the domain")
@@ -181,7 +187,6 @@ def a_run_has_a_domain_and_eventfds_of_its_own():
 @test
 def a_base_that_is_not_known():
 	with vm() as m:
-		m.begin()
 		b = Back(_11=state(0, 0xffffffff)).started()
 		begin(m, "stop")
 		b.stopped().forget()
@@ -194,7 +199,6 @@ def a_base_that_is_not_known():
 @test
 def a_base_beyond_the_ring():
 	with vm() as m:
-		m.begin()
 		b = Back(_11=state(0, 4000)).started()
 		begin(m, "stop")
 		b.stopped().forget()
@@ -210,7 +214,6 @@ def a_base_beyond_the_ring():
 def nobody_is_there():
 	for server in (True, False):
 		with vm(server=server) as m:
-			m.begin()
 			responsive(m, 2)
 			if not server:
 				listener = socket.socket(socket.AF_UNIX)
@@ -236,7 +239,6 @@ def hung_up(back, within):
 def silent_at(request):
 	def run():
 		with vm() as m:
-			m.begin()
 			b = Back(**{f"_{request}": None})
 			b.until(request)
 			start = time.monotonic()
@@ -266,7 +268,6 @@ for _request in (GET_FEATURES, GET_QUEUE_NUM, SET_DOMAIN, GET_STATUS):
 @test
 def silent_at_a_stop():
 	with vm() as m:
-		m.begin()
 		b = Back(_11=None).started()
 		domain = last(b, SET_DOMAIN)
 		start = time.monotonic()
@@ -282,7 +283,6 @@ def silent_at_a_stop():
 @test
 def a_byte_at_a_time():
 	with vm() as m:
-		m.begin()
 		p = Peer(PATH)
 		check(p.receive()[0] == GET_FEATURES, "it asks")
 		start = time.monotonic()
@@ -301,7 +301,6 @@ def a_byte_at_a_time():
 def nothing_is_taken():
 	"""It answers, and takes no more than it must: the socket gets full"""
 	with vm() as m:
-		m.begin()
 		b = Back().started()
 		for _ in range(5):
 			begin(m, "stop")
@@ -315,7 +314,6 @@ def nothing_is_taken():
 def refused_back(name, said, **how):
 	def run():
 		with vm() as m:
-			m.begin()
 			b = Back(**how)
 			while b.handle() is not None:
 				pass
@@ -337,7 +335,6 @@ refused_back("domain_refused", "does not take the domain", _128=u64(1))
 @test
 def an_answer_to_something_else():
 	with vm() as m:
-		m.begin()
 		p = Peer(PATH)
 		p.receive()
 		p.send(GET_QUEUE_NUM, u64(1), VERSION | REPLY)
@@ -350,8 +347,7 @@ def an_answer_to_something_else():
 def features_that_are_the_transports():
 	"""Offered or not, they do not reach the driver."""
 	every = (1 << 64) - 1
-	with vm() as m:
-		m.begin()
+	with vm():
 		b = Back(features=every, protocol=every)
 		b.until(SET_PROTOCOL_FEATURES)
 		taken = struct.unpack("<Q", b.of(SET_PROTOCOL_FEATURES)[0])[0]
@@ -360,45 +356,42 @@ def features_that_are_the_transports():
 		b.close()
 
 
+def lingering():
+	"""A socket whose close takes 15 seconds, and the other ends"""
+	server = socket.socket()
+	server.bind(("127.0.0.1", 0))
+	server.listen()
+	c = socket.create_connection(server.getsockname())
+	c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 15))
+	other = server.accept()[0]
+	c.setblocking(False)
+	try:
+		while True:
+			c.send(bytes(1 << 16))
+	except BlockingIOError:
+		pass
+	c.setblocking(True)
+	return c.detach(), (server, other)
+
+
 @test
 def descriptors_whose_close_waits():
-	"""A socket that lingers comes along with each answer"""
+	"""They come along with an answer, and QEMU has the last of them."""
 	with vm() as m:
-		m.begin()
-		servers, held = [], []
-
-		def lingering():
-			s = socket.socket()
-			s.bind(("127.0.0.1", 0))
-			s.listen()
-			c = socket.create_connection(s.getsockname())
-			c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 15))
-			other = s.accept()[0]
-			c.setblocking(False)
-			try:
-				while True:
-					c.send(bytes(1 << 16))
-			except BlockingIOError:
-				pass
-			servers.extend((s, other))
-			return c.detach()
-
-		def answer(_):
-			fd = lingering()
-			held.append(fd)
-			return u64(F_VERSION_1 | F_PROTOCOL), [fd, fd]
-		b = Back(_1=answer)
-		b.until(SET_OWNER)
-		for fd in held:
-			# The last one closes it
-			fcntl.fcntl(fd, fcntl.F_GETFD)
-			pid = os.fork()
-			if not pid:
-				os._exit(0)
-			os.waitpid(pid, 0)
+		b = Back()
+		equal(b.receive()[0], GET_FEATURES, "what it asks")
+		made = [lingering() for _ in range(3)]
+		os.kill(m.process.pid, signal.SIGSTOP)
+		b.send(GET_FEATURES, b.answers[GET_FEATURES], VERSION | REPLY, fds=[fd for fd, _ in made])
+		for fd, _ in made:
+			os.close(fd)
+		os.kill(m.process.pid, signal.SIGCONT)
 		b.started()
 		responsive(m, 2)
 		b.close()
+		for _, others in made:
+			for s in others:
+				s.close()
 
 
 # ---- Devices
@@ -407,7 +400,6 @@ def descriptors_whose_close_waits():
 def a_card_whose_back_end_comes_later():
 	with vm("-netdev", "vhost-user,id=n0,chardev=c0,queues=2,vm2vm=on,vm2vm-bypass=on",
 		device="virtio-net-pci,netdev=n0,mq=on,id=d0,addr=6,romfile=", vm2vm=None) as m:
-		m.begin()
 		responsive(m, 2)
 		check("link=down" in m.hmp("info network") or True, "the link is down")
 		b = Back(features=F_VERSION_1 | F_PROTOCOL | 1 << 15).started()
@@ -417,6 +409,110 @@ def a_card_whose_back_end_comes_later():
 		m.wait_event("NETDEV_VHOST_USER_DISCONNECTED", 5)
 		responsive(m, 1)
 		Back(features=F_VERSION_1 | F_PROTOCOL | 1 << 15).started().close()
+
+
+BLK = "vhost-user-blk-pci,queue-size=128,id=d0,addr=6,chardev=c0,vm2vm-bypass=on"
+CONFIG_CHANGE = 2
+
+
+def memory(seals=7, size=1 << 16):
+	"""For requests in flight: it neither grows nor shrinks, nor does that change"""
+	fd = os.memfd_create("inflight", os.MFD_ALLOW_SEALING)
+	os.ftruncate(fd, size)
+	fcntl.fcntl(fd, 1033, seals)
+	return fd
+
+
+class Disk(Back):
+	def __init__(self, fd, size=1 << 16, **how):
+		super().__init__(protocol=P_ALL | P_CONFIG | P_INFLIGHT, **how)
+		self.answers[GET_CONFIG] = lambda p: p[:12] + struct.pack("<Q", 2048) + bytes(len(p) - 20)
+		self.answers[GET_INFLIGHT] = lambda p: (struct.pack("<QQHHI", size, 0, 1, QUEUE_SIZE, 0), [fd])
+
+
+@test
+def memory_for_requests_in_flight():
+	with vm(device=BLK) as m:
+		fd = memory()
+		b = Disk(fd).started()
+		equal(len(b.of(GET_INFLIGHT)), 1, "it is asked for")
+		same = [os.fstat(f).st_ino for f in (fd, last(b, SET_INFLIGHT))]
+		equal(same[1], same[0], "and given back")
+		begin(m, "stop")
+		b.stopped().forget()
+		begin(m, "cont")
+		b.started()
+		equal(len(b.of(GET_INFLIGHT)), 0, "it is the same in the next run")
+		equal(os.fstat(last(b, SET_INFLIGHT)).st_ino, same[0], "the same")
+		b.close()
+		os.close(fd)
+
+
+def memory_refused(name, make, **how):
+	def run():
+		with vm(device=BLK) as m:
+			fd = make()
+			b = Disk(fd, **how)
+			while b.handle() is not None:
+				pass
+			check(not b.of(SET_DOMAIN), "it gets no domain")
+			check("memory for requests in flight" in m.stderr.read_text(), "the reason")
+			responsive(m, 1)
+			b.close()
+			os.close(fd)
+	run.__name__ = f"memory_{name}"
+	test(run)
+
+
+memory_refused("not_sealed", lambda: memory(seals=0))
+memory_refused("that_may_shrink", lambda: memory(seals=5))
+memory_refused("too_small", lambda: memory(size=4096))
+memory_refused("of_a_file", lambda: os.open(__file__, os.O_RDONLY))
+
+
+@test
+def a_channel_that_says_half():
+	"""And one that says too much: the configuration is read again, and nobody waits."""
+	with vm(device=BLK) as m:
+		fd = memory()
+		b = Disk(fd).started()
+		with socket.socket(fileno=os.dup(last(b, SET_BACKEND_REQ))) as channel:
+			whole = struct.pack("<III", CONFIG_CHANGE, VERSION, 0)
+			channel.send(whole[:5])
+			responsive(m, 0.5)
+			b.forget()
+			channel.send(whole[5:] + whole * 100)
+			b.until(GET_CONFIG)
+			while True:
+				try:
+					b.sock.settimeout(1)
+					b.handle()
+				except TimeoutError:
+					break
+			check(len(b.of(GET_CONFIG)) <= 5, f"it is not read each time: {len(b.of(GET_CONFIG))}")
+			b.sock.settimeout(30)
+			channel.send(struct.pack("<III", 1, VERSION, 16) + bytes(16))
+			channel.settimeout(5)
+			equal(channel.recv(1), b"", "an IOTLB message has no place")
+		responsive(m, 1)
+		b.close()
+		os.close(fd)
+
+
+@test
+def memory_is_not_approved_by_accident():
+	"""The device has no IOMMU, and nobody said that it may pass."""
+	with vm(device=GENERIC.replace("vm2vm-bypass=on", "vm2vm-bypass=off")) as m:
+		b = Back().started()
+		info = next(i for i in m.qmp("query-vm2vm-links") if i["id"] == "c0")
+		equal((info["owner"]["bytes"], info["owner"]["bypassed"]), (0, True), "what is approved")
+		equal(len(re.findall("bypasses the IOMMU", m.stderr.read_text())), 1, "messages")
+		b.close()
+	with vm() as m:
+		b = Back().started()
+		info = next(i for i in m.qmp("query-vm2vm-links") if i["id"] == "c0")
+		check(info["owner"]["bytes"] > 60 << 20 and info["owner"]["bypassed"], f"all of it, and it is told: {info}")
+		b.close()
 
 
 main()

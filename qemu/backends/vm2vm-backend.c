@@ -2,9 +2,9 @@
  * vm2vm: a link's backend
  *
  * It is a vhost-user back-end: it answers from what its guest has registered,
- * and keeps what it is told for the device that shows it to the guest. What comes
- * from a peer vm2vm-messages.c checks; its addresses are only numbers for the
- * guest.
+ * and keeps what it is told for the device that shows it to the guest. What
+ * comes from a peer vm2vm-messages.c checks; its addresses are only numbers for
+ * the guest.
  *
  * The fence: what a guest began before a domain, a connection or a queue ended
  * must not reach what comes after. Each such end is an epoch, and what comes
@@ -323,7 +323,7 @@ void vm2vm_backend_end_run(Vm2vmLink *link, bool all)
     for (q = 0; q < VM2VM_MAX_QUEUES; q++) {
         clear_queue(b, q, all);
     }
-    vm2vm_fd_close(old);
+    vm2vm_fd_close_of(link, old);
     b->device_type = b->nr_queues = 0;
     vm2vm_backend_tell(b);
 }
@@ -333,7 +333,7 @@ void vm2vm_backend_opened(Vm2vmLink *link)
     Vm2vmBackend *b = &link->backend;
     Error *err = NULL;
 
-    if (vm2vm_fd_congested()) {
+    if (vm2vm_fd_congested(link)) {
         error_setg(&err, "descriptors of former peers do not close");
     } else if (!b->registered) {
         error_setg(&err, "no back-end is registered by the guest");

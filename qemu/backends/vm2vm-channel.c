@@ -2,8 +2,8 @@
  * vm2vm: the configuration space of a backend's device, both ways
  *
  * The peer reads what the guest has registered, and writes to it. If the guest
- * changes it, the peer is told by a channel that it has passed: no more than that
- * ever goes there.
+ * changes it, the peer is told by a channel that it has passed: no more than
+ * that ever goes there.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -60,7 +60,7 @@ void vm2vm_channel_close(Vm2vmLink *link)
     Vm2vmBackend *b = &link->backend;
 
     timer_del(b->channel_timer);
-    vm2vm_fd_close(b->channel);
+    vm2vm_fd_close_of(link, b->channel);
     b->channel = -1;
     b->config_changed = false;
 }

@@ -23,6 +23,8 @@
 /* The end of a mapping is below 2^64 */
 #define LAST (UINT64_MAX - PAGE)
 
+static QLIST_HEAD(, Vm2vmDma) active = QLIST_HEAD_INITIALIZER(active);
+
 typedef struct Vm2vmIommu {
     Vm2vmDma *dma;
     IOMMUMemoryRegion *mr;
@@ -54,7 +56,11 @@ static uint64_t unmap_whole(Vm2vmDma *dma, uint64_t iova, uint64_t last)
     if (ret && ret != -EINVAL) {
         cannot_revoke(dma, iova, ret);
     }
-    return ret ? UINT64_MAX : unmapped;
+    if (ret) {
+        return UINT64_MAX;
+    }
+    dma->bytes -= unmapped;
+    return unmapped;
 }
 
 /*
@@ -130,6 +136,7 @@ static void dma_map(Vm2vmDma *dma, uint64_t iova, uint64_t gpa, uint64_t size,
     }
     trace_vm2vm_dma_map(dma->id, iova, gpa, size, writable, ret);
     if (!ret) {
+        dma->bytes += size;
         return;
     }
     dma->failures++;
@@ -235,8 +242,8 @@ static bool is_identity(const MemoryRegionSection *section, uint64_t iova)
 }
 
 /*
- * All of the VM's memory: the device has no IOMMU, or one that lets it pass. That
- * may be how its guest begins, or what somebody forgot.
+ * All of the VM's memory: the device has no IOMMU, or one that lets it pass.
+ * That may be how its guest begins, or what somebody forgot.
  */
 static bool may_bypass(Vm2vmDma *dma)
 {
@@ -328,6 +335,8 @@ void vm2vm_dma_start(Vm2vmDma *dma, const char *what, const char *id,
     dma->property = property;
     dma->bypass = bypass;
     dma->bypassed = dma->ended = false;
+    dma->bytes = 0;
+    QLIST_INSERT_HEAD(&active, dma, next);
     QLIST_INIT(&dma->iommus);
     dma->added = g_ptr_array_new_with_free_func(
         (GDestroyNotify)memory_region_section_free_copy);
@@ -355,6 +364,8 @@ void vm2vm_dma_stop(Vm2vmDma *dma)
         cannot_revoke(dma, 0, ret);
     }
     dma->ended = true;
+    dma->bytes = 0;
+    QLIST_REMOVE(dma, next);
     memory_listener_unregister(&dma->listener);
     g_ptr_array_free(dma->added, true);
     dma->as = NULL;
@@ -381,20 +392,25 @@ static void range_append(Vm2vmRangeList ***tail, Vm2vmRange **end,
     *end = r;
 }
 
-Vm2vmRangeList *vm2vm_dma_approved(Vm2vmDma *dma, uint64_t *mappings,
-                                   uint64_t *bytes)
+Vm2vmDma *vm2vm_dma_next(Vm2vmDma *dma, const char *what)
+{
+    dma = dma ? QLIST_NEXT(dma, next) : QLIST_FIRST(&active);
+    while (dma && strcmp(dma->what, what)) {
+        dma = QLIST_NEXT(dma, next);
+    }
+    return dma;
+}
+
+Vm2vmRangeList *vm2vm_dma_approved(Vm2vmDma *dma)
 {
     Vm2vmRangeList *list = NULL, **tail = &list;
     Vm2vmRange *end = NULL;
     uint64_t iova = 0, gpa, size;
     bool writable;
 
-    *mappings = *bytes = 0;
     while (iova <= LAST &&
            !kvm_vm2vm_query(dma->domain, &iova, &gpa, &size, &writable)) {
         range_append(&tail, &end, iova, gpa, size, writable);
-        ++*mappings;
-        *bytes += size;
         iova += size;
     }
     return list;

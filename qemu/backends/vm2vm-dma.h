@@ -22,7 +22,9 @@ typedef struct Vm2vmDma {
     MemoryListener listener;
     QLIST_HEAD(, Vm2vmIommu) iommus;
     GPtrArray *added;           /* sections, until the listener commits */
+    uint64_t bytes;             /* that are approved */
     uint64_t failures;          /* mappings that KVM did not take */
+    QLIST_ENTRY(Vm2vmDma) next; /* of those that are started */
 } Vm2vmDma;
 
 /*
@@ -34,9 +36,10 @@ void vm2vm_dma_start(Vm2vmDma *dma, const char *what, const char *id,
                      bool bypass);
 /* Ends the domain: nothing is approved any more, and nothing can be */
 void vm2vm_dma_stop(Vm2vmDma *dma);
-/* What KVM has, neighbours joined, and how many mappings that are */
-Vm2vmRangeList *vm2vm_dma_approved(Vm2vmDma *dma, uint64_t *mappings,
-                                   uint64_t *bytes);
+/* The first, or next, one that is started by @what */
+Vm2vmDma *vm2vm_dma_next(Vm2vmDma *dma, const char *what);
+/* What KVM has, neighbours joined */
+Vm2vmRangeList *vm2vm_dma_approved(Vm2vmDma *dma);
 /* What the address space has, asked anew */
 Vm2vmRangeList *vm2vm_dma_translated(Vm2vmDma *dma);
 

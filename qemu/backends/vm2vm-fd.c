@@ -1,9 +1,9 @@
 /*
  * vm2vm: file descriptors that come from a peer
  *
- * What may wait is done by threads, of which there are more only while all the
- * others wait. There is an end to that: then descriptors stay open, and whoever
- * asks vm2vm_fd_congested() takes no more of them.
+ * What may wait is done by threads, each of which ends when there is nothing
+ * left to do. A peer whose descriptors do not close costs a thread for each, up
+ * to some number; then vm2vm_fd_congested() says that it gets no more.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,23 +17,44 @@
 #include "qemu/thread.h"
 #include "vm2vm-fd.h"
 
-#define MAX_THREADS 64
-#define MAX_JOBS    1024
+/* What one peer may have that does not close, and all of them together */
+#define MAX_OF_PEER 64
+#define MAX_THREADS 4096
 
 typedef struct Job {
     int fd;
     bool signal;                /* before it is closed */
+    const void *peer;
     QSIMPLEQ_ENTRY(Job) next;
 } Job;
 
 static QemuMutex lock;
 static QSIMPLEQ_HEAD(, Job) jobs = QSIMPLEQ_HEAD_INITIALIZER(jobs);
-static unsigned int nr_jobs;    /* that wait for a thread */
+static GHashTable *jobs_of;     /* peer: how many */
 static unsigned int nr_threads;
 
 static void __attribute__((constructor)) init_lock(void)
 {
     qemu_mutex_init(&lock);
+}
+
+static unsigned int count_jobs(const void *peer, int more)
+{
+    gpointer n;
+
+    if (!jobs_of) {
+        jobs_of = g_hash_table_new(NULL, NULL);
+    }
+    n = g_hash_table_lookup(jobs_of, peer);
+    if (more) {
+        n = GUINT_TO_POINTER(GPOINTER_TO_UINT(n) + more);
+        if (n) {
+            g_hash_table_insert(jobs_of, (gpointer)peer, n);
+        } else {
+            g_hash_table_remove(jobs_of, peer);
+        }
+    }
+    return GPOINTER_TO_UINT(n);
 }
 
 static void do_job(Job *job)
@@ -44,7 +65,6 @@ static void do_job(Job *job)
         ssize_t ret G_GNUC_UNUSED = write(job->fd, &one, sizeof(one));
     }
     close(job->fd);
-    g_free(job);
 }
 
 static void *work(void *opaque)
@@ -54,10 +74,11 @@ static void *work(void *opaque)
     qemu_mutex_lock(&lock);
     while ((job = QSIMPLEQ_FIRST(&jobs))) {
         QSIMPLEQ_REMOVE_HEAD(&jobs, next);
-        nr_jobs--;
         qemu_mutex_unlock(&lock);
         do_job(job);
         qemu_mutex_lock(&lock);
+        count_jobs(job->peer, -1);
+        g_free(job);
     }
     nr_threads--;
     qemu_mutex_unlock(&lock);
@@ -65,7 +86,7 @@ static void *work(void *opaque)
 }
 
 /* Takes @fd */
-static void start(int fd, bool signal)
+static void start(const void *peer, int fd, bool signal)
 {
     Job *job = g_new0(Job, 1);
     QemuThread thread;
@@ -73,9 +94,10 @@ static void start(int fd, bool signal)
 
     job->fd = fd;
     job->signal = signal;
+    job->peer = peer;
     qemu_mutex_lock(&lock);
     QSIMPLEQ_INSERT_TAIL(&jobs, job, next);
-    nr_jobs++;
+    count_jobs(peer, 1);
     /* Those that there are may all be waiting */
     more = nr_threads < MAX_THREADS;
     nr_threads += more;
@@ -96,7 +118,7 @@ static bool is_anon(int fd, const char *name)
         (g_str_has_suffix(name, "[") || strlen(target) == strlen(name));
 }
 
-void vm2vm_fd_close(int fd)
+void vm2vm_fd_close_of(const void *peer, int fd)
 {
     if (fd < 0) {
         return;
@@ -104,8 +126,13 @@ void vm2vm_fd_close(int fd)
     if (is_anon(fd, "anon_inode:[eventfd]")) {
         close(fd);
     } else {
-        start(fd, false);
+        start(peer, fd, false);
     }
+}
+
+void vm2vm_fd_close(int fd)
+{
+    vm2vm_fd_close_of(NULL, fd);
 }
 
 static bool is_unix_stream(int fd)
@@ -146,28 +173,28 @@ bool vm2vm_fd_is(int fd, Vm2vmFdKind kind)
     return false;
 }
 
-void vm2vm_fd_signal(int fd)
+void vm2vm_fd_signal(const void *peer, int fd)
 {
     struct pollfd p = { .fd = fd, .events = POLLOUT };
     int copy;
 
     /* It may be full before the write, nevertheless: so not here */
     if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT) ||
-        vm2vm_fd_congested()) {
+        vm2vm_fd_congested(peer)) {
         return;
     }
     copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (copy >= 0) {
-        start(copy, true);
+        start(peer, copy, true);
     }
 }
 
-bool vm2vm_fd_congested(void)
+bool vm2vm_fd_congested(const void *peer)
 {
     bool congested;
 
     qemu_mutex_lock(&lock);
-    congested = nr_jobs >= MAX_JOBS;
+    congested = count_jobs(peer, 0) >= MAX_OF_PEER;
     qemu_mutex_unlock(&lock);
     return congested;
 }

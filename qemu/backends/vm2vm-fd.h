@@ -21,7 +21,11 @@ typedef enum Vm2vmFdKind {
 /* All that can come with one message */
 #define VM2VM_FD_MAX 253
 
-/* Close it, where that may take its time. -1 is nothing. */
+/*
+ * Close it, where that may take its time. -1 is nothing. @peer is whoever gets
+ * no more of them if they do not close, see vm2vm_fd_congested(); or NULL.
+ */
+void vm2vm_fd_close_of(const void *peer, int fd);
 void vm2vm_fd_close(int fd);
 /*
  * Is it of that kind? Nothing is asked of the file itself before it is known
@@ -32,8 +36,8 @@ bool vm2vm_fd_is(int fd, Vm2vmFdKind kind);
  * Add 1 to an eventfd, which stays the caller's. If there is no room nothing
  * has to be done: who reads it has enough to read.
  */
-void vm2vm_fd_signal(int fd);
-/* There are so many that do not close that it is better to take no more */
-bool vm2vm_fd_congested(void);
+void vm2vm_fd_signal(const void *peer, int fd);
+/* So many of this peer's do not close that it is better to take no more */
+bool vm2vm_fd_congested(const void *peer);
 
 #endif

@@ -13,9 +13,9 @@ static void show_owner(Monitor *mon, Vm2vmOwnerInfo *o)
 {
     monitor_printf(mon, "  device: %s, %s\n", o->device,
                    o->approving ? "approving" : "not approving");
-    monitor_printf(mon, "  mappings: %" PRIu64 ", %" PRIu64 " bytes; "
-                   "not mapped: %" PRIu64 "\n", o->mappings, o->bytes,
-                   o->not_mapped);
+    monitor_printf(mon, "  approved: %" PRIu64 " bytes; not mapped: %" PRIu64
+                   "%s\n", o->bytes, o->not_mapped,
+                   o->bypassed ? "; bypasses the IOMMU" : "");
 }
 
 static void show_backend(Monitor *mon, Vm2vmBackendInfo *b)

@@ -99,6 +99,6 @@ void vm2vm_inflight_drop(Vm2vmLink *link)
     Vm2vmBackend *b = &link->backend;
 
     assert(!b->window);
-    vm2vm_fd_close(b->inflight.fd);
+    vm2vm_fd_close_of(link, b->inflight.fd);
     b->inflight = (Vm2vmInflight) { .fd = -1 };
 }

@@ -15,7 +15,6 @@
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
-#include "qapi/qapi-commands-vm2vm.h"
 #include "qapi/qapi-events-vm2vm.h"
 #include "qapi/visitor.h"
 #include "qom/object_interfaces.h"
@@ -38,6 +37,11 @@
 #define DEFAULT_SIZE (4 * GiB)
 
 static QTAILQ_HEAD(, Vm2vmLink) links = QTAILQ_HEAD_INITIALIZER(links);
+
+Vm2vmLink *vm2vm_link_next(Vm2vmLink *link)
+{
+    return link ? QTAILQ_NEXT(link, next) : QTAILQ_FIRST(&links);
+}
 
 /* Outgoing messages */
 
@@ -292,7 +296,7 @@ static void close_conn(Vm2vmLink *link)
 {
     if (link->conn >= 0) {
         shutdown(link->conn, SHUT_RDWR);
-        vm2vm_fd_close(link->conn);
+        vm2vm_fd_close_of(link, link->conn);
         link->conn = -1;
     }
 }
@@ -442,7 +446,7 @@ static void link_init(Object *obj)
     link->conn = -1;
     link->size = DEFAULT_SIZE;
     QSIMPLEQ_INIT(&link->out);
-    vm2vm_parser_init(&link->parser);
+    vm2vm_parser_init(&link->parser, link);
     vm2vm_backend_init(link);
 }
 
@@ -547,6 +551,20 @@ static void set_device(Object *obj, const char *value, Error **errp)
     }
 }
 
+static bool get_bypass(Object *obj, Error **errp)
+{
+    return VM2VM_LINK(obj)->bypass;
+}
+
+static void set_bypass(Object *obj, bool value, Error **errp)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+
+    if (may_set(link, "bypass", errp)) {
+        link->bypass = value;
+    }
+}
+
 static void get_number(Object *obj, Visitor *v, const char *name, void *opaque,
                        Error **errp)
 {
@@ -590,6 +608,9 @@ static void link_class_init(ObjectClass *oc, void *data)
     object_class_property_add_str(oc, "device", get_device, set_device);
     object_class_property_set_description(oc, "device",
         "owner: ID of the device whose DMA address space counts");
+    object_class_property_add_bool(oc, "bypass", get_bypass, set_bypass);
+    object_class_property_set_description(oc, "bypass",
+        "owner: approve all memory if the device bypasses the IOMMU");
     object_class_property_add(oc, "size", "size", get_number, set_number, NULL,
                               NULL);
     object_class_property_set_description(oc, "size",
@@ -623,84 +644,3 @@ static void link_register(void)
     type_register_static(&link_info);
 }
 type_init(link_register);
-
-static Vm2vmOwnerInfo *owner_info(Vm2vmLink *link)
-{
-    Vm2vmOwnerInfo *info = g_new0(Vm2vmOwnerInfo, 1);
-
-    info->device = g_strdup(link->device_id);
-    info->approving = link->owner.dma.as;
-    info->not_mapped = link->owner.dma.failures;
-    if (info->approving) {
-        qapi_free_Vm2vmRangeList(vm2vm_dma_approved(&link->owner.dma,
-                                                    &info->mappings,
-                                                    &info->bytes));
-    }
-    return info;
-}
-
-static Vm2vmBackendInfo *backend_info(Vm2vmLink *link)
-{
-    Vm2vmBackendInfo *info = g_new0(Vm2vmBackendInfo, 1);
-
-    info->device = g_strdup(link->backend.device_id);
-    info->base = link->base;
-    info->size = link->size;
-    info->shown = link->backend.shown;
-    info->refused_reads = link->backend.refused[0];
-    info->refused_writes = link->backend.refused[1];
-    info->slow_doorbells = link->backend.slow_doorbells;
-    info->registered = link->backend.registered;
-    info->epoch = link->backend.epoch;
-    info->acknowledged = link->backend.ack;
-    info->domain = link->backend.domain >= 0;
-    return info;
-}
-
-Vm2vmLinkInfoList *qmp_query_vm2vm_links(Error **errp)
-{
-    Vm2vmLinkInfoList *list = NULL, **tail = &list;
-    Vm2vmLink *link;
-
-    QTAILQ_FOREACH(link, &links, next) {
-        Vm2vmLinkInfo *info = g_new0(Vm2vmLinkInfo, 1);
-
-        info->id = g_strdup(link->id);
-        info->role = link->role;
-        info->connected = link->ready;
-        info->peers = link->peers;
-        info->dropped = link->dropped;
-        if (link->role == VM2VM_ROLE_OWNER) {
-            info->owner = owner_info(link);
-            info->queues = vm2vm_owner_queues(link);
-        } else {
-            info->backend = backend_info(link);
-            info->queues = vm2vm_backend_queues(link);
-        }
-        QAPI_LIST_APPEND(tail, info);
-    }
-    return list;
-}
-
-Vm2vmMappings *qmp_x_query_vm2vm_mappings(const char *id, Error **errp)
-{
-    Vm2vmMappings *m;
-    Vm2vmLink *link;
-    uint64_t mappings, bytes;
-
-    QTAILQ_FOREACH(link, &links, next) {
-        if (!strcmp(link->id, id)) {
-            break;
-        }
-    }
-    if (!link || link->role != VM2VM_ROLE_OWNER) {
-        error_setg(errp, "there is no vm2vm-link '%s' of role 'owner'", id);
-        return NULL;
-    }
-    m = g_new0(Vm2vmMappings, 1);
-    if (link->owner.dma.as) {
-        m->approved = vm2vm_dma_approved(&link->owner.dma, &mappings, &bytes);
-        m->translated = vm2vm_dma_translated(&link->owner.dma);
-    }
-    return m;
-}

@@ -43,17 +43,13 @@ typedef struct Vm2vmQueue {
 
 typedef struct Vm2vmOwner {
     DeviceState *dev;           /* property "device", while it is there */
-    VirtIODevice *vdev;         /* if that is a virtio device */
     AddressSpace *as;
     DeviceListener listener;
     Notifier machine_done;
-    Notifier status_changed;    /* of vdev */
     VMChangeStateEntry *vm_state;
     bool running;               /* the VM: not stopped, but maybe suspended */
-    int domain;                 /* made for each peer */
+    int domain;                 /* made for each time that the VM runs */
     uint32_t awaits;            /* the request whose answer comes next, or 0 */
-    uint32_t peer_queues;
-    bool queues_sent;
     Vm2vmDma dma;
 } Vm2vmOwner;
 
@@ -151,6 +147,7 @@ struct Vm2vmLink {
     uint64_t size;
     uint64_t base;
     Vm2vmUnapproved unapproved;
+    bool bypass;
 
     const char *id;
     bool complete;
@@ -178,6 +175,8 @@ struct Vm2vmLink {
     QTAILQ_ENTRY(Vm2vmLink) next;
 };
 
+/* The first, or next, one */
+Vm2vmLink *vm2vm_link_next(Vm2vmLink *link);
 /*
  * Send, without waiting: what the socket does not take waits here. Returns
  * false if the peer is dropped. @fd stays the caller's.
@@ -199,7 +198,6 @@ void vm2vm_owner_cleanup(Vm2vmLink *link);
 void vm2vm_owner_opened(Vm2vmLink *link);
 void vm2vm_owner_closed(Vm2vmLink *link);
 void vm2vm_owner_message(Vm2vmLink *link, Error **errp);
-Vm2vmQueueInfoList *vm2vm_owner_queues(Vm2vmLink *link);
 
 void vm2vm_backend_init(Vm2vmLink *link);
 void vm2vm_backend_cleanup(Vm2vmLink *link);

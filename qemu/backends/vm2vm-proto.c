@@ -87,16 +87,17 @@ int vm2vm_payload_size(uint32_t request, bool reply)
     return requests[i].reply < 0 ? U64 : requests[i].reply;
 }
 
-void vm2vm_parser_init(Vm2vmParser *p)
+void vm2vm_parser_init(Vm2vmParser *p, const void *peer)
 {
+    p->peer = peer;
     p->got = 0;
     p->fd = -1;
 }
 
 void vm2vm_parser_reset(Vm2vmParser *p)
 {
-    vm2vm_fd_close(p->fd);
-    vm2vm_parser_init(p);
+    vm2vm_fd_close_of(p->peer, p->fd);
+    vm2vm_parser_init(p, p->peer);
 }
 
 size_t vm2vm_parser_wants(const Vm2vmParser *p)
@@ -185,7 +186,7 @@ int vm2vm_parser_feed(Vm2vmParser *p, bool replies, const uint8_t *buf,
     for (i = 0; i < nr_fds; i++) {
         if (p->fd >= 0) {
             while (i < nr_fds) {
-                vm2vm_fd_close(fds[i++]);
+                vm2vm_fd_close_of(p->peer, fds[i++]);
             }
             error_setg(errp, "a message with more than one file descriptor");
             return -1;

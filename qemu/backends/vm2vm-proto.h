@@ -141,12 +141,13 @@ typedef struct Vm2vmMsg {
 
 /* What has come so far of a message, and of its file descriptor */
 typedef struct Vm2vmParser {
+    const void *peer;           /* for vm2vm_fd_close_of() */
     Vm2vmMsg msg;
     size_t got;
     int fd;
 } Vm2vmParser;
 
-void vm2vm_parser_init(Vm2vmParser *p);
+void vm2vm_parser_init(Vm2vmParser *p, const void *peer);
 /* Drops what it has, also the file descriptor */
 void vm2vm_parser_reset(Vm2vmParser *p);
 /* How much to read at most */

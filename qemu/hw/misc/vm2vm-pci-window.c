@@ -245,7 +245,7 @@ static void doorbell_write(void *opaque, hwaddr addr, uint64_t value,
         call = vm2vm_backend_call(s->link, value);
     }
     if (call >= 0) {
-        vm2vm_fd_signal(call);
+        vm2vm_fd_signal(s->link, call);
     }
 }
 

@@ -25,6 +25,7 @@ typedef struct VhostUserVm2vm {
     int64_t held_until;         /* until when nobody is spoken to */
     uint32_t request;           /* that was sent last */
     uint32_t payload;           /* bytes that come after the header */
+    bool listens;               /* in place of the device, which does not */
     int msgfd;                  /* what came along first, or -1 */
 
     /* The back-end's channel: what has come of a message */
@@ -49,6 +50,8 @@ VhostUserVm2vm *vhost_user_vm2vm_get(VhostUserState *user);
 int vhost_user_vm2vm_tell(VhostUserVm2vm *v, uint32_t request,
                           const void *payload, uint32_t size, int fd,
                           bool answer);
+/* End the domain, if there is one */
+void vhost_user_vm2vm_end(VhostUserVm2vm *v);
 /* Hang up, and do not listen to whoever comes next for a while */
 void vhost_user_vm2vm_give_up(VhostUserVm2vm *v, const char *why);
 

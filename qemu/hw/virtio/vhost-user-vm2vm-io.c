@@ -3,7 +3,8 @@
  *
  * The other end is no friend. Nothing is waited for without a deadline, and all
  * waiting together is at most a tenth of the time: who uses that up is not
- * spoken to for a while. Descriptors that nobody asked for are closed elsewhere.
+ * spoken to for a while. Descriptors that nobody asked for are closed
+ * elsewhere.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -77,7 +78,12 @@ void vhost_user_vm2vm_cleanup(VhostUserState *user)
     VhostUserVm2vm *v = user->vm2vm_link;
 
     if (v) {
-        assert(!v->users);
+        v->vdev = NULL;
+        vhost_user_vm2vm_end(v);
+        if (v->listens) {
+            qemu_chr_fe_set_handlers(user->chr, NULL, NULL, NULL, NULL, NULL,
+                                     NULL, false);
+        }
         vm2vm_fd_close(v->msgfd);
         g_free(v);
         user->vm2vm_link = NULL;
@@ -317,7 +323,7 @@ bool vhost_user_vm2vm_takes_inflight(struct vhost_dev *dev, int fd,
 
 /* ---- What the back-end says by itself: that its configuration changed */
 
-/* One message of those that have come: 1, or 0 if that was not all; -1: nonsense */
+/* One message of those that have come: 1; 0: not all of one; -1: nonsense */
 static int channel_message(VhostUserVm2vm *v, int fd, bool *answer)
 {
     Header h;

@@ -4,8 +4,8 @@
  * It gets a domain of KVM, which approves what the device's DMA address space
  * has, in place of the memory. There is one for each run of the device: from
  * DRIVER_OK, while the VM runs, to the stop, a reset, or the loss of the
- * back-end. Then it ends, and with it all that the back-end's guest could reach;
- * so do the eventfds. What began before has nowhere to land.
+ * back-end. Then it ends, and with it all that the back-end's guest could
+ * reach; so do the eventfds. What began before has nowhere to land.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -71,40 +71,6 @@ static VhostUserVm2vm *of(struct vhost_dev *dev)
 }
 
 /* ---- The connection */
-
-bool vhost_user_vm2vm_negotiate(struct vhost_dev *dev, VhostUserState *user,
-                                uint64_t *protocol_features, Error **errp)
-{
-    const uint64_t bit = 1ULL << VHOST_USER_PROTOCOL_F_VM2VM_DOMAIN;
-    uint64_t offered = *protocol_features, carried = 0;
-    Error *err = NULL;
-    size_t i;
-
-    dev->vm2vm = NULL;
-    *protocol_features &= ~bit;
-    if (user->vm2vm == ON_OFF_AUTO_OFF || !(offered & bit)) {
-        return true;
-    }
-    if (!kvm_vm2vm_available(&err) ||
-        !virtio_has_feature(offered, VHOST_USER_PROTOCOL_F_REPLY_ACK)) {
-        if (user->vm2vm == ON_OFF_AUTO_ON && !err) {
-            error_setg(&err, "the back-end does not acknowledge");
-        }
-        if (user->vm2vm == ON_OFF_AUTO_ON) {
-            error_propagate(errp, err);
-            return false;
-        }
-        error_free(err);
-        return true;
-    }
-    for (i = 0; i < ARRAY_SIZE(protocol_bits); i++) {
-        carried |= 1ULL << protocol_bits[i];
-    }
-    *protocol_features = offered & carried;
-    dev->vm2vm = vhost_user_vm2vm_get(user);
-    of(dev)->timed = true;
-    return true;
-}
 
 bool vhost_user_vm2vm_check(struct vhost_dev *dev, VhostUserState *user,
                             Error **errp)
@@ -220,8 +186,8 @@ static int begin(VhostUserVm2vm *v, VirtIODevice *vdev)
         payload.nr_queues &= ~1;
     }
     if (payload.nr_queues > VHOST_USER_VM2VM_QUEUES) {
-        error_report("vhost-user '%s': the device has %" PRIu32 " queues, and a "
-                     "VM serves %d", v->id, payload.nr_queues,
+        error_report("vhost-user '%s': the device has %" PRIu32 " queues, and "
+                     "a VM serves %d", v->id, payload.nr_queues,
                      VHOST_USER_VM2VM_QUEUES);
         return -EINVAL;
     }
@@ -248,7 +214,8 @@ static int begin(VhostUserVm2vm *v, VirtIODevice *vdev)
 /*
  * Nobody writes to the rings any more, so this is how they are. What QEMU read
  * while the back-end could write may be older, and what the back-end told need
- * not be true. The driver is interrupted: it may have missed what was used last.
+ * not be true. The driver is interrupted: it may have missed what was used
+ * last.
  */
 static void settle(VirtIODevice *vdev, int q)
 {
@@ -267,7 +234,7 @@ static void settle(VirtIODevice *vdev, int q)
     virtio_notify(vdev, virtio_get_queue(vdev, q));
 }
 
-static void end(VhostUserVm2vm *v)
+void vhost_user_vm2vm_end(VhostUserVm2vm *v)
 {
     Domain payload = { .version = DOMAIN_VERSION, .flags = DOMAIN_NONE };
     int q;
@@ -300,7 +267,7 @@ int vhost_user_vm2vm_start(struct vhost_dev *dev)
     if (!v->users) {
         ret = begin(v, dev->vdev);
         if (ret < 0) {
-            end(v);
+            vhost_user_vm2vm_end(v);
             return ret;
         }
     }
@@ -319,11 +286,72 @@ void vhost_user_vm2vm_stop(struct vhost_dev *dev)
     dev->vm2vm_started = dev->vm2vm_rings = false;
     v->users--;
     if (!v->users) {
-        end(v);
+        vhost_user_vm2vm_end(v);
     }
 }
 
-/* ---- Rings. They are enabled, and have their eventfds, once they are set up. */
+/* Of a device that does not reconnect, and so does not listen: -fs, -vsock */
+static void lost(void *opaque, QEMUChrEvent event)
+{
+    VhostUserVm2vm *v = opaque;
+
+    if (event == CHR_EVENT_CLOSED && v->domain >= 0) {
+        error_report("vhost-user '%s': the back-end is lost, and the device "
+                     "until its VM is started again", v->id);
+        vhost_user_vm2vm_end(v);
+    }
+}
+
+bool vhost_user_vm2vm_negotiate(struct vhost_dev *dev, VhostUserState *user,
+                                uint64_t *protocol_features, Error **errp)
+{
+    const uint64_t bit = 1ULL << VHOST_USER_PROTOCOL_F_VM2VM_DOMAIN;
+    uint64_t offered = *protocol_features, carried = 0;
+    Error *err = NULL;
+    size_t i;
+
+    dev->vm2vm = NULL;
+    *protocol_features &= ~bit;
+    if (user->vm2vm == ON_OFF_AUTO_OFF || !(offered & bit)) {
+        return true;
+    }
+    if (!kvm_vm2vm_available(&err) ||
+        !virtio_has_feature(offered, VHOST_USER_PROTOCOL_F_REPLY_ACK)) {
+        if (user->vm2vm == ON_OFF_AUTO_ON && !err) {
+            error_setg(&err, "the back-end does not acknowledge");
+        }
+        if (user->vm2vm == ON_OFF_AUTO_ON) {
+            error_propagate(errp, err);
+            return false;
+        }
+        error_free(err);
+        return true;
+    }
+    for (i = 0; i < ARRAY_SIZE(protocol_bits); i++) {
+        carried |= 1ULL << protocol_bits[i];
+    }
+    *protocol_features = offered & carried;
+    dev->vm2vm = vhost_user_vm2vm_get(user);
+    of(dev)->timed = true;
+    of(dev)->channel_got = 0;
+    if (!dev->vq_index_end) {
+        /* Some devices do not say, and then would tell no status */
+        dev->vq_index_end = dev->nvqs;
+    }
+    if (!dev->vq_index && of(dev)->users) {
+        /* Of the last connection nothing may be left */
+        vhost_user_vm2vm_end(of(dev));
+        of(dev)->users = 0;
+    }
+    if (!user->chr->chr_event) {
+        of(dev)->listens = true;
+        qemu_chr_fe_set_handlers(user->chr, NULL, NULL, lost, NULL, dev->vm2vm,
+                                 NULL, true);
+    }
+    return true;
+}
+
+/* ---- Rings: they are enabled, and have eventfds, once they are set up */
 
 static int tell_call(VhostUserVm2vm *v, int q, int fd)
 {

@@ -63,12 +63,17 @@ static bool is_open(int fd)
 }
 
 /* Here they are closed at once, so that they can be counted */
-void vm2vm_fd_close(int fd)
+void vm2vm_fd_close_of(const void *peer, int fd)
 {
     assert(fd < 0 || close(fd) == 0);
 }
 
-bool vm2vm_fd_congested(void)
+void vm2vm_fd_close(int fd)
+{
+    vm2vm_fd_close_of(NULL, fd);
+}
+
+bool vm2vm_fd_congested(const void *peer)
 {
     return false;
 }
@@ -382,7 +387,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(link, 0, sizeof(*link));
     link->id = "fuzz";
     the_device.link = link;
-    vm2vm_parser_init(&link->parser);
+    vm2vm_parser_init(&link->parser, link);
     vm2vm_backend_init(link);
     link->backend.ops = &ops;
     offer(link);

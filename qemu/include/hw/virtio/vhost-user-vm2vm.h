@@ -16,8 +16,9 @@
 #include "io/channel.h"
 
 /* Properties of whoever has a VhostUserState */
-#define DEFINE_VHOST_USER_VM2VM_PROPERTIES(_s, _f) \
-    DEFINE_PROP_ON_OFF_AUTO("vm2vm", _s, _f.vm2vm, ON_OFF_AUTO_AUTO), \
+#define DEFINE_PROP_VM2VM(_s, _f) \
+    DEFINE_PROP_ON_OFF_AUTO("vm2vm", _s, _f.vm2vm, ON_OFF_AUTO_AUTO)
+#define DEFINE_PROP_VM2VM_BYPASS(_s, _f) \
     DEFINE_PROP_BOOL("vm2vm-bypass", _s, _f.vm2vm_bypass, false)
 
 #if defined(CONFIG_LINUX) && defined(CONFIG_VHOST_USER)
@@ -82,7 +83,7 @@ void vhost_user_vm2vm_stopped_ring(struct vhost_dev *dev,
                                    uint32_t index);
 /* Nothing of this device is in the run any more: ends it with the last one */
 void vhost_user_vm2vm_stop(struct vhost_dev *dev);
-/* KVM is to ring the other VM at once; within a transaction of memory regions */
+/* KVM is to ring the other VM at once; in a transaction of memory regions */
 void vhost_user_vm2vm_doorbells(struct vhost_dev *dev, VirtIODevice *vdev,
                                 bool assign);
 
