@@ -50,15 +50,15 @@ def demo():
 	owner, backend = served.owner(), served.backend()
 	command_line(owner)
 	command_line(backend)
-	owner.start(wait=False)
-	backend.start(wait=False)
-	owner.booted()
-	backend.booted()
-
-	say("1. the backend's guest serves the card: frames go to and come from its tap device")
+	backend.start()
 	make_tap(backend)
 	net = Program(backend, served, "net", "test-net -q 2 tap0").start()
-	backend.wait_event("VM2VM_PEER_CONNECTED")
+	Program(backend, served, "blk", "test-blk -q 2 --shuffle ram:64").start()
+	say("the backend's guest has registered what it serves: a card, whose frames go to and come from")
+	say("its tap device, and a disk, out of its memory")
+	owner.start()
+
+	say("1. the owner's guest has booted, with QEMU's devices and Linux's own drivers")
 	link_up(owner)
 	said = ping(owner, 10)
 	say(said)
@@ -76,8 +76,7 @@ def demo():
 	say(read)
 	must(read.count("ff") >= 16, f"bus address {hole:#x}, which is not approved, reads as all-ones")
 
-	say("3. the backend's guest serves the disk, out of its own memory")
-	Program(backend, served, "blk", "test-blk -q 2 --shuffle ram:64").start()
+	say("3. the disk")
 	name = disk(owner)
 	say(owner.sh(f"mkfs.ext4 -q {name}; mkdir -p /run/disk; mount {name} /run/disk; "
 		"head -c 4000000 /dev/urandom >/run/disk/data; sha256sum </run/disk/data >/run/sum; "
