@@ -185,6 +185,7 @@ def blk_file_system():
 				equal(owner.sh("sha256sum </run/disk/data"), owner.sh("cat /run/sum"), "what is in the file")
 				owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
 			equal(owner.sh(f"cat /sys/block/{name[5:]}/serial"), "vm2vm", "its name")
+			equal([s for s in owner.sh("dmesg").splitlines() if "I/O error" in s], [], "complaints of the owner's kernel")
 			check(program.alive(), program.said())
 			equal(late_writes(owner), [], "writes to freed pages")
 			owner.kill()
@@ -195,12 +196,12 @@ def blk_grows():
 	"""Its configuration space changes, and the owner's driver is told."""
 	served = Served("blk")
 	with served.backend() as backend:
-		backend.sh("truncate -s 16M /run/disk")
+		backend.sh("dd if=/dev/zero of=/run/disk bs=1M count=0 seek=16")
 		program = Program(backend, served, "blk", "test-blk -q 2 /run/disk").start()
 		owner = served.owner().start()
 		size = f"/sys/block/{disk(owner)[5:]}/size"
 		equal(owner.sh(f"cat {size}"), str(16 << 11), "sectors")
-		backend.sh("truncate -s 24M /run/disk")
+		backend.sh("dd if=/dev/zero of=/run/disk bs=1M count=0 seek=24")
 		program.signal("HUP")
 		owner.wait_for(f"[ $(cat {size}) = {24 << 11} ]", 30)
 
