@@ -217,9 +217,10 @@ def logged(text):
 def same_logs(done, log):
 	"""What the owner's program knows as done, the backend did; and once, but for what it had
 	begun when it was killed."""
-	theirs, again, size = {}, 0, {}
+	theirs, again, resumed, size = {}, 0, 0, {}
 	for what, block, time_, length in logged(log):
 		key = block, time_
+		resumed += what == "r"
 		if key in theirs:
 			equal(what, "r", f"block {block}, write {time_} is done twice")
 			equal(length, size[key], "of the same length")
@@ -228,7 +229,8 @@ def same_logs(done, log):
 		size[key] = length
 	lost = [key for key in done if key not in theirs]
 	equal(lost[:5], [], f"writes of which the backend does not know, {len(lost)} of {len(done)}")
-	comment(f"{len(done)} writes done, {len(theirs)} in the backend's log, {again} of them done again")
+	comment(f"{len(done)} writes done, {len(theirs)} in the backend's log; "
+		f"{resumed} were taken by one that was killed, {again} of these it had done")
 
 
 def owner_log(owner):
