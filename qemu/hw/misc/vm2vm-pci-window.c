@@ -123,11 +123,32 @@ static const MemoryRegionOps no_inflight_ops = {
     .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
 };
 
-static void memory_free(Vm2vmMemory *m)
+/*
+ * An object by itself: who still has it in a view of memory has a reference to
+ * the owner of its region, and lets go of it whenever that view goes.
+ */
+static void memory_finalize(Object *obj)
 {
-    munmap(m->addr, m->size);
-    g_free(m);
+    Vm2vmMemory *m = VM2VM_MEMORY(obj);
+
+    if (m->addr) {
+        munmap(m->addr, m->size);
+    }
 }
+
+static const TypeInfo memory_info = {
+    .name = TYPE_VM2VM_MEMORY,
+    .parent = TYPE_OBJECT,
+    .instance_size = sizeof(Vm2vmMemory),
+    .instance_finalize = memory_finalize,
+};
+
+static void register_memory(void)
+{
+    type_register_static(&memory_info);
+}
+
+type_init(register_memory)
 
 static void inflight_hide(Vm2vmPci *s)
 {
@@ -136,8 +157,7 @@ static void inflight_hide(Vm2vmPci *s)
     if (m) {
         s->memory = NULL;
         memory_region_del_subregion(&s->inflight, &m->region);
-        object_unparent(OBJECT(&m->region));
-        call_rcu(m, memory_free, rcu);
+        object_unref(OBJECT(m));
     }
 }
 
@@ -156,10 +176,10 @@ static void inflight_show(Vm2vmPci *s)
         warn_report("vm2vm-pci: no in-flight memory: %s", strerror(errno));
         return;
     }
-    m = g_new0(Vm2vmMemory, 1);
+    m = VM2VM_MEMORY(object_new(TYPE_VM2VM_MEMORY));
     m->addr = addr;
     m->size = inflight->size;
-    memory_region_init_ram_ptr(&m->region, OBJECT(s), "vm2vm-inflight-memory",
+    memory_region_init_ram_ptr(&m->region, OBJECT(m), "vm2vm-inflight-memory",
                                m->size, addr);
     memory_region_add_subregion_overlap(&s->inflight, 0, &m->region, 1);
     s->memory = m;

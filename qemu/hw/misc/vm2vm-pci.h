@@ -40,12 +40,15 @@ typedef struct Vm2vmVector {
 } Vm2vmVector;
 
 /* In-flight memory that BAR 4 shows */
-typedef struct Vm2vmMemory {
-    struct rcu_head rcu;
+#define TYPE_VM2VM_MEMORY "vm2vm-inflight-memory"
+OBJECT_DECLARE_SIMPLE_TYPE(Vm2vmMemory, VM2VM_MEMORY)
+
+struct Vm2vmMemory {
+    Object parent_obj;
     MemoryRegion region;
     void *addr;
     uint64_t size;
-} Vm2vmMemory;
+};
 
 /* Of the link's, what goes with the guest */
 typedef struct Vm2vmSaved {
