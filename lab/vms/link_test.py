@@ -88,8 +88,6 @@ def doorbells_both_ways():
 		equal(entropy(owner, 4), "256", "bytes")
 		info = backend.qmp("query-vm2vm-links")[0]["backend"]
 		equal(info["slow-doorbells"], 0, "doorbells by way of QEMU")
-		irqs = owner.sh("grep input /proc/interrupts")
-		check(int(irqs.split()[1]) > 3, f"interrupts of the owner's driver: {irqs}")
 		# By KVM, both: in its statistics
 		for vm in (owner, backend):
 			rings = {}

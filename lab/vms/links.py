@@ -14,7 +14,7 @@ BASE, SIZE = 0xff000000, 16 << 20
 PAGE = 4096
 TOOL = "vm2vm"
 # One that QEMU serves itself: its memory is only looked at
-OWN_RNG = "virtio-rng-pci,rng=r0"
+OWN_RNG = "virtio-rng-pci,rng=r0,disable-legacy=on"
 IOMMUS = {
 	"virtio": ["-device", "virtio-iommu-pci,boot-bypass=off"],
 	"intel": ["-device", "intel-iommu,caching-mode=on,intremap=off"],
