@@ -495,7 +495,10 @@ def a_channel_that_says_half():
 			b.sock.settimeout(30)
 			channel.send(struct.pack("<III", 1, VERSION, 16) + bytes(16))
 			channel.settimeout(5)
-			equal(channel.recv(1), b"", "an IOTLB message has no place")
+			try:
+				equal(channel.recv(1), b"", "an IOTLB message has no place")
+			except ConnectionResetError:
+				pass	# There was more of it
 		responsive(m, 1)
 		b.close()
 		os.close(fd)
