@@ -251,6 +251,18 @@ static bool page_approved(uint64_t iova)
 	return window32(iova) != UINT32_MAX || reg64(VM2VM_PCI_REFUSED_READS) == before;
 }
 
+/* Nobody counts holes that KVM fills, so that these are told from data by all of them. */
+static bool page_is_ones(uint64_t iova)
+{
+	unsigned int i;
+
+	for (i = 0; i < PAGE; i += 8) {
+		if (window64(iova + i) != UINT64_MAX)
+			return false;
+	}
+	return true;
+}
+
 static void scan_page(uint64_t iova, bool approved, uint64_t *start)
 {
 	if (approved && *start == NONE) {
@@ -290,6 +302,8 @@ static int cmd_scan(uint64_t iova, uint64_t len)
 
 			if (ones[i] && refused && refused != nr_ones)
 				approved = page_approved(iova + i * PAGE);
+			else if (ones[i] && !refused && !before)
+				approved = !page_is_ones(iova + i * PAGE);
 			scan_page(iova + i * PAGE, approved, &start);
 		}
 	}

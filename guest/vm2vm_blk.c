@@ -34,7 +34,8 @@
 #include "vm2vm_ring.h"
 
 #define SECTOR		512u
-#define MAX_REQUEST	(1u << 20)
+/* What is copied at a time */
+#define CHUNK		(1u << 20)
 /* Taken and not done yet, of a queue */
 #define MAX_PENDING	16
 #define MAX_QUEUES	8
@@ -59,7 +60,7 @@ struct blk {
 	int fd;
 	uint64_t sectors;
 	bool shuffle;
-	uint8_t *data;		/* of one request, as O_DIRECT wants it */
+	uint8_t *data;		/* a chunk, as O_DIRECT wants it */
 	uint64_t done, repeated;
 	struct blk_queue queues[MAX_QUEUES];
 };
@@ -82,6 +83,44 @@ static bool disk_io(struct blk *blk, bool write, uint64_t sector, size_t len)
 		done += n;
 	}
 	return true;
+}
+
+/* From the peer to the disk; -1 if the peer is gone. */
+static int64_t do_write(struct blk *blk, struct ring *r, struct request *request, uint64_t sector,
+			uint64_t len, uint8_t *status)
+{
+	struct chain *c = &request->chain;
+	uint64_t done, n;
+
+	for (done = 0; done < len; done += n) {
+		n = len - done < CHUNK ? len - done : CHUNK;
+		chain_read(c, sizeof(struct virtio_blk_outhdr) + done, blk->data, n);
+		/* All-ones, which are not what the driver wants to have written? */
+		if (!ring_there(r, c))
+			return -1;
+		if (!done)
+			log_request(request->again ? 'r' : 'w', r->index, request->counter, sector,
+				    len, blk->data);
+		if (!disk_io(blk, true, sector + done / SECTOR, n))
+			return 0;
+	}
+	*status = VIRTIO_BLK_S_OK;
+	return 0;
+}
+
+static int64_t do_read(struct blk *blk, struct chain *c, uint64_t sector, uint64_t len,
+		       uint8_t *status)
+{
+	uint64_t done, n;
+
+	for (done = 0; done < len; done += n) {
+		n = len - done < CHUNK ? len - done : CHUNK;
+		if (!disk_io(blk, false, sector + done / SECTOR, n))
+			return done;
+		chain_write(c, done, blk->data, n);
+	}
+	*status = VIRTIO_BLK_S_OK;
+	return done;
 }
 
 /*
@@ -111,23 +150,12 @@ static int64_t do_request(struct blk *blk, struct ring *r, struct request *reque
 		*status = VIRTIO_BLK_S_UNSUPP;
 		return ring_there(r, c) ? 0 : -1;
 	}
-	if (len % SECTOR || len > MAX_REQUEST || header.sector > blk->sectors ||
+	if (len % SECTOR || header.sector > blk->sectors ||
 	    len / SECTOR > blk->sectors - header.sector)
 		return ring_there(r, c) ? 0 : -1;
-	if (header.type == VIRTIO_BLK_T_OUT) {
-		chain_read(c, sizeof(header), blk->data, len);
-		if (!ring_there(r, c))
-			return -1;
-		log_request(request->again ? 'r' : 'w', r->index, request->counter, header.sector,
-			    len, blk->data);
-		if (disk_io(blk, true, header.sector, len))
-			*status = VIRTIO_BLK_S_OK;
-		return 0;
-	}
-	if (!disk_io(blk, false, header.sector, len))
-		return 0;
-	*status = VIRTIO_BLK_S_OK;
-	return chain_write(c, 0, blk->data, len);
+	if (header.type == VIRTIO_BLK_T_OUT)
+		return do_write(blk, r, request, header.sector, len, status);
+	return do_read(blk, c, header.sector, len, status);
 }
 
 static void finish(struct backend *b, uint32_t q, unsigned int i)
@@ -305,7 +333,7 @@ static void open_disk(struct blk *blk, const char *path)
 	uint64_t size;
 	char *end;
 
-	blk->data = mmap(NULL, MAX_REQUEST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+	blk->data = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			 -1, 0);
 	if (blk->data == MAP_FAILED)
 		die("%m");

@@ -151,6 +151,7 @@ def memory_is_hotplugged():
 def iommu_bypass_and_domains():
 	"""The IOMMU approves all (identity), and nothing of it when the guest attaches a domain"""
 	pair = Pair()
+	pair.identity = True
 	with pair.owner(append="iommu.passthrough=1") as owner, pair.backend(base=0, size=512 << 20) as backend:
 		hold(backend)
 		seen(owner, backend)

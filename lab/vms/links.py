@@ -30,6 +30,8 @@ class Pair:
 	"""
 	# To approve all memory where there is no IOMMU
 	bypass = ",bypass=on"
+	# Or where it has an identity domain
+	identity = False
 
 	def __init__(self, iommu="virtio", server="backend", strict=True):
 		self.path = f"/tmp/link-{os.getpid()}-{next(numbers)}"
@@ -40,7 +42,7 @@ class Pair:
 		return f"socket,id=c0,path={self.path}{side}"
 
 	def owner_link(self):
-		bypass = "" if self.iommu else self.bypass
+		bypass = self.bypass if not self.iommu or self.identity else ""
 		return ["-chardev", self.chardev("owner"),
 			"-object", f"vm2vm-link,id=l0,role=owner,chardev=c0,device=d0{bypass}"]
 

@@ -185,6 +185,7 @@ def blk_file_system():
 				equal(owner.sh("sha256sum </run/disk/data"), owner.sh("cat /run/sum"), "what is in the file")
 				owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
 			equal(owner.sh(f"cat /sys/block/{name[5:]}/serial"), "vm2vm", "its name")
+			equal([s for s in owner.sh("dmesg").splitlines() if "I/O error" in s], [], "complaints of the owner's kernel")
 			check(program.alive(), program.said())
 			equal(late_writes(owner), [], "writes to freed pages")
 			owner.kill()
@@ -195,12 +196,12 @@ def blk_grows():
 	"""Its configuration space changes, and the owner's driver is told."""
 	served = Served("blk")
 	with served.backend() as backend:
-		backend.sh("truncate -s 16M /run/disk")
+		backend.sh("dd if=/dev/zero of=/run/disk bs=1M count=0 seek=16")
 		program = Program(backend, served, "blk", "test-blk -q 2 /run/disk").start()
 		owner = served.owner().start()
 		size = f"/sys/block/{disk(owner)[5:]}/size"
 		equal(owner.sh(f"cat {size}"), str(16 << 11), "sectors")
-		backend.sh("truncate -s 24M /run/disk")
+		backend.sh("dd if=/dev/zero of=/run/disk bs=1M count=0 seek=24")
 		program.signal("HUP")
 		owner.wait_for(f"[ $(cat {size}) = {24 << 11} ]", 30)
 
@@ -216,9 +217,10 @@ def logged(text):
 def same_logs(done, log):
 	"""What the owner's program knows as done, the backend did; and once, but for what it had
 	begun when it was killed."""
-	theirs, again, size = {}, 0, {}
+	theirs, again, resumed, size = {}, 0, 0, {}
 	for what, block, time_, length in logged(log):
 		key = block, time_
+		resumed += what == "r"
 		if key in theirs:
 			equal(what, "r", f"block {block}, write {time_} is done twice")
 			equal(length, size[key], "of the same length")
@@ -227,7 +229,8 @@ def same_logs(done, log):
 		size[key] = length
 	lost = [key for key in done if key not in theirs]
 	equal(lost[:5], [], f"writes of which the backend does not know, {len(lost)} of {len(done)}")
-	comment(f"{len(done)} writes done, {len(theirs)} in the backend's log, {again} of them done again")
+	comment(f"{len(done)} writes done, {len(theirs)} in the backend's log; "
+		f"{resumed} were taken by one that was killed, {again} of these it had done")
 
 
 def owner_log(owner):
