@@ -161,7 +161,9 @@ def a_run_has_a_domain_and_eventfds_of_its_own():
 		equal(order, [SET_DOMAIN, SET_VRING_NUM, SET_VRING_CALL, SET_VRING_ENABLE], "order")
 		domain, kick, call = (last(b, r) for r in (SET_DOMAIN, SET_VRING_KICK, SET_VRING_CALL))
 		check(is_live(domain), "the domain is live")
-		equal(m.qmp("query-migrate").get("blocked-reasons"), None, "what blocks a migration")
+		# This device cannot migrate at all, whatever its back-end is
+		blocked = [r for r in m.qmp("query-migrate").get("blocked-reasons", []) if "non-migratable device" not in r]
+		equal(blocked, [], "what blocks a migration")
 		ids = [eventfd_id(kick), eventfd_id(call)]
 		for _ in range(3):
 			b.forget()
@@ -493,7 +495,10 @@ def a_channel_that_says_half():
 			b.sock.settimeout(30)
 			channel.send(struct.pack("<III", 1, VERSION, 16) + bytes(16))
 			channel.settimeout(5)
-			equal(channel.recv(1), b"", "an IOTLB message has no place")
+			try:
+				equal(channel.recv(1), b"", "an IOTLB message has no place")
+			except ConnectionResetError:
+				pass	# There was more of it
 		responsive(m, 1)
 		b.close()
 		os.close(fd)
