@@ -126,8 +126,10 @@ static void *run(void *data)
 		if (rand_r(&part->seed) % 64 == 0 && fdatasync(disk))
 			fail("cannot be flushed", at, errno, 0);
 	}
-	for (i = 0; i < part->nr; i++)
-		read_blocks(part, part->first + i, 1);
+	for (i = 0; i < part->nr; i += nr) {
+		nr = part->nr - i < MAX_BLOCKS ? part->nr - i : MAX_BLOCKS;
+		read_blocks(part, part->first + i, nr);
+	}
 	return NULL;
 }
 
