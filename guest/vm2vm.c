@@ -3,13 +3,13 @@
  * vm2vm: reach another VM's memory from a Linux guest, by QEMU's vm2vm-pci.
  *
  * Everything of the PCI device by hand: its registers, the window, the doorbells, and
- * by VFIO its interrupts.  Also the device behind the other VM's virtio-rng, which is
- * about the least that a backend can be.
+ * by VFIO its interrupts.  Also devices of the other VM's, which it serves.
  *
  * Exit status: 0 is yes, 1 is no (or failed, with a message), 2 is wrong usage.
  */
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -38,9 +38,16 @@ static const char usage_text[] =
 	"  wait VECTOR [SECONDS]       for an interrupt\n"
 	"  watch SECONDS               all interrupts\n"
 	"  queue Q                     a virtqueue, read through the window\n"
-	"  serve-rng [-s SEED] [SECONDS] [COUNT]\n"
+	"  rng [-s SEED] [SECONDS] [COUNT]\n"
 	"                              be the device of the peer's virtio-rng, for so long,\n"
-	"                              0 is for ever, or for COUNT buffers\n";
+	"                              0 is for ever, or for COUNT buffers\n"
+	"for tests, with -q QUEUES, of a card pairs of them:\n"
+	"  test-net TAP [SECONDS]      be its network card; frames go to and come from a tap\n"
+	"    --late                    one that does harm: vm2vm_net.c says which\n"
+	"  test-blk FILE|ram:MIB [SECONDS]\n"
+	"                              be its disk\n"
+	"    --shuffle                 do requests in another order than they come in\n"
+	"    --log FILE                write down what is done\n";
 
 static void __attribute__((noreturn)) usage(void)
 {
@@ -95,7 +102,10 @@ static int cmd_info(void)
 	printf("connected %d\n", !!(state & VM2VM_PCI_STATE_CONNECTED));
 	printf("window %d\n", !!(state & VM2VM_PCI_STATE_WINDOW));
 	printf("driver_ok %d\n", !!(state & VM2VM_PCI_STATE_DRIVER_OK));
-	printf("generation %u\n", reg32(VM2VM_PCI_GENERATION));
+	printf("domain %d\n", !!(state & VM2VM_PCI_STATE_DOMAIN));
+	printf("epoch %u\n", reg32(VM2VM_PCI_EPOCH));
+	printf("ack %u\n", reg32(VM2VM_PCI_ACK));
+	printf("ready %u\n", reg32(VM2VM_PCI_CONTROL) & VM2VM_PCI_CONTROL_READY);
 	printf("size 0x%" PRIx64 "\n", dev.size);
 	printf("base 0x%" PRIx64 "\n", dev.base);
 	printf("device_type %u\n", reg32(VM2VM_PCI_DEVICE_TYPE));
@@ -103,12 +113,16 @@ static int cmd_info(void)
 	printf("device_status 0x%x\n", reg32(VM2VM_PCI_DEVICE_STATUS));
 	printf("doorbell_offset 0x%x\n", reg32(VM2VM_PCI_DOORBELL_OFFSET));
 	printf("features 0x%" PRIx64 "\n", reg64(VM2VM_PCI_FEATURES));
+	printf("protocol_features 0x%" PRIx64 "\n", reg64(VM2VM_PCI_PROTOCOL_FEATURES));
+	printf("inflight_size 0x%" PRIx64 "\n", reg64(VM2VM_PCI_INFLIGHT_SIZE));
+	printf("peers %u\n", reg32(VM2VM_PCI_PEERS));
 	printf("refused_reads %" PRIu64 "\n", reg64(VM2VM_PCI_REFUSED_READS));
 	printf("refused_writes %" PRIu64 "\n", reg64(VM2VM_PCI_REFUSED_WRITES));
 	for (q = 0; q < VM2VM_PCI_MAX_QUEUES; q++) {
 		at = VM2VM_PCI_QUEUE(q);
-		if (!reg32(at + VM2VM_PCI_QUEUE_ENABLED))
+		if (!reg32(at + VM2VM_PCI_QUEUE_STATE))
 			continue;
+		printf("queue%u.state %u\n", q, reg32(at + VM2VM_PCI_QUEUE_STATE));
 		printf("queue%u.size %u\n", q, reg32(at + VM2VM_PCI_QUEUE_SIZE));
 		printf("queue%u.next %u\n", q, reg32(at + VM2VM_PCI_QUEUE_NEXT));
 		printf("queue%u.desc 0x%" PRIx64 "\n", q, reg64(at + VM2VM_PCI_QUEUE_DESC));
@@ -237,6 +251,18 @@ static bool page_approved(uint64_t iova)
 	return window32(iova) != UINT32_MAX || reg64(VM2VM_PCI_REFUSED_READS) == before;
 }
 
+/* Nobody counts holes that KVM fills, so that these are told from data by all of them. */
+static bool page_is_ones(uint64_t iova)
+{
+	unsigned int i;
+
+	for (i = 0; i < PAGE; i += 8) {
+		if (window64(iova + i) != UINT64_MAX)
+			return false;
+	}
+	return true;
+}
+
 static void scan_page(uint64_t iova, bool approved, uint64_t *start)
 {
 	if (approved && *start == NONE) {
@@ -276,6 +302,8 @@ static int cmd_scan(uint64_t iova, uint64_t len)
 
 			if (ones[i] && refused && refused != nr_ones)
 				approved = page_approved(iova + i * PAGE);
+			else if (ones[i] && !refused && !before)
+				approved = !page_is_ones(iova + i * PAGE);
 			scan_page(iova + i * PAGE, approved, &start);
 		}
 	}
@@ -332,52 +360,71 @@ static int cmd_watch(uint64_t seconds)
 	return 0;
 }
 
-int main(int argc, char **argv)
+/* Options of the commands */
+
+struct options {
+	bool raw, seeded, late, shuffle;
+	uint64_t seed, queues;
+	const char *log;
+};
+
+static const struct option long_options[] = {
+	{ "late", no_argument, NULL, 'L' },
+	{ "shuffle", no_argument, NULL, 'S' },
+	{ "log", required_argument, NULL, 'l' },
+	{}
+};
+
+static int parse(int argc, char **argv, struct options *o)
 {
-	const char *wanted = NULL, *command;
-	bool raw = false, seeded = false;
-	uint64_t index = 0, seed = 0;
-	int opt, n;
+	const char *command = argv[0], *takes = "";
+	int opt;
 
-	while ((opt = getopt(argc, argv, "+d:n:")) != -1) {
-		switch (opt) {
-		case 'd':
-			wanted = optarg;
-			break;
-		case 'n':
-			index = number(optarg);
-			break;
-		default:
-			usage();
-		}
-	}
-	if (optind == argc)
-		usage();
-	command = argv[optind];
-
-	/* Options of the command */
-	argc -= optind;
-	argv += optind;
+	if (!strcmp(command, "read"))
+		takes = "r";
+	else if (!strcmp(command, "rng"))
+		takes = "s";
+	else if (!strcmp(command, "test-net"))
+		takes = "qL";
+	else if (!strcmp(command, "test-blk"))
+		takes = "qSl";
 	optind = 1;
-	while ((opt = getopt(argc, argv, "+rs:")) != -1) {
-		if (opt == 'r' && !strcmp(command, "read")) {
-			raw = true;
-		} else if (opt == 's' && !strcmp(command, "serve-rng")) {
-			seeded = true;
-			seed = number(optarg);
-		} else {
+	while ((opt = getopt_long(argc, argv, "+rs:q:", long_options, NULL)) != -1) {
+		if (!strchr(takes, opt))
 			usage();
-		}
+		if (opt == 's')
+			o->seed = number(optarg);
+		else if (opt == 'q')
+			o->queues = number(optarg);
+		else if (opt == 'l')
+			o->log = optarg;
+		o->raw |= opt == 'r';
+		o->seeded |= opt == 's';
+		o->late |= opt == 'L';
+		o->shuffle |= opt == 'S';
 	}
-	argv += optind;
-	n = argc - optind;
+	return optind;
+}
 
-	find_device(wanted, index);
-	open_device();
+static int serve(const char *command, char **argv, int n, const struct options *o)
+{
+	if (!strcmp(command, "rng") && n <= 2)
+		return cmd_rng(n > 0 ? number(argv[0]) : 0, n > 1 ? number(argv[1]) : 0,
+			       o->seeded, o->seed);
+	if (!strcmp(command, "test-net") && (n == 1 || n == 2))
+		return cmd_test_net(argv[0], o->queues, n == 2 ? number(argv[1]) : 0, o->late);
+	if (!strcmp(command, "test-blk") && (n == 1 || n == 2))
+		return cmd_test_blk(argv[0], o->queues, n == 2 ? number(argv[1]) : 0, o->shuffle,
+				    o->log);
+	usage();
+}
+
+static int look(const char *command, char **argv, int n, const struct options *o)
+{
 	if (!strcmp(command, "info") && n == 0)
 		return cmd_info();
 	if (!strcmp(command, "read") && n == 2)
-		return cmd_read(number(argv[0]), number(argv[1]), raw);
+		return cmd_read(number(argv[0]), number(argv[1]), o->raw);
 	if (!strcmp(command, "write") && n == 2)
 		return cmd_write(number(argv[0]), argv[1]);
 	if (!strcmp(command, "fill") && n == 3)
@@ -398,8 +445,35 @@ int main(int argc, char **argv)
 		return cmd_watch(number(argv[0]));
 	if (!strcmp(command, "queue") && n == 1)
 		return cmd_queue(queue_arg(argv[0]));
-	if (!strcmp(command, "serve-rng") && n <= 2)
-		return cmd_serve_rng(n > 0 ? number(argv[0]) : 0, n > 1 ? number(argv[1]) : 0,
-				     seeded, seed);
-	usage();
+	return serve(command, argv, n, o);
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = { .queues = 1 };
+	const char *wanted = NULL, *command;
+	uint64_t index = 0;
+	int opt, n;
+
+	while ((opt = getopt(argc, argv, "+d:n:")) != -1) {
+		switch (opt) {
+		case 'd':
+			wanted = optarg;
+			break;
+		case 'n':
+			index = number(optarg);
+			break;
+		default:
+			usage();
+		}
+	}
+	if (optind == argc)
+		usage();
+	argc -= optind;
+	argv += optind;
+	command = argv[0];
+	n = parse(argc, argv, &options);
+	find_device(wanted, index);
+	open_device();
+	return look(command, argv + n, argc - n, &options);
 }

@@ -55,7 +55,7 @@ void die(const char *format, ...)
 	exit(1);
 }
 
-static int64_t now_ms(void)
+int64_t now_ms(void)
 {
 	struct timespec t;
 
@@ -185,11 +185,7 @@ static void enable_device(void)
 
 void ring_doorbell(uint32_t queue)
 {
-	uint32_t offset = reg32(VM2VM_PCI_DOORBELL_OFFSET);
-
-	if (offset % 4 || offset > dev.regs_size - 4)
-		die("%s: the doorbells are said to be at 0x%x of BAR 0", dev.name, offset);
-	set_reg32(offset, queue);
+	set_reg32(dev.doorbells, queue);
 }
 
 void open_device(void)
@@ -204,15 +200,20 @@ void open_device(void)
 	if (fd < 0 || fstat(fd, &st))
 		die("%s: %m", path);
 	dev.regs_size = st.st_size;
-	if (dev.regs_size < VM2VM_PCI_QUEUE(VM2VM_PCI_MAX_QUEUES))
+	if (dev.regs_size < VM2VM_PCI_REGISTERS_BAR_SIZE)
 		die("%s: too small for the registers", path);
 	dev.regs = mmap(NULL, dev.regs_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (dev.regs == MAP_FAILED)
 		die("%s: %m", path);
 	close(fd);
-	if (reg32(VM2VM_PCI_MAGIC) != VM2VM_PCI_MAGIC_VALUE || !reg32(VM2VM_PCI_VERSION))
+	/* A later version only adds */
+	if (reg32(VM2VM_PCI_MAGIC) != VM2VM_PCI_MAGIC_VALUE ||
+	    reg32(VM2VM_PCI_VERSION) < VM2VM_PCI_VERSION_VALUE)
 		die("%s: the registers do not look like ours: magic 0x%x, version %u", dev.name,
 		    reg32(VM2VM_PCI_MAGIC), reg32(VM2VM_PCI_VERSION));
+	dev.doorbells = reg32(VM2VM_PCI_DOORBELL_OFFSET);
+	if (dev.doorbells % 4 || dev.doorbells > dev.regs_size - 4)
+		die("%s: the doorbells are said to be at 0x%x of BAR 0", dev.name, dev.doorbells);
 	dev.size = reg64(VM2VM_PCI_SIZE);
 	dev.base = reg64(VM2VM_PCI_BASE);
 
@@ -230,6 +231,25 @@ void open_device(void)
 	pieces = calloc(dev.size / PIECE + 1, sizeof(*pieces));
 	if (!pieces)
 		die("%m");
+}
+
+volatile void *open_inflight(void)
+{
+	static volatile void *memory;
+	char path[PATH_MAX];
+	int fd;
+
+	if (memory)
+		return memory;
+	dev_path(path, "resource%d", VM2VM_PCI_INFLIGHT_BAR);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		die("%s: %m", path);
+	memory = mmap(NULL, VM2VM_PCI_INFLIGHT_BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		die("%s: %m", path);
+	close(fd);
+	return memory;
 }
 
 /* The window */
@@ -282,53 +302,82 @@ static unsigned int step(uint64_t iova, uint64_t len)
 	return n;
 }
 
-void window_read(uint64_t iova, void *to, uint64_t len)
+/* How many of them are mapped together, and where */
+static volatile uint8_t *stretch(uint64_t iova, uint64_t len, uint64_t *n)
 {
-	uint8_t *p = to;
+	*n = PIECE - (iova - dev.base) % PIECE;
+	if (*n > len)
+		*n = len;
+	return window(iova);
+}
+
+static void stretch_read(volatile uint8_t *from, uint8_t *to, uint64_t len)
+{
 	unsigned int n;
 	uint64_t v;
 
-	for (; len; iova += n, p += n, len -= n) {
-		n = step(iova, len);
+	for (; len; from += n, to += n, len -= n) {
+		n = step((uintptr_t)from, len);
 		switch (n) {
 		case 8:
-			v = window64(iova);
+			v = *(volatile uint64_t *)from;
 			break;
 		case 4:
-			v = window32(iova);
+			v = *(volatile uint32_t *)from;
 			break;
 		case 2:
-			v = window16(iova);
+			v = *(volatile uint16_t *)from;
 			break;
 		default:
-			v = *(volatile uint8_t *)window(iova);
+			v = *from;
 		}
-		memcpy(p, &v, n);
+		memcpy(to, &v, n);
+	}
+}
+
+static void stretch_write(volatile uint8_t *to, const uint8_t *from, uint64_t len)
+{
+	unsigned int n;
+	uint64_t v = 0;
+
+	for (; len; from += n, to += n, len -= n) {
+		n = step((uintptr_t)to, len);
+		memcpy(&v, from, n);
+		switch (n) {
+		case 8:
+			*(volatile uint64_t *)to = v;
+			break;
+		case 4:
+			*(volatile uint32_t *)to = v;
+			break;
+		case 2:
+			*(volatile uint16_t *)to = v;
+			break;
+		default:
+			*to = v;
+		}
+	}
+}
+
+void window_read(uint64_t iova, void *to, uint64_t len)
+{
+	volatile uint8_t *from;
+	uint64_t n;
+
+	for (; len; iova += n, to += n, len -= n) {
+		from = stretch(iova, len, &n);
+		stretch_read(from, to, n);
 	}
 }
 
 void window_write(uint64_t iova, const void *from, uint64_t len)
 {
-	const uint8_t *p = from;
-	unsigned int n;
-	uint64_t v = 0;
+	volatile uint8_t *to;
+	uint64_t n;
 
-	for (; len; iova += n, p += n, len -= n) {
-		n = step(iova, len);
-		memcpy(&v, p, n);
-		switch (n) {
-		case 8:
-			*(volatile uint64_t *)window(iova) = v;
-			break;
-		case 4:
-			*(volatile uint32_t *)window(iova) = v;
-			break;
-		case 2:
-			*(volatile uint16_t *)window(iova) = v;
-			break;
-		default:
-			*(volatile uint8_t *)window(iova) = v;
-		}
+	for (; len; iova += n, from += n, len -= n) {
+		to = stretch(iova, len, &n);
+		stretch_write(to, from, n);
 	}
 }
 

@@ -19,12 +19,13 @@
 #error "registers and rings are little-endian, and are read as they are"
 #endif
 
-#define NR_VECTORS	(1 + VM2VM_PCI_MAX_QUEUES)
+#define NR_VECTORS	VM2VM_PCI_NR_VECTORS
 
 struct vm2vm_dev {
 	char name[32];
 	volatile uint8_t *regs;
 	size_t regs_size;
+	uint32_t doorbells;	/* where in them */
 	uint64_t size, base;	/* of the window */
 };
 
@@ -53,7 +54,15 @@ static inline void set_reg32(uint32_t offset, uint32_t value)
 	*(volatile uint32_t *)(dev.regs + offset) = value;
 }
 
+static inline void set_reg64(uint32_t offset, uint64_t value)
+{
+	*(volatile uint64_t *)(dev.regs + offset) = value;
+}
+
 void ring_doorbell(uint32_t queue);
+
+/* The in-flight memory, VM2VM_PCI_INFLIGHT_BAR_SIZE bytes, whether something is there or not */
+volatile void *open_inflight(void);
 
 /*
  * The window
@@ -98,11 +107,13 @@ static inline void fence(void)
 
 /* Interrupts, by VFIO */
 
+int64_t now_ms(void);
 /* Seconds from now, 0 is never: for wait_events() */
 int64_t deadline_in(uint64_t seconds);
 /*
  * An event for each of the first n vectors of which wanted[] says so, or NULL: for all
- * that there are.  Everything stays open as long as the program runs.  Returns n.
+ * that there are.  Everything stays open as long as the program runs, and when it ends the device
+ * is reset.  Returns n.
  */
 unsigned int open_vectors(unsigned int n, const bool *wanted, struct pollfd *events);
 /* How many interrupts there have been since the last time */

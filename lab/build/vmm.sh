@@ -18,9 +18,11 @@ esac
 # Small: what the lab's virtual machines have, and nothing that only takes time
 options="$options --python=/usr/bin/python3 --target-list=x86_64-softmmu --disable-install-blobs --disable-docs
 	--disable-tools --disable-user --disable-guest-agent --without-default-features --without-default-devices
-	--with-devices-x86_64=vm2vm --enable-kvm --disable-tcg --disable-werror"
+	--with-devices-x86_64=vm2vm --enable-kvm --disable-tcg --disable-werror
+	--enable-vhost-user --enable-vhost-net"
 devices="Q35 I440FX VTD PCIE_PORT ISA_DEBUG TEST_DEVICES VIRTIO_PCI VIRTIO_IOMMU VIRTIO_RNG VIRTIO_NET VIRTIO_BLK
-	VIRTIO_SERIAL VIRTIO_MEM VIRTIO_VM2VM VM2VM_PCI"
+	VIRTIO_SERIAL VIRTIO_MEM VIRTIO_SCSI VM2VM_PCI VHOST_USER_BLK VHOST_USER_SCSI VHOST_USER_FS
+	VHOST_USER_VSOCK VHOST_USER_RNG"
 
 hooks=$(find "$ROOT/patches/qemu-10.0" -name '*.patch' | sort)
 # Our files, and the two headers that QEMU shares with the guest and with the kernel

@@ -79,10 +79,16 @@ steps_debug() {
 
 steps_qemu() {
 	echo "qtest | host | lab/check/qtest.sh"
+	echo "rings | host | lab/check/rings.sh"
 	echo "vms | host | lab/vms/links.sh vms_test.py"
 	echo "demo | host | lab/vms/links.sh demo.py"
 	echo "link peers | host | lab/vms/links.sh link_peer_test.py"
+	echo "backends | host | lab/vms/links.sh backend_test.py"
+	echo "backend peers | host | lab/vms/links.sh backend_peer_test.py"
 	echo "links | host | lab/vms/links.sh link_test.py"
+	echo "vhost-user peers | host | lab/vms/links.sh vhost_user_peer_test.py"
+	echo "vhost-user | host | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
+	echo "vhost-user fence | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
 	echo "fuzz | host | lab/check/fuzz.sh"
 }
 

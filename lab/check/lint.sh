@@ -38,7 +38,7 @@ code=$(our_files | grep "$special" || true)
 # A program that has no header of the kernel's
 code=$(our_files | grep '^guest/.*\.[ch]$' || true)
 # shellcheck disable=SC2086
-[ -z "$code" ] || checkpatch PREFER_KERNEL_TYPES,VOLATILE,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,STRCPY,EMBEDDED_FUNCTION_NAME --file $code
+[ -z "$code" ] || checkpatch PREFER_KERNEL_TYPES,BIT_MACRO,VOLATILE,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,STRCPY,EMBEDDED_FUNCTION_NAME --file $code
 # shellcheck disable=SC2046
 [ -z "$(our_patches)" ] || checkpatch "" --patch $(our_patches)
 

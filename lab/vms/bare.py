@@ -5,24 +5,18 @@ import fcntl
 import functools
 import os
 import pathlib
-import socket
 import struct
 import subprocess
 import tempfile
 import time
 
-from links import (F_DOMAIN, F_REPLY_ACK, GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, RNG,
-	SET_DOMAIN, SET_FEATURES, SET_OWNER, SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE,
-	SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, link, state, u64)
+from links import (F_DOMAIN, F_REPLY_ACK, GET_FEATURES, GET_PROTOCOL_FEATURES, REPLY, SET_DOMAIN, VERSION, Peer, link, u64)
 from vms import QEMU, VM, check, equal, test
 
 F_PROTOCOL_FEATURES = 1 << 30
-NOFD = 0x100
-WINDOW, BARS = 1 << 20, (0xc8000000, 0xc8100000, 0xc0000000)
-# Their slots, and what firmware and drivers write to the configuration space of each
-SLOT_W0, SLOT_D0 = 5, 6
-PCI = [(SLOT_W0, 0x10, BARS[0]), (SLOT_W0, 0x14, BARS[1]), (SLOT_W0, 0x18, BARS[2]), (SLOT_W0, 0x1c, 0),
-	(SLOT_W0, 4, 6), (SLOT_D0, 4, 6)]
+# What a driver writes to the configuration space of d0
+SLOT_D0 = 6
+PCI = [(SLOT_D0, 4, 6)]
 # A driver's view of a virtio device: offset in the common configuration, bytes, value
 DESC, AVAIL, USED, QUEUE_SIZE = 0x100000, 0x101000, 0x102000, 128
 DRIVER = [(0x14, 1, 0), (0x14, 1, 1), (0x14, 1, 3), (8, 4, 1), (0xc, 4, 3), (0x14, 1, 11), (0x16, 2, 0),
@@ -139,101 +133,12 @@ def link_domain(vm, domain, size=2 << 20):
 
 # ---- Those at the other end
 
-def domain(version=1, kind=4, queues=4, flags=0):
-	return struct.pack("<IIII", version, kind, queues, flags)
-
-
-def address(index, flags=0):
-	return struct.pack("<IIQQQQ", index, flags, 0x1000, 0x3000, 0x2000, 0)
-
-
-class Owner(Peer):
-	"""To a link of role backend; with a VM and file descriptors of its own"""
-
-	def __init__(self, path):
-		super().__init__(path)
-		self.vm = self.keep(create_vm())
-		self.domain = self.keep(create_domain(self.vm))
-
-	def keep(self, fd):
-		self.fds.append(fd)
-		return fd
-
-	def eventfd(self, value=0):
-		return self.keep(os.eventfd(value))
-
-	def make(self, kind):
-		"""A file descriptor of some kind"""
-		if kind in ("pipe", "pipe for writing"):
-			ends = [self.keep(fd) for fd in os.pipe()]
-			return ends[kind != "pipe"]
-		if kind == "socket":
-			ends = [self.keep(s.detach()) for s in socket.socketpair()]
-			return ends[0]
-		if kind in ("file", "directory", "null", "kvm"):
-			path = {"file": __file__, "directory": "/", "null": "/dev/null", "kvm": "/dev/kvm"}[kind]
-			return self.keep(os.open(path, os.O_RDONLY))
-		return self.keep({
-			"eventfd": lambda: os.eventfd(0),
-			"memory": lambda: os.memfd_create("anon_inode:[eventfd]"),
-			"vm": create_vm,
-			"domain": lambda: create_domain(self.vm),
-		}[kind]())
-
-	def features(self):
-		self.ask(GET_FEATURES)
-		offered = self.ask(GET_PROTOCOL_FEATURES)
-		equal(offered & (F_DOMAIN | F_REPLY_ACK), F_DOMAIN | F_REPLY_ACK, "what it offers")
-		self.send(SET_PROTOCOL_FEATURES, u64(F_DOMAIN | F_REPLY_ACK))
-		self.send(SET_OWNER)
-		return self
-
-	def hello(self, **fields):
-		"""All that a good one does until it is connected"""
-		self.features()
-		equal(self.ask(SET_DOMAIN, domain(**fields), flags=VERSION | NEED_REPLY, fds=[self.domain]), 0, "the answer")
-		return self
-
-	def queue_messages(self, index=0):
-		yield SET_VRING_NUM, state(index, 64), []
-		yield SET_VRING_BASE, state(index, 0), []
-		yield SET_VRING_ADDR, address(index), []
-		yield SET_VRING_KICK, u64(index), [self.eventfd()]
-		yield SET_VRING_CALL, u64(index), [self.eventfd()]
-		yield SET_VRING_ENABLE, state(index, 1), []
-
-	def queue(self, index=0):
-		for request, payload, fds in self.queue_messages(index):
-			self.send(request, payload, fds=fds)
-		return self
-
-	def sync(self):
-		"""It has taken what was sent before."""
-		self.ask(GET_QUEUE_NUM)
-		return self
-
-	def messages(self):
-		"""The whole of a good conversation"""
-		yield GET_FEATURES, b"", []
-		yield GET_PROTOCOL_FEATURES, b"", []
-		yield SET_PROTOCOL_FEATURES, u64(F_DOMAIN | F_REPLY_ACK), []
-		yield SET_OWNER, b"", []
-		yield GET_QUEUE_NUM, b"", []
-		yield SET_DOMAIN, domain(), [self.domain]
-		yield SET_FEATURES, u64(1 << 32), []
-		yield from self.queue_messages(0)
-		yield from self.queue_messages(3)
-		yield SET_STATUS, u64(15), []
-		yield SET_VRING_ENABLE, state(0, 0), []
-
-
 class Backend(Peer):
 	"""To a link of role owner"""
 
 	RIGHT = {
 		GET_FEATURES: u64(F_PROTOCOL_FEATURES | 1 << 32),
 		GET_PROTOCOL_FEATURES: u64(F_DOMAIN | F_REPLY_ACK | 1),
-		GET_QUEUE_NUM: u64(32),
 		SET_DOMAIN: u64(0),
 	}
 
@@ -252,21 +157,6 @@ class Backend(Peer):
 				return self
 		raise AssertionError("the link hangs up")
 
-	def learns_queue(self):
-		"""What it is told of the driver's queue; then fds are the domain, the kick and the call."""
-		told, want = [], [
-			(SET_VRING_NUM, state(0, QUEUE_SIZE)), (SET_VRING_BASE, state(0, 0)),
-			(SET_VRING_ADDR, struct.pack("<IIQQQQ", 0, 0, DESC, USED, AVAIL, 0)), (SET_VRING_KICK, u64(0)),
-			(SET_VRING_CALL, u64(0)), (SET_VRING_ENABLE, state(0, 1)), (SET_STATUS, u64(15))]
-		while not told or told[-1] != want[-1]:
-			message = self.receive()
-			check(message, f"the link hangs up, after {told}")
-			told.append((message[0], message[2]))
-		at = next(i for i, t in enumerate(told) if t[0] == SET_VRING_NUM)
-		equal(told[at:], want, "what it is told")
-		equal(len(self.fds), 3, "file descriptors")
-		return self
-
 
 def connected(vm, name):
 	"""What is told of a link when it has a peer. There are no events but of those to come then."""
@@ -278,15 +168,6 @@ def connected(vm, name):
 	return info
 
 
-def good_owner(vm, path, name):
-	peer = Owner(path).hello().queue().sync()
-	info = connected(vm, name)
-	equal([(q["index"], q["size"], q["desc"], q["avail"], q["used"]) for q in info["queues"]],
-		[(0, 64, 0x1000, 0x2000, 0x3000)], "its queue")
-	equal(info["backend"]["shown"], WINDOW, "what is shown")
-	return peer
-
-
 def good_backend(vm, path, name):
 	peer = Backend(path).answers()
 	info = connected(vm, name)
@@ -296,13 +177,12 @@ def good_backend(vm, path, name):
 		link_domain(own, peer.fds[0])
 	finally:
 		os.close(own)
-	peer.learns_queue()
 	return peer
 
 
 def serves(vm, path, name):
 	"""A good peer can connect, and goes."""
-	peer = (good_backend if link(vm, name)["role"] == "owner" else good_owner)(vm, path, name)
+	peer = good_backend(vm, path, name)
 	peer.close()
 	event = vm.wait_event("VM2VM_PEER_LOST", 10, id=name)
 	check("reason" not in event["data"], f"it was not dropped: {event}")
@@ -314,21 +194,19 @@ def temporary(name):
 
 # ---- The one QEMU for many cases
 
-TO_BACKEND, TO_OWNER, FREE = (str(temporary(f"peer-{n}")) for n in ("backend", "owner", "free"))
+TO_OWNER, FREE = (str(temporary(f"peer-{n}")) for n in ("owner", "free"))
 
 
 def machine():
 	def server(name, path):
 		return ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
-	vm = Bare("bare", *server("c0", TO_BACKEND), *server("c1", TO_OWNER), *server("free", FREE),
+	vm = Bare("bare", *server("c1", TO_OWNER), *server("free", FREE),
 		"-chardev", "null,id=null", "-chardev", "socket,id=tcp,host=127.0.0.1,port=0,server=on,wait=off",
-		"-object", f"vm2vm-link,id=l0,role=backend,chardev=c0,size={WINDOW}",
-		"-object", "vm2vm-link,id=l1,role=owner,chardev=c1,device=d0",
-		"-device", "vm2vm-pci,id=w0,link=l0,addr=5", "-device", f"{RNG},id=d0,addr=6",
+		"-object", "vm2vm-link,id=l1,role=owner,chardev=c1,device=d0,bypass=on",
+		"-device", "virtio-rng-pci,id=d0,addr=6",
 		"-device", "virtio-rng-pci,id=r0,addr=7", "-device", "isa-debug-exit,id=e0",
 		"-device", "pcie-root-port,id=rp,chassis=1,addr=8").begin()
 	# What QEMU makes only once
-	serves(vm, TO_BACKEND, "l0")
 	serves(vm, TO_OWNER, "l1")
 	return vm
 

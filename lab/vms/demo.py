@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""demo.py: two QEMU VMs with Linux guests, and a link between them. Runs in the lab."""
+"""demo.py: the card and the disk of a stock guest, served by the guest next door. Runs in the lab."""
 
-import re
 import sys
 import time
 
-from links import BASE, PAGE, SIZE, TOOL, Pair, connected, link, pages, scan
+from links import PAGE, TOOL
+from vhost_user import BACKEND_IP, Program, Served, disk, driver, late_writes, link_up, make_tap, ping
 from vms import VMError
 
 started = time.monotonic()
+# Where Linux's DMA API takes bus addresses from: the top of the first 4 GiB
+TOP, LENGTH = 0xff000000, 16 << 20
 
 
 def say(text):
@@ -23,66 +25,77 @@ def must(condition, what):
 		raise VMError(what)
 
 
-def interrupts(vm, which):
-	"""How many the guest has counted, of a device"""
-	lines = [x for x in vm.sh("cat /proc/interrupts").splitlines() if re.search(which, x)]
-	return sum(int(n) for x in lines for n in re.findall(r"\s(\d+)\b", x.split(":")[1])[:1])
+def command_line(vm):
+	say(f"$ qemu-system-x86_64 ... {' '.join(vm.args)}")
+
+
+def number(vm, index, name):
+	line = next(s for s in vm.sh(f"{TOOL} -n {index} info").splitlines() if s.startswith(name + " "))
+	return int(line.split()[1], 0)
+
+
+def pages(vm, index):
+	"""Those that the backend's guest sees at the top of the owner's bus addresses"""
+	found = set()
+	for line in vm.sh(f"{TOOL} -n {index} scan {TOP:#x} {LENGTH:#x}").split():
+		first, end = (int(x, 16) for x in line.split("-"))
+		found |= set(range(first // PAGE, end // PAGE))
+	return found
 
 
 def demo():
-	pair = Pair()
-	say("two VMs: the owner has a virtio-rng device behind a virtio-iommu,")
-	say("         the backend a vm2vm-pci device with a window of 16 MiB to it")
-	owner, backend = pair.owner(), pair.backend()
-	say("$ " + " ".join(a if " " not in a else f"'{a}'" for a in owner.args))
-	say("$ " + " ".join(backend.args))
-	owner.start(wait=False)
-	backend.start(wait=False)
-	owner.booted()
-	backend.booted()
-	connected(backend)
-	say(f"both have booted; they are connected: {link(backend)['peers']} peer")
+	served = Served("net", "blk")
+	say("two VMs: the owner is a stock Linux guest, with QEMU's own virtio-net-pci and vhost-user-blk-pci")
+	say("         behind a virtio-iommu; the backend has a vm2vm-pci device for each, and serves them")
+	owner, backend = served.owner(), served.backend()
+	command_line(owner)
+	command_line(backend)
+	backend.start()
+	make_tap(backend)
+	net = Program(backend, served, "net", "test-net -q 2 tap0").start()
+	Program(backend, served, "blk", "test-blk -q 2 --shuffle ram:64").start()
+	say("the backend's guest has registered what it serves: a card, whose frames go to and come from")
+	say("its tap device, and a disk, out of its memory")
+	owner.start()
 
-	say("1. the owner's driver has mapped its rings and a buffer; the backend's guest scans its window")
-	found = scan(backend)
-	say(backend.sh(f"{TOOL} scan"))
-	mappings = owner.qmp("x-query-vm2vm-mappings", id="l0")
-	must(found and found == pages(mappings["translated"]),
-		f"these {len(found)} pages of {SIZE // PAGE} are what the owner's IOMMU maps, no more and no less")
+	say("1. the owner's guest has booted, with QEMU's devices and Linux's own drivers")
+	link_up(owner)
+	said = ping(owner, 10)
+	say(said)
+	must(" 0% packet loss" in said, f"the owner's guest pings {BACKEND_IP}, which is the backend's guest")
+	must(number(backend, 0, "queue2.size") > 0, "by two pairs of queues")
+	slow = sum(i["backend"]["slow-doorbells"] for i in backend.qmp("query-vm2vm-links"))
+	must(slow == 0, "no interrupt of its driver went by way of QEMU: doorbells are KVM's")
 
-	queue = link(backend)["queues"][0]
-	say("2. the owner's virtqueue, read live from the backend's guest")
-	live = backend.sh(f"{TOOL} queue 0 | grep -E '^(size|desc|avail.idx|used.idx|desc0) '")
-	say(live)
-	must("avail.idx 1" in live, "the driver has made one buffer available, and waits")
-
-	say("3. what is not approved reads as all-ones")
-	hole = next(p for p in range(BASE // PAGE, (BASE + SIZE) // PAGE) if p not in found) * PAGE
+	say("2. what it sees of the owner's memory")
+	seen = pages(backend, 0)
+	queue = {p: number(backend, 0, f"queue0.{p}") for p in ("desc", "avail", "used")}
+	must({q // PAGE for q in queue.values()} <= seen, f"the rings are among the {len(seen)} pages of {LENGTH // PAGE} there")
+	hole = next(p for p in range(TOP // PAGE, (TOP + LENGTH) // PAGE) if p not in seen) * PAGE
 	read = backend.sh(f"{TOOL} read {hole:#x} 16")
 	say(read)
-	must(read.count("ff") >= 16, f"bus address {hole:#x} reads as all-ones")
-	must(link(backend)["backend"]["refused-reads"] > 0, "QEMU has counted it")
+	must(read.count("ff") >= 16, f"bus address {hole:#x}, which is not approved, reads as all-ones")
 
-	say("4. the backend's guest serves the queue: it fills the owner's buffers in place")
-	before = interrupts(owner, "virtio1-input")
-	backend.run(f"{TOOL} serve-rng -s 7 60 4 >/run/served 2>&1 &")
-	backend.wait_for("grep -q ready /run/served", 60)
-	data = owner.sh("timeout 60 dd if=/dev/hwrng bs=16 count=4 status=none | od -An -tx1")
-	say(data)
-	must(len(data.split()) >= 64, "the owner's /dev/hwrng gives bytes that the backend's guest has made")
-	say(backend.wait_for("grep served /run/served", 60))
-	rings = interrupts(owner, "virtio1-input") - before
-	must(rings > 0, f"doorbell there: the owner's driver got {rings} interrupts")
-	slow = link(backend)["backend"]["slow-doorbells"]
-	must(slow == 0, "none of them by way of QEMU")
-	say("   doorbell back: the tool slept until the owner's kicks came as MSI-X")
+	say("3. the disk")
+	name = disk(owner)
+	say(owner.sh(f"mkfs.ext4 -q {name}; mkdir -p /run/disk; mount {name} /run/disk; "
+		"head -c 4000000 /dev/urandom >/run/disk/data; sha256sum </run/disk/data >/run/sum; "
+		"umount /run/disk; echo 3 >/proc/sys/vm/drop_caches; "
+		f"mount {name} /run/disk; grep /run/disk /proc/mounts", 200))
+	must(owner.sh("sha256sum </run/disk/data") == owner.sh("cat /run/sum"), "a file on it is what it was")
 
-	say("5. the owner's driver lets go of the device")
-	owner.sh("echo virtio1 >/sys/bus/virtio/drivers/virtio_rng/unbind")
-	left = scan(backend)
-	mapped = pages(owner.qmp("x-query-vm2vm-mappings", id="l0")["translated"])
-	must(not {queue[p] // PAGE for p in ("desc", "avail", "used")} & left, "the rings are not seen any more")
-	must(left == mapped, f"what is seen, {len(left)} pages, is what the IOMMU still maps")
+	say("4. the backend's program is killed, and started again")
+	owner.run(f"ping -i 0.1 -w 30 {BACKEND_IP} >/run/pings 2>&1 &")
+	net.kill()
+	net.start()
+	must(" 0% packet loss" in ping(owner), "the owner's guest has its card back")
+
+	say("5. the owner's driver lets go of the card")
+	device, path = driver(owner, 1)
+	owner.sh(f"echo {device} >{path}/unbind")
+	left = pages(backend, 0)
+	must(not {q // PAGE for q in queue.values()} & left, f"its rings are not seen any more; {len(left)} pages are")
+	must(not late_writes(owner), "nothing was written to pages that it had freed")
 	say(backend.hmp("info vm2vm").replace("\r", ""))
 
 	owner.kill()

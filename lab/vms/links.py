@@ -5,6 +5,7 @@ import itertools
 import os
 import socket
 import struct
+import time
 
 from vms import QMPError, VM, VMError, equal
 
@@ -12,8 +13,8 @@ from vms import QMPError, VM, VMError, equal
 BASE, SIZE = 0xff000000, 16 << 20
 PAGE = 4096
 TOOL = "vm2vm"
-# A source of entropy, whose buffers the backend fills
-RNG = "virtio-vm2vm-pci,virtio-id=4"
+# One that QEMU serves itself: its memory is only looked at
+OWN_RNG = "virtio-rng-pci,rng=r0,disable-legacy=on"
 IOMMUS = {
 	"virtio": ["-device", "virtio-iommu-pci,boot-bypass=off"],
 	"intel": ["-device", "intel-iommu,caching-mode=on,intremap=off"],
@@ -23,7 +24,14 @@ numbers = itertools.count()
 
 
 class Pair:
-	"""The command lines of an owner and a backend that find each other"""
+	"""The command lines of an owner and a backend that find each other.
+
+	The owner's device is its own: the backend sees what its IOMMU maps.
+	"""
+	# To approve all memory where there is no IOMMU
+	bypass = ",bypass=on"
+	# Or where it has an identity domain
+	identity = False
 
 	def __init__(self, iommu="virtio", server="backend", strict=True):
 		self.path = f"/tmp/link-{os.getpid()}-{next(numbers)}"
@@ -34,13 +42,14 @@ class Pair:
 		return f"socket,id=c0,path={self.path}{side}"
 
 	def owner_link(self):
+		bypass = self.bypass if not self.iommu or self.identity else ""
 		return ["-chardev", self.chardev("owner"),
-			"-object", "vm2vm-link,id=l0,role=owner,chardev=c0,device=d0"]
+			"-object", f"vm2vm-link,id=l0,role=owner,chardev=c0,device=d0{bypass}"]
 
-	def owner(self, *args, name="owner", device=RNG, link=True, **kwargs):
+	def owner(self, *args, name="owner", device=OWN_RNG, link=True, **kwargs):
 		platform = "on" if self.iommu else "off"
 		append = f"iommu.strict={1 if self.strict else 0} {kwargs.pop('append', '')}"
-		return VM(name, *IOMMUS[self.iommu], *(self.owner_link() if link else []),
+		return VM(name, *IOMMUS[self.iommu], "-object", "rng-builtin,id=r0", *(self.owner_link() if link else []),
 			"-device", f"{device},id=d0,iommu_platform={platform},addr=5", *args, append=append, **kwargs)
 
 	def backend_link(self, base=BASE, size=SIZE, more=""):
@@ -62,6 +71,27 @@ def connected(*vms):
 		if not link(vm)["connected"]:
 			vm.wait_event("VM2VM_PEER_CONNECTED")
 		vm.events = [e for e in vm.events if e["event"] != "VM2VM_PEER_CONNECTED"]
+
+
+def hold(vm, index=0):
+	"""A program in the backend's guest that is registered, and acknowledges whatever comes"""
+	vm.run(f"{TOOL} -n {index} rng 0 >/run/hold{index} 2>&1 & echo $! >/run/holder{index}")
+	vm.wait_for(f"grep -q ready /run/hold{index}", 60)
+
+
+def let_go(vm, index=0):
+	vm.sh(f"p=$(cat /run/holder{index}); kill $p; while kill -0 $p 2>/dev/null; do sleep 0.1; done")
+
+
+def seen(owner, *backends, name="l0"):
+	"""They are connected, and the backends' windows show it."""
+	connected(owner, *backends)
+	for vm in backends:
+		deadline = time.monotonic() + 60
+		while not link(vm, name)["backend"]["shown"]:
+			if time.monotonic() > deadline:
+				raise VMError(f"{vm}: the window shows nothing: {link(vm, name)}")
+			time.sleep(0.1)
 
 
 def refused(vm, command, said, **arguments):

@@ -99,7 +99,7 @@ tmp /tmp tmpfs mode=1777
 def tools():
 	"""Paths of the programs that go along: those of lab/machine/initramfs.sh, and ours."""
 	text = (LAB / "machine/initramfs.sh").read_text()
-	names = re.search(r'^tools="([^"]*)"', text, re.M).group(1).split() + ["od"]
+	names = re.search(r'^tools="([^"]*)"', text, re.M).group(1).split() + ["od", "ip", "ping", "mkfs.ext4", "pkill", "base64"]
 	found = [shutil.which(n, path="/usr/sbin:/usr/bin:/sbin:/bin") for n in names]
 	ours = os.environ.get("GUEST_TOOLS")
 	ours = shlex.split(ours) if ours else [

@@ -1,9 +1,14 @@
 /*
  * vm2vm: a link's backend
  *
- * It is a vhost-user back-end: it answers, and keeps what it is told for the
- * device that shows it to the guest. All that comes from a peer is checked
- * here; its addresses are only numbers for the guest.
+ * It is a vhost-user back-end: it answers from what its guest has registered,
+ * and keeps what it is told for the device that shows it to the guest. What
+ * comes from a peer vm2vm-messages.c checks; its addresses are only numbers for
+ * the guest.
+ *
+ * The fence: what a guest began before a domain, a connection or a queue ended
+ * must not reach what comes after. Each such end is an epoch, and what comes
+ * after is withheld until the guest has acknowledged that epoch.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -14,10 +19,272 @@
 #include "qapi/error.h"
 #include "qapi/qapi-events-vm2vm.h"
 #include "system/runstate.h"
+#include "vm2vm-fd.h"
 #include "vm2vm-link.h"
 #include "trace.h"
 
 #define EVENT_INTERVAL_NS NANOSECONDS_PER_SECOND
+/* How long a guest may take to stop a queue */
+#define STOP_MS 100
+
+/* The fence */
+
+static void next_epoch(Vm2vmBackend *b)
+{
+    if (!++b->epoch) {
+        b->epoch = 1;
+    }
+}
+
+static bool acked(Vm2vmBackend *b, uint32_t epoch)
+{
+    return b->ack && (int32_t)(b->ack - epoch) >= 0;
+}
+
+void vm2vm_backend_tell(Vm2vmBackend *b)
+{
+    if (b->ops) {
+        b->ops->state(b->opaque);
+    }
+}
+
+static void tell_queue(Vm2vmBackend *b, unsigned int q)
+{
+    if (b->ops) {
+        b->ops->queue(b->opaque, q);
+    }
+}
+
+/* Show the domain, or do not any more, as the fence has it */
+static void update_window(Vm2vmBackend *b)
+{
+    bool window = b->domain >= 0 && acked(b, b->domain_epoch);
+
+    if (window != b->window) {
+        b->window = window;
+        if (b->ops) {
+            b->ops->window(b->opaque);
+        }
+    }
+}
+
+void vm2vm_backend_ack(Vm2vmLink *link, uint32_t epoch)
+{
+    Vm2vmBackend *b = &link->backend;
+    int q;
+
+    /* None of before this peer, of those to come, or that is older */
+    if ((int32_t)(epoch - b->first_epoch) < 0 ||
+        (int32_t)(b->epoch - epoch) < 0 || acked(b, epoch)) {
+        return;
+    }
+    b->ack = epoch;
+    update_window(b);
+    for (q = 0; q < VM2VM_MAX_QUEUES; q++) {
+        if (b->queues[q].state != VM2VM_QUEUE_OFF) {
+            tell_queue(b, q);
+        }
+    }
+    vm2vm_backend_tell(b);
+}
+
+int vm2vm_backend_domain(Vm2vmLink *link)
+{
+    return link->backend.window ? link->backend.domain : -1;
+}
+
+static bool is_active(Vm2vmBackend *b, const Vm2vmQueue *queue)
+{
+    return b->window && (!queue->gate || acked(b, queue->gate));
+}
+
+int vm2vm_backend_kick(Vm2vmLink *link, unsigned int q)
+{
+    Vm2vmQueue *queue = &link->backend.queues[q];
+
+    return queue->state == VM2VM_QUEUE_ENABLED &&
+        is_active(&link->backend, queue) ? queue->kick : -1;
+}
+
+/* Also while it stops: it may have to tell of what it has done */
+int vm2vm_backend_call(Vm2vmLink *link, unsigned int q)
+{
+    Vm2vmQueue *queue = &link->backend.queues[q];
+
+    return queue->state != VM2VM_QUEUE_OFF &&
+        is_active(&link->backend, queue) ? queue->call : -1;
+}
+
+const Vm2vmInflight *vm2vm_backend_inflight(Vm2vmLink *link)
+{
+    return link->backend.window && link->backend.inflight.fd >= 0 ?
+        &link->backend.inflight : NULL;
+}
+
+/* Queues */
+
+void vm2vm_backend_set_fd(Vm2vmBackend *b, unsigned int q, int *where, int fd)
+{
+    int old = *where;
+
+    /* Who uses the old one must leave it before it is closed */
+    *where = fd;
+    if (b->queues[q].state != VM2VM_QUEUE_OFF) {
+        tell_queue(b, q);
+    }
+    vm2vm_fd_close(old);
+}
+
+static bool should_run(Vm2vmBackend *b, const Vm2vmQueue *queue)
+{
+    /* Without protocol features there is no SET_VRING_ENABLE */
+    return b->domain >= 0 && queue->started && queue->size &&
+        queue->has_addr &&
+        (queue->enable || !(b->features & VM2VM_F_PROTOCOL_FEATURES));
+}
+
+/*
+ * A queue that the guest may be serving has to be stopped by it. One that waits
+ * for that does not start again before.
+ */
+void vm2vm_backend_update_queue(Vm2vmBackend *b, unsigned int q)
+{
+    Vm2vmQueue *queue = &b->queues[q];
+    bool run = should_run(b, queue);
+
+    if (queue->state == VM2VM_QUEUE_STOPPING ||
+        run == (queue->state == VM2VM_QUEUE_ENABLED)) {
+        return;
+    }
+    if (run) {
+        queue->state = VM2VM_QUEUE_ENABLED;
+    } else if (is_active(b, queue)) {
+        next_epoch(b);
+        queue->state = VM2VM_QUEUE_STOPPING;
+        queue->stop_epoch = b->epoch;
+    } else {
+        queue->state = VM2VM_QUEUE_OFF;
+    }
+    tell_queue(b, q);
+    vm2vm_backend_tell(b);
+}
+
+/* The queue has stopped; or else nobody waits for it any more */
+static void end_queue(Vm2vmBackend *b, unsigned int q)
+{
+    Vm2vmQueue *queue = &b->queues[q];
+
+    if (queue->state == VM2VM_QUEUE_STOPPING) {
+        queue->gate = queue->stop_epoch;
+    }
+    if (queue->state != VM2VM_QUEUE_OFF) {
+        queue->state = VM2VM_QUEUE_OFF;
+        tell_queue(b, q);
+        vm2vm_backend_tell(b);
+    }
+}
+
+/* All of its run is over; with the connection also what was told before that */
+static void clear_queue(Vm2vmBackend *b, unsigned int q, bool all)
+{
+    Vm2vmQueue *queue = &b->queues[q];
+
+    end_queue(b, q);
+    vm2vm_backend_set_fd(b, q, &queue->kick, -1);
+    vm2vm_backend_set_fd(b, q, &queue->call, -1);
+    *queue = (Vm2vmQueue) {
+        .enable = !all && queue->enable,
+        .kick = -1,
+        .call = -1,
+    };
+}
+
+static void answer_base(Vm2vmLink *link, unsigned int q)
+{
+    Vm2vmQueue *queue = &link->backend.queues[q];
+    Vm2vmPayload reply = { .state = { .index = q, .num = queue->next } };
+
+    if (queue->unknown) {
+        reply.state.num = VM2VM_BASE_UNKNOWN;
+        queue->unknown = false;
+    }
+    vm2vm_link_send(link, VM2VM_GET_VRING_BASE, VM2VM_FLAGS_REPLY, &reply, -1);
+}
+
+/* The guest has stopped the queue that the peer waits for, or has not */
+static void finish_base(Vm2vmLink *link)
+{
+    Vm2vmBackend *b = &link->backend;
+    int q = b->base_of;
+
+    if (q >= 0) {
+        timer_del(b->base_timer);
+        b->base_of = -1;
+        end_queue(b, q);
+        answer_base(link, q);
+        vm2vm_link_resume(link);
+    }
+}
+
+static void base_timeout(void *opaque)
+{
+    Vm2vmLink *link = opaque;
+    Vm2vmBackend *b = &link->backend;
+
+    /* Nor for the others: a run's end takes so long once */
+    b->deaf = true;
+    b->queues[b->base_of].unknown = true;
+    finish_base(link);
+}
+
+void vm2vm_backend_stopped(Vm2vmLink *link, unsigned int q, uint32_t next)
+{
+    Vm2vmBackend *b = &link->backend;
+    Vm2vmQueue *queue = &b->queues[q];
+
+    if (queue->state != VM2VM_QUEUE_STOPPING) {
+        return;
+    }
+    queue->next = next;
+    end_queue(b, q);
+    if (b->base_of == q) {
+        finish_base(link);
+    }
+    vm2vm_backend_update_queue(b, q);
+}
+
+void vm2vm_backend_get_base(Vm2vmLink *link, unsigned int q)
+{
+    Vm2vmBackend *b = &link->backend;
+    Vm2vmQueue *queue = &b->queues[q];
+
+    queue->started = false;
+    vm2vm_backend_update_queue(b, q);
+    b->base_of = q;
+    if (queue->state != VM2VM_QUEUE_STOPPING) {
+        finish_base(link);
+    } else if (b->deaf) {
+        queue->unknown = true;
+        finish_base(link);
+    } else {
+        timer_mod(b->base_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + STOP_MS);
+    }
+}
+
+/* Runs of the device, and connections */
+
+/* Takes @fd */
+void vm2vm_backend_begin_run(Vm2vmLink *link, int fd)
+{
+    Vm2vmBackend *b = &link->backend;
+
+    b->domain = fd;
+    next_epoch(b);
+    b->domain_epoch = b->epoch;
+    update_window(b);
+    vm2vm_backend_tell(b);
+}
 
 void vm2vm_backend_init(Vm2vmLink *link)
 {
@@ -25,310 +292,131 @@ void vm2vm_backend_init(Vm2vmLink *link)
     int q;
 
     b->domain = -1;
+    b->base_of = -1;
+    b->inflight.fd = -1;
+    b->epoch = b->first_epoch = 1;
+    b->offer.queues = 1;
     for (q = 0; q < VM2VM_MAX_QUEUES; q++) {
         b->queues[q].kick = b->queues[q].call = -1;
     }
+    b->base_timer = timer_new_ms(QEMU_CLOCK_REALTIME, base_timeout, link);
+    vm2vm_channel_init(link);
 }
 
-static void tell_state(Vm2vmBackend *b)
+void vm2vm_backend_cleanup(Vm2vmLink *link)
 {
-    if (b->ops) {
-        b->ops->state(b->opaque);
-    }
+    timer_free(link->backend.base_timer);
+    vm2vm_channel_cleanup(link);
 }
 
-static void set_fd(int *where, int fd)
+void vm2vm_backend_end_run(Vm2vmLink *link, bool all)
 {
-    if (*where >= 0) {
-        close(*where);
-    }
-    *where = fd;
-}
+    Vm2vmBackend *b = &link->backend;
+    int old = b->domain, q;
 
-static void set_enabled(Vm2vmBackend *b, unsigned int q, bool enabled)
-{
-    if (b->queues[q].enabled == enabled) {
-        return;
+    timer_del(b->base_timer);
+    b->base_of = -1;
+    b->deaf = false;
+    next_epoch(b);
+    b->domain = -1;
+    update_window(b);
+    for (q = 0; q < VM2VM_MAX_QUEUES; q++) {
+        clear_queue(b, q, all);
     }
-    b->queues[q].enabled = enabled;
-    if (b->ops) {
-        b->ops->queue(b->opaque, q);
-    }
-}
-
-static void set_domain(Vm2vmBackend *b, int fd)
-{
-    int old = b->domain;
-
-    b->domain = fd;
-    if (b->ops) {
-        b->ops->domain(b->opaque);
-    }
-    if (old >= 0) {
-        close(old);
-    }
+    vm2vm_fd_close_of(link, old);
+    b->device_type = b->nr_queues = 0;
+    vm2vm_backend_tell(b);
 }
 
 void vm2vm_backend_opened(Vm2vmLink *link)
 {
+    Vm2vmBackend *b = &link->backend;
+    Error *err = NULL;
+
+    if (vm2vm_fd_congested(link)) {
+        error_setg(&err, "descriptors of former peers do not close");
+    } else if (!b->registered) {
+        error_setg(&err, "no back-end is registered by the guest");
+    }
+    if (err) {
+        /* It will try again, and again, so to say it once will do */
+        link->drop_quietly = b->turned_away;
+        b->turned_away = true;
+        vm2vm_link_drop(link, err);
+        return;
+    }
+    b->turned_away = false;
+    next_epoch(b);
+    b->first_epoch = b->epoch;
+    b->ack = 0;
     vm2vm_link_wait_for(link, "negotiation");
+}
+
+/* All that it had goes, also while the connection is still about to */
+static void forget_peer(Vm2vmLink *link)
+{
+    Vm2vmBackend *b = &link->backend;
+
+    vm2vm_backend_end_run(link, true);
+    vm2vm_inflight_drop(link);
+    vm2vm_channel_close(link);
+    b->protocol_features = b->features = b->rarp_mac = 0;
+    b->status = b->mtu = 0;
+    b->ack = 0;
+    vm2vm_backend_tell(b);
 }
 
 void vm2vm_backend_closed(Vm2vmLink *link)
 {
-    Vm2vmBackend *b = &link->backend;
-    int q;
-
-    for (q = 0; q < VM2VM_MAX_QUEUES; q++) {
-        set_enabled(b, q, false);
-        set_fd(&b->queues[q].kick, -1);
-        set_fd(&b->queues[q].call, -1);
-        b->queues[q] = (Vm2vmQueue) { .kick = -1, .call = -1 };
-    }
-    set_domain(b, -1);
-    b->protocol_features = b->features = 0;
-    b->device_type = b->nr_queues = b->status = 0;
-    tell_state(b);
+    forget_peer(link);
 }
 
-/* Queues come after the domain that their addresses are of */
-static Vm2vmQueue *find_queue(Vm2vmLink *link, uint32_t index, bool change,
-                              Error **errp)
+static void drop_now(Vm2vmLink *link, const char *why)
+{
+    Error *err = NULL;
+
+    if (link->open) {
+        link->ready = false;
+        forget_peer(link);
+        error_setg(&err, "%s", why);
+        vm2vm_link_drop(link, err);
+    }
+}
+
+void vm2vm_backend_register(Vm2vmLink *link, bool ready)
 {
     Vm2vmBackend *b = &link->backend;
-    const char *name = vm2vm_request_name(link->parser.msg.hdr.request);
 
-    if (b->domain < 0) {
-        error_setg(errp, "%s before SET_DOMAIN", name);
-        return NULL;
+    if (b->registered == ready) {
+        return;
     }
-    if (index >= b->nr_queues) {
-        error_setg(errp, "%s for queue %" PRIu32 " of %" PRIu32, name, index,
-                   b->nr_queues);
-        return NULL;
+    b->registered = ready;
+    b->turned_away = false;
+    if (!ready) {
+        drop_now(link, "the guest's back-end has gone");
     }
-    if (change && b->queues[index].enabled) {
-        error_setg(errp, "%s for queue %" PRIu32 ", which is enabled", name,
-                   index);
-        return NULL;
-    }
-    return &b->queues[index];
 }
 
-static void do_set_domain(Vm2vmLink *link, Error **errp)
+void vm2vm_backend_reset(Vm2vmLink *link)
 {
-    Vm2vmPayload *payload = &link->parser.msg.payload;
     Vm2vmBackend *b = &link->backend;
 
-    if (!(b->protocol_features & VM2VM_PROTOCOL_F_DOMAIN)) {
-        error_setg(errp, "SET_DOMAIN, but it has not taken the protocol "
-                   "feature");
-        return;
-    }
-    if (b->domain >= 0) {
-        error_setg(errp, "SET_DOMAIN, a second time");
-        return;
-    }
-    if (payload->domain.version != VM2VM_DOMAIN_VERSION ||
-        payload->domain.flags) {
-        error_setg(errp, "SET_DOMAIN of version %" PRIu32 ", flags 0x%" PRIx32
-                   ": this QEMU has version %d", payload->domain.version,
-                   payload->domain.flags, VM2VM_DOMAIN_VERSION);
-        return;
-    }
-    if (payload->domain.nr_queues > VM2VM_MAX_QUEUES) {
-        error_setg(errp, "SET_DOMAIN with %" PRIu32 " queues, and %d is the "
-                   "most", payload->domain.nr_queues, VM2VM_MAX_QUEUES);
-        return;
-    }
-    if (!kvm_vm2vm_check_domain(link->parser.fd, errp)) {
-        return;
-    }
-    b->device_type = payload->domain.device_type;
-    b->nr_queues = payload->domain.nr_queues;
-    set_domain(b, link->parser.fd);
-    link->parser.fd = -1;
-    vm2vm_link_wait_for(link, NULL);
-    vm2vm_link_ready(link);
-    tell_state(b);
+    vm2vm_backend_register(link, false);
+    b->offer = (Vm2vmOffer) { .queues = 1 };
+    memset(b->config, 0, sizeof(b->config));
+    b->config_generation = b->rarps = 0;
+    b->ack = 0;
 }
 
-static void do_set_vring_addr(Vm2vmLink *link, Error **errp)
+void vm2vm_backend_loaded(Vm2vmLink *link)
 {
-    Vm2vmPayload *payload = &link->parser.msg.payload;
-    Vm2vmQueue *q = find_queue(link, payload->addr.index, true, errp);
-
-    if (!q) {
-        return;
-    }
-    /* The only flag is for the log, which KVM keeps */
-    if (payload->addr.flags) {
-        error_setg(errp, "SET_VRING_ADDR with flags 0x%" PRIx32,
-                   payload->addr.flags);
-        return;
-    }
-    q->desc = payload->addr.desc;
-    q->avail = payload->addr.avail;
-    q->used = payload->addr.used;
-    q->has_addr = true;
+    drop_now(link, "the VM is another one now");
+    next_epoch(&link->backend);
+    link->backend.ack = 0;
+    vm2vm_backend_tell(&link->backend);
 }
 
-static void do_set_vring_num(Vm2vmLink *link, Error **errp)
-{
-    Vm2vmPayload *payload = &link->parser.msg.payload;
-    Vm2vmQueue *q = find_queue(link, payload->state.index, true, errp);
-
-    if (!q) {
-        return;
-    }
-    if (!payload->state.num || payload->state.num > VM2VM_MAX_QUEUE_SIZE) {
-        error_setg(errp, "SET_VRING_NUM of %" PRIu32, payload->state.num);
-        return;
-    }
-    q->size = payload->state.num;
-}
-
-/*
- * QEMU reads from these, and writes to them: they must be nothing else, that
- * makes it wait.
- */
-static bool is_eventfd(int fd)
-{
-    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
-    g_autofree char *target = g_file_read_link(path, NULL);
-
-    return target && !strcmp(target, "anon_inode:[eventfd]") &&
-        g_unix_set_fd_nonblocking(fd, true, NULL);
-}
-
-static void do_set_vring_fd(Vm2vmLink *link, bool call, Error **errp)
-{
-    uint64_t u64 = link->parser.msg.payload.u64;
-    Vm2vmQueue *q;
-
-    if (u64 & ~(uint64_t)(VM2VM_VRING_IDX_MASK | VM2VM_VRING_NOFD)) {
-        error_setg(errp, "%s of 0x%" PRIx64,
-                   vm2vm_request_name(link->parser.msg.hdr.request), u64);
-        return;
-    }
-    if (link->parser.fd >= 0 && !is_eventfd(link->parser.fd)) {
-        error_setg(errp, "%s with what is not an eventfd",
-                   vm2vm_request_name(link->parser.msg.hdr.request));
-        return;
-    }
-    q = find_queue(link, u64 & VM2VM_VRING_IDX_MASK, true, errp);
-    if (q) {
-        set_fd(call ? &q->call : &q->kick, link->parser.fd);
-        link->parser.fd = -1;
-    }
-}
-
-static void do_set_vring_enable(Vm2vmLink *link, Error **errp)
-{
-    Vm2vmPayload *payload = &link->parser.msg.payload;
-    Vm2vmQueue *q = find_queue(link, payload->state.index, false, errp);
-
-    if (!q) {
-        return;
-    }
-    if (payload->state.num > 1) {
-        error_setg(errp, "SET_VRING_ENABLE of %" PRIu32, payload->state.num);
-        return;
-    }
-    if (payload->state.num && (!q->size || !q->has_addr)) {
-        error_setg(errp, "SET_VRING_ENABLE without size and addresses");
-        return;
-    }
-    set_enabled(&link->backend, payload->state.index, payload->state.num);
-    tell_state(&link->backend);
-}
-
-static void do_set_protocol_features(Vm2vmLink *link, Error **errp)
-{
-    uint64_t u64 = link->parser.msg.payload.u64;
-
-    if (u64 & ~VM2VM_PROTOCOL_FEATURES) {
-        error_setg(errp, "SET_PROTOCOL_FEATURES of 0x%" PRIx64
-                   ", which has some that were not offered", u64);
-        return;
-    }
-    if (!(u64 & VM2VM_PROTOCOL_F_DOMAIN)) {
-        error_setg(errp, "it does not know of vm2vm domains, or is not QEMU's "
-                   "vm2vm-link of role 'owner'");
-        return;
-    }
-    link->backend.protocol_features = u64;
-}
-
-void vm2vm_backend_message(Vm2vmLink *link, Error **errp)
-{
-    ERRP_GUARD();
-    Vm2vmHeader *hdr = &link->parser.msg.hdr;
-    Vm2vmPayload *payload = &link->parser.msg.payload;
-    Vm2vmBackend *b = &link->backend;
-    Vm2vmPayload reply = { .u64 = 0 };
-    bool answers = hdr->flags & VM2VM_FLAGS_NEED_REPLY;
-    Vm2vmQueue *q;
-
-    switch (hdr->request) {
-    case VM2VM_GET_FEATURES:
-        /* All of them: what the guest makes of them is for the guest */
-        reply.u64 = UINT64_MAX;
-        answers = true;
-        break;
-    case VM2VM_GET_PROTOCOL_FEATURES:
-        reply.u64 = VM2VM_PROTOCOL_FEATURES;
-        answers = true;
-        break;
-    case VM2VM_GET_QUEUE_NUM:
-        reply.u64 = VM2VM_MAX_QUEUES;
-        answers = true;
-        break;
-    case VM2VM_SET_FEATURES:
-        b->features = payload->u64;
-        break;
-    case VM2VM_SET_PROTOCOL_FEATURES:
-        do_set_protocol_features(link, errp);
-        break;
-    case VM2VM_SET_OWNER:
-        break;
-    case VM2VM_SET_DOMAIN:
-        do_set_domain(link, errp);
-        break;
-    case VM2VM_SET_VRING_NUM:
-        do_set_vring_num(link, errp);
-        break;
-    case VM2VM_SET_VRING_BASE:
-        q = find_queue(link, payload->state.index, true, errp);
-        if (q) {
-            q->next = payload->state.num & UINT16_MAX;
-        }
-        break;
-    case VM2VM_SET_VRING_ADDR:
-        do_set_vring_addr(link, errp);
-        break;
-    case VM2VM_SET_VRING_KICK:
-    case VM2VM_SET_VRING_CALL:
-        do_set_vring_fd(link, hdr->request == VM2VM_SET_VRING_CALL, errp);
-        break;
-    case VM2VM_SET_VRING_ENABLE:
-        do_set_vring_enable(link, errp);
-        break;
-    case VM2VM_SET_STATUS:
-        b->status = payload->u64 & UINT8_MAX;
-        tell_state(b);
-        break;
-    }
-    if (*errp) {
-        return;
-    }
-    if (answers) {
-        vm2vm_link_send(link, hdr->request, VM2VM_FLAGS_REPLY, &reply, -1);
-    }
-    if (b->domain < 0 && link->waits_for) {
-        link->waits_for = "end of the negotiation";
-    }
-}
+/* The device */
 
 bool vm2vm_backend_attach(Vm2vmLink *link, const Vm2vmBackendOps *ops,
                           void *opaque, const char *device_id, Error **errp)
@@ -346,11 +434,13 @@ bool vm2vm_backend_attach(Vm2vmLink *link, const Vm2vmBackendOps *ops,
     link->backend.ops = ops;
     link->backend.opaque = opaque;
     link->backend.device_id = device_id;
+    vm2vm_backend_reset(link);
     return true;
 }
 
 void vm2vm_backend_detach(Vm2vmLink *link)
 {
+    vm2vm_backend_reset(link);
     link->backend.ops = NULL;
     link->backend.device_id = NULL;
     link->backend.shown = 0;
@@ -363,7 +453,7 @@ void vm2vm_backend_refused(Vm2vmLink *link, uint64_t iova, bool write)
 
     trace_vm2vm_refused(link->id, iova, write);
     b->refused[write]++;
-    if (link->unapproved == VM2VM_UNAPPROVED_IGNORE) {
+    if (link->unapproved == VM2VM_UNAPPROVED_FILL) {
         return;
     }
     if (!b->unreported++) {
@@ -392,7 +482,7 @@ Vm2vmQueueInfoList *vm2vm_backend_queues(Vm2vmLink *link)
     for (i = 0; i < b->nr_queues; i++) {
         Vm2vmQueueInfo *info;
 
-        if (!b->queues[i].enabled) {
+        if (b->queues[i].state != VM2VM_QUEUE_ENABLED) {
             continue;
         }
         info = g_new0(Vm2vmQueueInfo, 1);

@@ -23,6 +23,8 @@
 /* The end of a mapping is below 2^64 */
 #define LAST (UINT64_MAX - PAGE)
 
+static QLIST_HEAD(, Vm2vmDma) active = QLIST_HEAD_INITIALIZER(active);
+
 typedef struct Vm2vmIommu {
     Vm2vmDma *dma;
     IOMMUMemoryRegion *mr;
@@ -37,8 +39,8 @@ typedef struct Vm2vmIommu {
  */
 static void G_NORETURN cannot_revoke(Vm2vmDma *dma, uint64_t iova, int err)
 {
-    error_report("vm2vm-link '%s': cannot revoke the memory at bus address 0x%"
-                 PRIx64 ": %s", dma->id, iova, strerror(-err));
+    error_report("%s '%s': cannot revoke the memory at bus address 0x%" PRIx64
+                 ": %s", dma->what, dma->id, iova, strerror(-err));
     abort();
 }
 
@@ -54,7 +56,11 @@ static uint64_t unmap_whole(Vm2vmDma *dma, uint64_t iova, uint64_t last)
     if (ret && ret != -EINVAL) {
         cannot_revoke(dma, iova, ret);
     }
-    return ret ? UINT64_MAX : unmapped;
+    if (ret) {
+        return UINT64_MAX;
+    }
+    dma->bytes -= unmapped;
+    return unmapped;
 }
 
 /*
@@ -93,7 +99,7 @@ static void dma_unmap(Vm2vmDma *dma, uint64_t iova, uint64_t last)
     uint64_t unmapped;
 
     last = MIN(last, LAST);
-    if (iova > last) {
+    if (iova > last || dma->ended) {
         return;
     }
     unmapped = unmap_whole(dma, iova, last);
@@ -130,13 +136,14 @@ static void dma_map(Vm2vmDma *dma, uint64_t iova, uint64_t gpa, uint64_t size,
     }
     trace_vm2vm_dma_map(dma->id, iova, gpa, size, writable, ret);
     if (!ret) {
+        dma->bytes += size;
         return;
     }
     dma->failures++;
     /* Not memory: a device's interrupt address, for instance */
     if (ret != -ENOENT) {
-        warn_report("vm2vm-link '%s': the backend does not see bus address 0x%"
-                    PRIx64 ", 0x%" PRIx64 " bytes: %s", dma->id, iova, size,
+        warn_report("%s '%s': the backend does not see bus address 0x%" PRIx64
+                    ", 0x%" PRIx64 " bytes: %s", dma->what, dma->id, iova, size,
                     strerror(-ret));
     }
 }
@@ -189,7 +196,7 @@ static void iommu_add(Vm2vmDma *dma, MemoryRegionSection *section)
                                                     MEMTXATTRS_UNSPECIFIED));
     if (memory_region_register_iommu_notifier(section->mr, &iommu->n, &err)) {
         g_free(iommu);
-        error_reportf_err(err, "vm2vm-link '%s': the backend sees nothing: ",
+        error_reportf_err(err, "%s '%s': the backend sees nothing: ", dma->what,
                           dma->id);
         return;
     }
@@ -234,6 +241,22 @@ static bool is_identity(const MemoryRegionSection *section, uint64_t iova)
     return same;
 }
 
+/*
+ * All of the VM's memory: the device has no IOMMU, or one that lets it pass.
+ * That may be how its guest begins, or what somebody forgot.
+ */
+static bool may_bypass(Vm2vmDma *dma)
+{
+    if (!dma->bypassed && !dma->bypass) {
+        warn_report("%s '%s': the device bypasses the IOMMU, or has none: the "
+                    "backend sees nothing of it. Use an IOMMU, and "
+                    "iommu_platform=on; or say that it may see all memory "
+                    "(%s=on)", dma->what, dma->id, dma->property);
+    }
+    dma->bypassed = true;
+    return dma->bypass;
+}
+
 static void section_add(Vm2vmDma *dma, MemoryRegionSection *section)
 {
     uint64_t first, last;
@@ -244,8 +267,9 @@ static void section_add(Vm2vmDma *dma, MemoryRegionSection *section)
     }
     /* Of virtio-mem nobody tells us which parts are plugged */
     if (memory_region_has_ram_discard_manager(section->mr)) {
-        warn_report("vm2vm-link '%s': the backend does not see the memory of "
-                    "virtio-mem: it needs an IOMMU for that", dma->id);
+        warn_report("%s '%s': the backend does not see the memory of "
+                    "virtio-mem: it needs an IOMMU for that", dma->what,
+                    dma->id);
         dma->failures++;
         return;
     }
@@ -253,6 +277,9 @@ static void section_add(Vm2vmDma *dma, MemoryRegionSection *section)
         memory_region_is_ram_device(section->mr) ||
         memory_region_is_protected(section->mr) ||
         !section_range(section, &first, &last)) {
+        return;
+    }
+    if (!may_bypass(dma)) {
         return;
     }
     if (!is_identity(section, first)) {
@@ -296,13 +323,20 @@ static void region_del(MemoryListener *listener, MemoryRegionSection *section)
     }
 }
 
-void vm2vm_dma_start(Vm2vmDma *dma, const char *id, int domain,
-                     AddressSpace *as)
+void vm2vm_dma_start(Vm2vmDma *dma, const char *what, const char *id,
+                     int domain, AddressSpace *as, const char *property,
+                     bool bypass)
 {
     assert(!dma->as);
+    dma->what = what;
     dma->id = id;
     dma->domain = domain;
     dma->as = as;
+    dma->property = property;
+    dma->bypass = bypass;
+    dma->bypassed = dma->ended = false;
+    dma->bytes = 0;
+    QLIST_INSERT_HEAD(&active, dma, next);
     QLIST_INIT(&dma->iommus);
     dma->added = g_ptr_array_new_with_free_func(
         (GDestroyNotify)memory_region_section_free_copy);
@@ -319,12 +353,20 @@ void vm2vm_dma_start(Vm2vmDma *dma, const char *id, int domain,
 
 void vm2vm_dma_stop(Vm2vmDma *dma)
 {
+    int ret;
+
     if (!dma->as) {
         return;
     }
-    /* Takes all regions away, one by one */
+    /* Of all of it at once, and for good */
+    ret = kvm_vm2vm_end(dma->domain);
+    if (ret) {
+        cannot_revoke(dma, 0, ret);
+    }
+    dma->ended = true;
+    dma->bytes = 0;
+    QLIST_REMOVE(dma, next);
     memory_listener_unregister(&dma->listener);
-    dma_unmap(dma, 0, LAST);
     g_ptr_array_free(dma->added, true);
     dma->as = NULL;
 }
@@ -350,20 +392,25 @@ static void range_append(Vm2vmRangeList ***tail, Vm2vmRange **end,
     *end = r;
 }
 
-Vm2vmRangeList *vm2vm_dma_approved(Vm2vmDma *dma, uint64_t *mappings,
-                                   uint64_t *bytes)
+Vm2vmDma *vm2vm_dma_next(Vm2vmDma *dma, const char *what)
+{
+    dma = dma ? QLIST_NEXT(dma, next) : QLIST_FIRST(&active);
+    while (dma && strcmp(dma->what, what)) {
+        dma = QLIST_NEXT(dma, next);
+    }
+    return dma;
+}
+
+Vm2vmRangeList *vm2vm_dma_approved(Vm2vmDma *dma)
 {
     Vm2vmRangeList *list = NULL, **tail = &list;
     Vm2vmRange *end = NULL;
     uint64_t iova = 0, gpa, size;
     bool writable;
 
-    *mappings = *bytes = 0;
     while (iova <= LAST &&
            !kvm_vm2vm_query(dma->domain, &iova, &gpa, &size, &writable)) {
         range_append(&tail, &end, iova, gpa, size, writable);
-        ++*mappings;
-        *bytes += size;
         iova += size;
     }
     return list;

@@ -13,9 +13,9 @@ static void show_owner(Monitor *mon, Vm2vmOwnerInfo *o)
 {
     monitor_printf(mon, "  device: %s, %s\n", o->device,
                    o->approving ? "approving" : "not approving");
-    monitor_printf(mon, "  mappings: %" PRIu64 ", %" PRIu64 " bytes; "
-                   "not mapped: %" PRIu64 "\n", o->mappings, o->bytes,
-                   o->not_mapped);
+    monitor_printf(mon, "  approved: %" PRIu64 " bytes; not mapped: %" PRIu64
+                   "%s\n", o->bytes, o->not_mapped,
+                   o->bypassed ? "; bypasses the IOMMU" : "");
 }
 
 static void show_backend(Monitor *mon, Vm2vmBackendInfo *b)
@@ -24,6 +24,9 @@ static void show_backend(Monitor *mon, Vm2vmBackendInfo *b)
     monitor_printf(mon, "  window: 0x%" PRIx64 " bytes at bus address 0x%"
                    PRIx64 ", shown: 0x%" PRIx64 "\n", b->size, b->base,
                    b->shown);
+    monitor_printf(mon, "  %s, epoch: %" PRIu32 ", acknowledged: %" PRIu32
+                   "%s\n", b->registered ? "registered" : "not registered",
+                   b->epoch, b->acknowledged, b->domain ? ", domain" : "");
     monitor_printf(mon, "  refused: %" PRIu64 " reads, %" PRIu64 " writes; "
                    "slow doorbells: %" PRIu64 "\n", b->refused_reads,
                    b->refused_writes, b->slow_doorbells);

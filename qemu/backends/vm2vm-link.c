@@ -15,11 +15,12 @@
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
-#include "qapi/qapi-commands-vm2vm.h"
 #include "qapi/qapi-events-vm2vm.h"
 #include "qapi/visitor.h"
 #include "qom/object_interfaces.h"
+#include "chardev/char-socket.h"
 #include "chardev/char.h"
+#include "vm2vm-fd.h"
 #include "vm2vm-link.h"
 #include "trace.h"
 
@@ -27,41 +28,148 @@
 #define PATIENCE_MS 5000
 /* One that comes back at once would else fill the log */
 #define DROP_INTERVAL_MS 100
+/* An owner has something to say of each of its queues */
+#define MAX_OUTGOING 2048
 /* The window's size: a page, to the largest power of 2 that is a memslot */
 #define WINDOW_MIN (4 * KiB)
 #define WINDOW_MAX (4 * TiB)
+/* All bus addresses that a driver takes as long as it has a choice */
+#define DEFAULT_SIZE (4 * GiB)
 
 static QTAILQ_HEAD(, Vm2vmLink) links = QTAILQ_HEAD_INITIALIZER(links);
+
+Vm2vmLink *vm2vm_link_next(Vm2vmLink *link)
+{
+    return link ? QTAILQ_NEXT(link, next) : QTAILQ_FIRST(&links);
+}
+
+/* Outgoing messages */
+
+static const char reading[] = "reading";
+
+static void out_free(Vm2vmLink *link, Vm2vmOutgoing *out)
+{
+    QSIMPLEQ_REMOVE_HEAD(&link->out, next);
+    link->nr_out--;
+    if (out->fd >= 0) {
+        close(out->fd);
+    }
+    g_free(out);
+}
+
+static void out_clear(Vm2vmLink *link)
+{
+    while (!QSIMPLEQ_EMPTY(&link->out)) {
+        out_free(link, QSIMPLEQ_FIRST(&link->out));
+    }
+    g_clear_handle_id(&link->out_watch, g_source_remove);
+}
+
+/* 1: it is sent, 0: later, -1: the peer takes no more */
+static int out_send(Vm2vmLink *link, Vm2vmOutgoing *out)
+{
+    int n;
+
+    if (!out->sent && out->fd >= 0 &&
+        qemu_chr_fe_set_msgfds(&link->chr, &out->fd, 1) < 0) {
+        return -1;
+    }
+    errno = 0;
+    n = qemu_chr_fe_write(&link->chr, out->data + out->sent,
+                          out->len - out->sent);
+    if (n <= 0) {
+        return errno == EAGAIN ? 0 : -1;
+    }
+    out->sent += n;
+    return out->sent == out->len;
+}
+
+static gboolean out_flush(void *do_not_use, GIOCondition cond, void *opaque)
+{
+    Vm2vmLink *link = opaque;
+    Vm2vmOutgoing *out;
+    Error *err = NULL;
+    int ret = 1;
+
+    /* If a write fails now, the chardev does not close within it */
+    link->writing = true;
+    while (ret > 0 && (out = QSIMPLEQ_FIRST(&link->out))) {
+        ret = out_send(link, out);
+        if (ret > 0) {
+            out_free(link, out);
+        }
+    }
+    link->writing = false;
+    if (!ret) {
+        if (!link->out_watch) {
+            link->out_watch = qemu_chr_fe_add_watch(&link->chr,
+                                                    G_IO_OUT | G_IO_HUP,
+                                                    out_flush, link);
+            if (!link->waits_for) {
+                vm2vm_link_wait_for(link, reading);
+            }
+        }
+        return G_SOURCE_CONTINUE;
+    }
+    link->out_watch = 0;
+    if (ret < 0) {
+        error_setg(&err, "it does not take %s", vm2vm_request_name(
+                       ((Vm2vmHeader *)out->data)->request));
+        vm2vm_link_drop(link, err);
+    } else if (cond) {
+        if (link->waits_for == reading) {
+            vm2vm_link_wait_for(link, NULL);
+        }
+        vm2vm_link_resume(link);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+static int message_size(uint32_t request, bool reply,
+                        const Vm2vmPayload *payload)
+{
+    int size = payload ? vm2vm_payload_size(request, reply) : 0;
+
+    if (request == VM2VM_GET_CONFIG && reply) {
+        size = payload->config.size ? size + payload->config.size : 0;
+    }
+    return size;
+}
 
 bool vm2vm_link_send(Vm2vmLink *link, uint32_t request, uint32_t flags,
                      const Vm2vmPayload *payload, int fd)
 {
-    int size = payload ? vm2vm_payload_size(request,
-                                            flags & VM2VM_FLAGS_REPLY) : 0;
+    int size = message_size(request, flags & VM2VM_FLAGS_REPLY, payload);
     Vm2vmHeader hdr = {
         .request = request,
         .flags = flags | VM2VM_FLAGS_VERSION,
         .size = size,
     };
-    uint8_t buf[sizeof(hdr) + sizeof(*payload)];
-    int len = sizeof(hdr) + size;
+    Vm2vmOutgoing *out;
     Error *err = NULL;
 
     if (link->drop_reason || !link->open) {
         return false;
     }
-    memcpy(buf, &hdr, sizeof(hdr));
-    if (size) {
-        memcpy(buf + sizeof(hdr), payload, size);
-    }
-    trace_vm2vm_send(link->id, vm2vm_request_name(request), hdr.flags);
-    if ((fd >= 0 && qemu_chr_fe_set_msgfds(&link->chr, &fd, 1) < 0) ||
-        qemu_chr_fe_write(&link->chr, buf, len) != len) {
+    if (link->nr_out == MAX_OUTGOING) {
         error_setg(&err, "it does not take %s", vm2vm_request_name(request));
         vm2vm_link_drop(link, err);
         return false;
     }
-    return true;
+    out = g_new0(Vm2vmOutgoing, 1);
+    out->fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    out->len = sizeof(hdr) + size;
+    memcpy(out->data, &hdr, sizeof(hdr));
+    if (size) {
+        memcpy(out->data + sizeof(hdr), payload, size);
+    }
+    trace_vm2vm_send(link->id, vm2vm_request_name(request), hdr.flags);
+    QSIMPLEQ_INSERT_TAIL(&link->out, out, next);
+    link->nr_out++;
+    if (!link->out_watch) {
+        out_flush(NULL, 0, link);
+    }
+    return !link->drop_reason;
 }
 
 void vm2vm_link_drop(Vm2vmLink *link, Error *err)
@@ -83,8 +191,10 @@ static void drop(void *opaque)
 
     link->dropped++;
     link->last_drop = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-    error_report("vm2vm-link '%s': dropping the peer: %s", link->id,
-                 link->drop_reason);
+    if (!link->drop_quietly) {
+        error_report("vm2vm-link '%s': dropping the peer: %s", link->id,
+                     link->drop_reason);
+    }
     qemu_chr_fe_disconnect(&link->chr);
 }
 
@@ -116,18 +226,32 @@ void vm2vm_link_ready(Vm2vmLink *link)
     qapi_event_send_vm2vm_peer_connected(link->id);
 }
 
+/* While it waits for our answer a peer has nothing to say */
 static int chr_can_read(void *opaque)
 {
     Vm2vmLink *link = opaque;
 
-    return link->drop_reason ? 0 : vm2vm_parser_wants(&link->parser);
+    if (link->writing) {
+        return 1;
+    }
+    if (link->drop_reason || link->nr_out || link->backend.base_of >= 0) {
+        return 0;
+    }
+    return vm2vm_parser_wants(&link->parser);
+}
+
+void vm2vm_link_resume(Vm2vmLink *link)
+{
+    if (link->open) {
+        qemu_chr_fe_accept_input(&link->chr);
+    }
 }
 
 static void chr_read(void *opaque, const uint8_t *buf, int size)
 {
     Vm2vmLink *link = opaque;
     bool owner = link->role == VM2VM_ROLE_OWNER;
-    int fds[16], nr_fds;
+    int fds[VM2VM_FD_MAX], nr_fds;
     Error *err = NULL;
     int ret;
 
@@ -145,11 +269,6 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
         if (owner || link->ready) {
             vm2vm_link_wait_for(link, NULL);
         }
-        /*
-         * The next one may come. If a write fails, the chardev closes at once,
-         * within our handler, unless the link is ready to read.
-         */
-        link->parser.got = 0;
         if (owner) {
             vm2vm_owner_message(link, &err);
         } else {
@@ -162,6 +281,26 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
     }
 }
 
+/*
+ * What the peer has sent, and nobody has read, is closed with the last
+ * descriptor of the socket. That takes its time, maybe.
+ */
+static void keep_conn(Vm2vmLink *link)
+{
+    SocketChardev *s = SOCKET_CHARDEV(link->chr.chr);
+
+    link->conn = s->sioc ? fcntl(s->sioc->fd, F_DUPFD_CLOEXEC, 0) : -1;
+}
+
+static void close_conn(Vm2vmLink *link)
+{
+    if (link->conn >= 0) {
+        shutdown(link->conn, SHUT_RDWR);
+        vm2vm_fd_close_of(link, link->conn);
+        link->conn = -1;
+    }
+}
+
 static void chr_event(void *opaque, QEMUChrEvent event)
 {
     Vm2vmLink *link = opaque;
@@ -171,6 +310,7 @@ static void chr_event(void *opaque, QEMUChrEvent event)
     if (event == CHR_EVENT_OPENED && !link->open) {
         trace_vm2vm_opened(link->id);
         link->open = true;
+        keep_conn(link);
         if (owner) {
             vm2vm_owner_opened(link);
         } else {
@@ -186,15 +326,18 @@ static void chr_event(void *opaque, QEMUChrEvent event)
         timer_del(link->drop_timer);
         vm2vm_link_wait_for(link, NULL);
         vm2vm_parser_reset(&link->parser);
+        out_clear(link);
+        close_conn(link);
         if (owner) {
             vm2vm_owner_closed(link);
         } else {
             vm2vm_backend_closed(link);
         }
-        if (had_peer) {
+        if (had_peer && !link->drop_quietly) {
             qapi_event_send_vm2vm_peer_lost(link->id, link->drop_reason);
         }
         g_clear_pointer(&link->drop_reason, g_free);
+        link->drop_quietly = false;
     }
 }
 
@@ -227,14 +370,11 @@ static bool check_properties(Vm2vmLink *link, Error **errp)
                           "-device vm2vm-pci,link=ID.\n");
         return false;
     }
-    if (owner && (link->size || link->base || link->unapproved)) {
+    if (owner && (link->size != DEFAULT_SIZE || link->base ||
+                  link->unapproved)) {
         error_setg(errp, "property '%s' is for the role 'backend'",
-                   link->size ? "size" : link->base ? "base" : "unapproved");
-        return false;
-    }
-    if (!owner && !link->size) {
-        error_setg(errp, "property 'size' is missing");
-        error_append_hint(errp, "It is the size of the window, in bytes.\n");
+                   link->size != DEFAULT_SIZE ? "size" :
+                   link->base ? "base" : "unapproved");
         return false;
     }
     if (!owner && (!is_power_of_2(link->size) || link->size < WINDOW_MIN ||
@@ -303,7 +443,10 @@ static void link_init(Object *obj)
     Vm2vmLink *link = VM2VM_LINK(obj);
 
     link->owner.domain = -1;
-    vm2vm_parser_init(&link->parser);
+    link->conn = -1;
+    link->size = DEFAULT_SIZE;
+    QSIMPLEQ_INIT(&link->out);
+    vm2vm_parser_init(&link->parser, link);
     vm2vm_backend_init(link);
 }
 
@@ -323,6 +466,7 @@ static void link_finalize(Object *obj)
             vm2vm_owner_cleanup(link);
         }
     }
+    vm2vm_backend_cleanup(link);
     if (link->timer) {
         timer_free(link->timer);
         timer_free(link->drop_timer);
@@ -371,6 +515,10 @@ static void set_unapproved(Object *obj, int value, Error **errp)
         return;
     }
     link->unapproved = value;
+    /* KVM's part of it is a property of what it shows */
+    if (link->backend.ops) {
+        link->backend.ops->window(link->backend.opaque);
+    }
 }
 
 static char *get_chardev(Object *obj, Error **errp)
@@ -400,6 +548,20 @@ static void set_device(Object *obj, const char *value, Error **errp)
     if (may_set(link, "device", errp)) {
         g_free(link->device_id);
         link->device_id = g_strdup(value);
+    }
+}
+
+static bool get_bypass(Object *obj, Error **errp)
+{
+    return VM2VM_LINK(obj)->bypass;
+}
+
+static void set_bypass(Object *obj, bool value, Error **errp)
+{
+    Vm2vmLink *link = VM2VM_LINK(obj);
+
+    if (may_set(link, "bypass", errp)) {
+        link->bypass = value;
     }
 }
 
@@ -446,10 +608,13 @@ static void link_class_init(ObjectClass *oc, void *data)
     object_class_property_add_str(oc, "device", get_device, set_device);
     object_class_property_set_description(oc, "device",
         "owner: ID of the device whose DMA address space counts");
+    object_class_property_add_bool(oc, "bypass", get_bypass, set_bypass);
+    object_class_property_set_description(oc, "bypass",
+        "owner: approve all memory if the device bypasses the IOMMU");
     object_class_property_add(oc, "size", "size", get_number, set_number, NULL,
                               NULL);
     object_class_property_set_description(oc, "size",
-        "backend: size of the window");
+        "backend: size of the window (default: 4G)");
     object_class_property_add(oc, "base", "uint64", get_number, set_number,
                               NULL, NULL);
     object_class_property_set_description(oc, "base",
@@ -479,80 +644,3 @@ static void link_register(void)
     type_register_static(&link_info);
 }
 type_init(link_register);
-
-static Vm2vmOwnerInfo *owner_info(Vm2vmLink *link)
-{
-    Vm2vmOwnerInfo *info = g_new0(Vm2vmOwnerInfo, 1);
-
-    info->device = g_strdup(link->device_id);
-    info->approving = link->owner.dma.as;
-    info->not_mapped = link->owner.dma.failures;
-    if (info->approving) {
-        qapi_free_Vm2vmRangeList(vm2vm_dma_approved(&link->owner.dma,
-                                                    &info->mappings,
-                                                    &info->bytes));
-    }
-    return info;
-}
-
-static Vm2vmBackendInfo *backend_info(Vm2vmLink *link)
-{
-    Vm2vmBackendInfo *info = g_new0(Vm2vmBackendInfo, 1);
-
-    info->device = g_strdup(link->backend.device_id);
-    info->base = link->base;
-    info->size = link->size;
-    info->shown = link->backend.shown;
-    info->refused_reads = link->backend.refused[0];
-    info->refused_writes = link->backend.refused[1];
-    info->slow_doorbells = link->backend.slow_doorbells;
-    return info;
-}
-
-Vm2vmLinkInfoList *qmp_query_vm2vm_links(Error **errp)
-{
-    Vm2vmLinkInfoList *list = NULL, **tail = &list;
-    Vm2vmLink *link;
-
-    QTAILQ_FOREACH(link, &links, next) {
-        Vm2vmLinkInfo *info = g_new0(Vm2vmLinkInfo, 1);
-
-        info->id = g_strdup(link->id);
-        info->role = link->role;
-        info->connected = link->ready;
-        info->peers = link->peers;
-        info->dropped = link->dropped;
-        if (link->role == VM2VM_ROLE_OWNER) {
-            info->owner = owner_info(link);
-            info->queues = vm2vm_owner_queues(link);
-        } else {
-            info->backend = backend_info(link);
-            info->queues = vm2vm_backend_queues(link);
-        }
-        QAPI_LIST_APPEND(tail, info);
-    }
-    return list;
-}
-
-Vm2vmMappings *qmp_x_query_vm2vm_mappings(const char *id, Error **errp)
-{
-    Vm2vmMappings *m;
-    Vm2vmLink *link;
-    uint64_t mappings, bytes;
-
-    QTAILQ_FOREACH(link, &links, next) {
-        if (!strcmp(link->id, id)) {
-            break;
-        }
-    }
-    if (!link || link->role != VM2VM_ROLE_OWNER) {
-        error_setg(errp, "there is no vm2vm-link '%s' of role 'owner'", id);
-        return NULL;
-    }
-    m = g_new0(Vm2vmMappings, 1);
-    if (link->owner.dma.as) {
-        m->approved = vm2vm_dma_approved(&link->owner.dma, &mappings, &bytes);
-        m->translated = vm2vm_dma_translated(&link->owner.dma);
-    }
-    return m;
-}

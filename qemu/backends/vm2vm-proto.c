@@ -8,19 +8,22 @@
  */
 
 #include "qemu/osdep.h"
+#include "vm2vm-fd.h"
 #include "vm2vm-proto.h"
 
-enum { FD_NONE, FD_ONE, FD_VRING };
+enum { FD_NONE, FD_ONE, FD_VRING, FD_DOMAIN };
 
 #define STATE   sizeof_field(Vm2vmPayload, state)
 #define ADDR    sizeof_field(Vm2vmPayload, addr)
 #define DOMAIN  sizeof_field(Vm2vmPayload, domain)
+#define CONFIG  offsetof(Vm2vmPayload, config.region)
+#define FLIGHT  sizeof_field(Vm2vmPayload, inflight)
 #define U64     sizeof(uint64_t)
 
 static const struct {
     uint32_t request;
     const char *name;
-    int size;           /* of the payload */
+    int size;           /* of the payload; CONFIG: and what it says itself */
     int reply;          /* of that of the answer, -1: only an acknowledgement */
     int fd;
 } requests[] = {
@@ -30,14 +33,25 @@ static const struct {
     { VM2VM_SET_VRING_NUM, "SET_VRING_NUM", STATE, -1, FD_NONE },
     { VM2VM_SET_VRING_ADDR, "SET_VRING_ADDR", ADDR, -1, FD_NONE },
     { VM2VM_SET_VRING_BASE, "SET_VRING_BASE", STATE, -1, FD_NONE },
+    { VM2VM_GET_VRING_BASE, "GET_VRING_BASE", STATE, STATE, FD_NONE },
     { VM2VM_SET_VRING_KICK, "SET_VRING_KICK", U64, -1, FD_VRING },
     { VM2VM_SET_VRING_CALL, "SET_VRING_CALL", U64, -1, FD_VRING },
+    { VM2VM_SET_VRING_ERR, "SET_VRING_ERR", U64, -1, FD_VRING },
     { VM2VM_GET_PROTOCOL_FEATURES, "GET_PROTOCOL_FEATURES", 0, U64, FD_NONE },
     { VM2VM_SET_PROTOCOL_FEATURES, "SET_PROTOCOL_FEATURES", U64, -1, FD_NONE },
     { VM2VM_GET_QUEUE_NUM, "GET_QUEUE_NUM", 0, U64, FD_NONE },
     { VM2VM_SET_VRING_ENABLE, "SET_VRING_ENABLE", STATE, -1, FD_NONE },
+    { VM2VM_SEND_RARP, "SEND_RARP", U64, -1, FD_NONE },
+    { VM2VM_NET_SET_MTU, "NET_SET_MTU", U64, -1, FD_NONE },
+    { VM2VM_SET_BACKEND_REQ_FD, "SET_BACKEND_REQ_FD", 0, -1, FD_ONE },
+    { VM2VM_GET_CONFIG, "GET_CONFIG", CONFIG, CONFIG, FD_NONE },
+    { VM2VM_SET_CONFIG, "SET_CONFIG", CONFIG, -1, FD_NONE },
+    { VM2VM_GET_INFLIGHT_FD, "GET_INFLIGHT_FD", FLIGHT, FLIGHT, FD_NONE },
+    { VM2VM_SET_INFLIGHT_FD, "SET_INFLIGHT_FD", FLIGHT, -1, FD_ONE },
+    { VM2VM_RESET_DEVICE, "RESET_DEVICE", 0, -1, FD_NONE },
     { VM2VM_SET_STATUS, "SET_STATUS", U64, -1, FD_NONE },
-    { VM2VM_SET_DOMAIN, "SET_DOMAIN", DOMAIN, -1, FD_ONE },
+    { VM2VM_GET_STATUS, "GET_STATUS", 0, U64, FD_NONE },
+    { VM2VM_SET_DOMAIN, "SET_DOMAIN", DOMAIN, -1, FD_DOMAIN },
 };
 
 static int find_request(uint32_t request)
@@ -73,18 +87,17 @@ int vm2vm_payload_size(uint32_t request, bool reply)
     return requests[i].reply < 0 ? U64 : requests[i].reply;
 }
 
-void vm2vm_parser_init(Vm2vmParser *p)
+void vm2vm_parser_init(Vm2vmParser *p, const void *peer)
 {
+    p->peer = peer;
     p->got = 0;
     p->fd = -1;
 }
 
 void vm2vm_parser_reset(Vm2vmParser *p)
 {
-    if (p->fd >= 0) {
-        close(p->fd);
-    }
-    vm2vm_parser_init(p);
+    vm2vm_fd_close_of(p->peer, p->fd);
+    vm2vm_parser_init(p, p->peer);
 }
 
 size_t vm2vm_parser_wants(const Vm2vmParser *p)
@@ -95,7 +108,10 @@ size_t vm2vm_parser_wants(const Vm2vmParser *p)
     return sizeof(p->msg.hdr) + p->msg.hdr.size - p->got;
 }
 
-/* The size counts before there is a payload: it must fit our buffer */
+/*
+ * The size counts before there is a payload: it must fit our buffer. Of a
+ * configuration space there may be more than the least.
+ */
 static bool check_header(const Vm2vmHeader *hdr, bool replies, Error **errp)
 {
     int size = vm2vm_payload_size(hdr->request, replies);
@@ -112,6 +128,10 @@ static bool check_header(const Vm2vmHeader *hdr, bool replies, Error **errp)
         error_setg(errp, "%s has flags 0x%" PRIx32,
                    vm2vm_request_name(hdr->request), hdr->flags);
         return false;
+    }
+    if (size == CONFIG && hdr->size > size &&
+        hdr->size <= size + VM2VM_MAX_CONFIG) {
+        return true;
     }
     if (hdr->size != size) {
         error_setg(errp, "%s has %" PRIu32 " bytes instead of %d",
@@ -130,11 +150,26 @@ static bool check_fd(const Vm2vmParser *p, bool replies, Error **errp)
         rule = requests[find_request(p->msg.hdr.request)].fd;
     }
     wanted = rule == FD_ONE ||
-        (rule == FD_VRING && !(p->msg.payload.u64 & VM2VM_VRING_NOFD));
+        (rule == FD_VRING && !(p->msg.payload.u64 & VM2VM_VRING_NOFD)) ||
+        (rule == FD_DOMAIN &&
+         !(p->msg.payload.domain.flags & VM2VM_DOMAIN_NONE));
     if (wanted != (p->fd >= 0)) {
         error_setg(errp, "%s comes %s a file descriptor",
                    vm2vm_request_name(p->msg.hdr.request),
                    wanted ? "without" : "with");
+        return false;
+    }
+    return true;
+}
+
+/* What varies must be what the header says */
+static bool check_payload(const Vm2vmMsg *msg, bool replies, Error **errp)
+{
+    if (vm2vm_payload_size(msg->hdr.request, replies) == CONFIG &&
+        msg->hdr.size != CONFIG + (uint64_t)msg->payload.config.size) {
+        error_setg(errp, "%s has %" PRIu32 " bytes, and says that there are %"
+                   PRIu32, vm2vm_request_name(msg->hdr.request), msg->hdr.size,
+                   msg->payload.config.size);
         return false;
     }
     return true;
@@ -151,7 +186,7 @@ int vm2vm_parser_feed(Vm2vmParser *p, bool replies, const uint8_t *buf,
     for (i = 0; i < nr_fds; i++) {
         if (p->fd >= 0) {
             while (i < nr_fds) {
-                close(fds[i++]);
+                vm2vm_fd_close_of(p->peer, fds[i++]);
             }
             error_setg(errp, "a message with more than one file descriptor");
             return -1;
@@ -175,5 +210,6 @@ int vm2vm_parser_feed(Vm2vmParser *p, bool replies, const uint8_t *buf,
     if (vm2vm_parser_wants(p)) {
         return 0;
     }
-    return check_fd(p, replies, errp) ? 1 : -1;
+    return check_payload(&p->msg, replies, errp) &&
+        check_fd(p, replies, errp) ? 1 : -1;
 }

@@ -68,6 +68,11 @@ int kvm_vm2vm_create_domain(void)
     return kvm_vm_ioctl(kvm_state, KVM_VM2VM_CREATE_DOMAIN, &create);
 }
 
+int kvm_vm2vm_end(int domain)
+{
+    return domain_ioctl(domain, KVM_VM2VM_END, NULL);
+}
+
 int kvm_vm2vm_map(int domain, uint64_t iova, uint64_t gpa, uint64_t size,
                   bool writable)
 {
@@ -125,13 +130,15 @@ bool kvm_vm2vm_check_domain(int fd, Error **errp)
     }
 }
 
-int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size)
+int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size,
+                   bool fill)
 {
     struct kvm_vm2vm_link link = {
         .domain_fd = domain,
         .gpa = gpa,
         .iova = iova,
         .size = size,
+        .flags = fill ? KVM_VM2VM_LINK_FILL : 0,
     };
     unsigned int n = find_first_zero_bit(slots_used, KVM_VM2VM_SLOTS);
     int ret;
@@ -146,6 +153,27 @@ int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size)
     }
     set_bit(n, slots_used);
     return link.slot;
+}
+
+int kvm_vm2vm_nothing(void)
+{
+    struct kvm_vm2vm_create_domain create = { 0 };
+    static int domain = -1;
+    int vm;
+
+    if (domain < 0) {
+        vm = kvm_ioctl(kvm_state, KVM_CREATE_VM, 0);
+        if (vm < 0) {
+            return vm;
+        }
+        domain = ioctl(vm, KVM_VM2VM_CREATE_DOMAIN, &create);
+        if (domain < 0) {
+            domain = -errno;
+            close(vm);
+        }
+        /* Or else the VM stays: the domain ends with it */
+    }
+    return domain;
 }
 
 void kvm_vm2vm_unlink(int slot)
@@ -190,7 +218,10 @@ void kvm_vm2vm_doorbell_add(EventNotifier *n)
 
 void kvm_vm2vm_doorbell_del(EventNotifier *n)
 {
-    g_hash_table_remove(doorbells, GINT_TO_POINTER(event_notifier_get_fd(n)));
+    if (doorbells) {
+        g_hash_table_remove(doorbells,
+                            GINT_TO_POINTER(event_notifier_get_fd(n)));
+    }
 }
 
 int kvm_vm2vm_ioeventfd(int fd, uint64_t addr, uint64_t datamatch,

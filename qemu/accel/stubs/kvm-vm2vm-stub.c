@@ -20,6 +20,11 @@ int kvm_vm2vm_create_domain(void)
     return -ENOSYS;
 }
 
+int kvm_vm2vm_end(int domain)
+{
+    return -ENOSYS;
+}
+
 int kvm_vm2vm_map(int domain, uint64_t iova, uint64_t gpa, uint64_t size,
                   bool writable)
 {
@@ -43,7 +48,13 @@ bool kvm_vm2vm_check_domain(int fd, Error **errp)
     return kvm_vm2vm_available(errp);
 }
 
-int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size)
+int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size,
+                   bool fill)
+{
+    return -ENOSYS;
+}
+
+int kvm_vm2vm_nothing(void)
 {
     return -ENOSYS;
 }

@@ -1,10 +1,8 @@
 /*
  * vm2vm: the PCI device that shows a backend's guest its peer
  *
- * The window is a BAR that QEMU takes for I/O: what the owner approves KVM
- * shows there by alias memslots, and an access to anything else comes here, to
- * read as all-ones or to vanish. A listener has the slots and the doorbells
- * follow their BARs.
+ * What is here makes and ends it. vm2vm-pci-window.c has what it shows,
+ * vm2vm-pci-regs.c its registers, vm2vm-pci-vectors.c its interrupts.
  *
  * standard-headers/vm2vm_pci.h is the guest's view of this.
  *
@@ -12,565 +10,194 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
-#include "exec/address-spaces.h"
-#include "hw/pci/msi.h"
+#include "chardev/char.h"
 #include "hw/pci/msix.h"
-#include "hw/pci/pci_device.h"
 #include "hw/qdev-properties.h"
 #include "hw/qdev-properties-system.h"
-#include "migration/blocker.h"
-#include "standard-headers/vm2vm_pci.h"
+#include "migration/vmstate.h"
+#include "qom/object_interfaces.h"
 #include "system/kvm.h"
-#include "backends/vm2vm-link.h"
-#include "trace.h"
-
-#define TYPE_VM2VM_PCI "vm2vm-pci"
-OBJECT_DECLARE_SIMPLE_TYPE(Vm2vmPci, VM2VM_PCI)
-
-#define NR_VECTORS VM2VM_PCI_VECTOR_QUEUE(VM2VM_PCI_MAX_QUEUES)
-#define REGISTERS_SIZE (4 * KiB)
-#define DOORBELLS_SIZE (4 * KiB)
-
-QEMU_BUILD_BUG_ON(VM2VM_PCI_MAX_QUEUES != VM2VM_MAX_QUEUES);
-
-/* A part of a region that the guest has mapped somewhere */
-typedef struct Part {
-    uint64_t gpa;
-    uint64_t offset;
-    uint64_t size;
-    int slot;                   /* -1: nothing is shown there ... */
-    bool failed;                /* ... and KVM has been asked */
-    QLIST_ENTRY(Part) next;
-} Part;
-
-/* The interrupt of a queue */
-typedef struct Vector {
-    EventNotifier n;            /* the kick's eventfd, if has_fd */
-    bool has_fd;
-    bool irqfd;                 /* KVM has it, too */
-    bool used;                  /* the guest has unmasked the vector ... */
-    int virq;                   /* ... and so there is a route, or -1 */
-    uint32_t kicks;
-} Vector;
-
-struct Vm2vmPci {
-    PCIDevice parent_obj;
-
-    /* Properties */
-    Vm2vmLink *link;
-
-    MemoryRegion bar;
-    MemoryRegion registers;
-    MemoryRegion doorbells;
-    MemoryRegion window;
-    MemoryListener listener;
-    QLIST_HEAD(, Part) windows;
-    QLIST_HEAD(, Part) rings;
-    bool rings_set;
-    int ring_fds[VM2VM_PCI_MAX_QUEUES];
-    EventNotifier nobody;       /* rings of queues that have no eventfd */
-    Vector vectors[VM2VM_PCI_MAX_QUEUES];
-    uint64_t refused[2];        /* since reset */
-    uint32_t generation;
-    Error *blocker;
-};
-
-static Vm2vmBackend *backend(Vm2vmPci *s)
-{
-    return &s->link->backend;
-}
-
-/* The window */
-
-static void window_show(Vm2vmPci *s, Part *p)
-{
-    if (p->slot >= 0 || p->failed || backend(s)->domain < 0) {
-        return;
-    }
-    p->slot = kvm_vm2vm_link(backend(s)->domain, p->gpa,
-                             s->link->base + p->offset, p->size);
-    trace_vm2vm_pci_show(s->link->id, p->gpa, p->offset, p->size, p->slot);
-    if (p->slot < 0) {
-        error_report("vm2vm-pci: the window at 0x%" PRIx64 " shows nothing: %s",
-                     p->gpa, strerror(-p->slot));
-        p->slot = -1;
-        p->failed = true;
-        return;
-    }
-    backend(s)->shown += p->size;
-}
-
-static void window_hide(Vm2vmPci *s, Part *p)
-{
-    if (p->slot >= 0) {
-        trace_vm2vm_pci_hide(s->link->id, p->gpa, p->slot);
-        kvm_vm2vm_unlink(p->slot);
-        p->slot = -1;
-        backend(s)->shown -= p->size;
-    }
-}
-
-static uint64_t window_read(void *opaque, hwaddr addr, unsigned int size)
-{
-    Vm2vmPci *s = opaque;
-
-    s->refused[0]++;
-    vm2vm_backend_refused(s->link, s->link->base + addr, false);
-    return UINT64_MAX;
-}
-
-static void window_write(void *opaque, hwaddr addr, uint64_t value,
-                         unsigned int size)
-{
-    Vm2vmPci *s = opaque;
-
-    s->refused[1]++;
-    vm2vm_backend_refused(s->link, s->link->base + addr, true);
-}
-
-static const MemoryRegionOps window_ops = {
-    .read = window_read,
-    .write = window_write,
-    .endianness = DEVICE_LITTLE_ENDIAN,
-    .valid = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
-    .impl = { .min_access_size = 1, .max_access_size = 8, .unaligned = true },
-};
-
-/* Doorbells */
-
-/* KVM has all of them wherever the guest has mapped them, or none. */
-static void rings_assign(Vm2vmPci *s, bool assign)
-{
-    Part *p;
-
-    if (s->rings_set == assign) {
-        return;
-    }
-    QLIST_FOREACH(p, &s->rings, next) {
-        int ret = kvm_vm2vm_doorbells(p->gpa, s->ring_fds,
-                                      VM2VM_PCI_MAX_QUEUES, assign);
-
-        if (ret) {
-            /* They still ring, by way of QEMU */
-            warn_report("vm2vm-pci: KVM does not take the doorbells at 0x%"
-                        PRIx64 ": %s", p->gpa, strerror(-ret));
-        }
-    }
-    s->rings_set = assign;
-}
-
-static void rings_update(Vm2vmPci *s)
-{
-    bool any = false;
-    int q;
-
-    rings_assign(s, false);
-    for (q = 0; q < VM2VM_PCI_MAX_QUEUES; q++) {
-        Vm2vmQueue *queue = &backend(s)->queues[q];
-
-        s->ring_fds[q] = event_notifier_get_fd(&s->nobody);
-        if (queue->enabled && queue->call >= 0) {
-            s->ring_fds[q] = queue->call;
-            any = true;
-        }
-    }
-    rings_assign(s, any);
-}
-
-static uint64_t doorbell_read(void *opaque, hwaddr addr, unsigned int size)
-{
-    return 0;
-}
-
-/* What KVM did not take: another width or place, or a queue without eventfd */
-static void doorbell_write(void *opaque, hwaddr addr, uint64_t value,
-                           unsigned int size)
-{
-    Vm2vmPci *s = opaque;
-    uint64_t one = 1;
-
-    backend(s)->slow_doorbells++;
-    if (addr == 0 && value < VM2VM_PCI_MAX_QUEUES) {
-        Vm2vmQueue *queue = &backend(s)->queues[value];
-
-        /* The peer may have filled it up, and made it wait for who reads */
-        if (queue->enabled && queue->call >= 0) {
-            GPollFD fd = { .fd = queue->call, .events = G_IO_OUT };
-
-            if (g_poll(&fd, 1, 0) == 1 &&
-                write(queue->call, &one, sizeof(one)) < 0) {
-                trace_vm2vm_pci_ring_lost(s->link->id, value, errno);
-            }
-        }
-    }
-}
-
-static const MemoryRegionOps doorbell_ops = {
-    .read = doorbell_read,
-    .write = doorbell_write,
-    .endianness = DEVICE_LITTLE_ENDIAN,
-    .valid = { .min_access_size = 4, .max_access_size = 4 },
-    .impl = { .min_access_size = 4, .max_access_size = 4 },
-};
-
-/* Where the guest has the regions */
-
-static Part *find_part(Part *p, const MemoryRegionSection *section)
-{
-    while (p && (p->gpa != section->offset_within_address_space ||
-                 p->offset != section->offset_within_region)) {
-        p = QLIST_NEXT(p, next);
-    }
-    return p;
-}
-
-static void region_add(MemoryListener *listener, MemoryRegionSection *section)
-{
-    Vm2vmPci *s = container_of(listener, Vm2vmPci, listener);
-    Part *p;
-
-    if (section->mr != &s->window && section->mr != &s->doorbells) {
-        return;
-    }
-    /* Less than a page cannot be shown, nor does a guest have a reason to */
-    if ((section->offset_within_address_space | section->offset_within_region |
-         int128_get64(section->size)) & (4 * KiB - 1)) {
-        return;
-    }
-    p = g_new0(Part, 1);
-    p->gpa = section->offset_within_address_space;
-    p->offset = section->offset_within_region;
-    p->size = int128_get64(section->size);
-    p->slot = -1;
-    if (section->mr == &s->window) {
-        QLIST_INSERT_HEAD(&s->windows, p, next);
-    } else {
-        rings_assign(s, false);
-        QLIST_INSERT_HEAD(&s->rings, p, next);
-    }
-}
-
-/* At once: what comes next to this place may be a memslot of KVM's own */
-static void region_del(MemoryListener *listener, MemoryRegionSection *section)
-{
-    Vm2vmPci *s = container_of(listener, Vm2vmPci, listener);
-    Part *p = NULL;
-
-    if (section->mr == &s->window) {
-        p = find_part(QLIST_FIRST(&s->windows), section);
-    } else if (section->mr == &s->doorbells) {
-        p = find_part(QLIST_FIRST(&s->rings), section);
-    }
-    if (!p) {
-        return;
-    }
-    if (section->mr == &s->window) {
-        window_hide(s, p);
-    } else {
-        rings_assign(s, false);
-    }
-    QLIST_REMOVE(p, next);
-    g_free(p);
-}
-
-static void commit(MemoryListener *listener)
-{
-    Vm2vmPci *s = container_of(listener, Vm2vmPci, listener);
-    Part *p;
-
-    QLIST_FOREACH(p, &s->windows, next) {
-        window_show(s, p);
-    }
-    if (!s->rings_set) {
-        rings_update(s);
-    }
-}
-
-/* Interrupts */
-
-static void vector_connect(Vm2vmPci *s, int q)
-{
-    Vector *v = &s->vectors[q];
-
-    if (v->has_fd && v->virq >= 0 && !v->irqfd) {
-        v->irqfd = !kvm_irqchip_add_irqfd_notifier_gsi(kvm_state, &v->n, NULL,
-                                                       v->virq);
-    }
-}
-
-static void vector_disconnect(Vm2vmPci *s, int q)
-{
-    Vector *v = &s->vectors[q];
-
-    if (v->irqfd) {
-        kvm_irqchip_remove_irqfd_notifier_gsi(kvm_state, &v->n, v->virq);
-        v->irqfd = false;
-    }
-}
-
-static int vector_use(PCIDevice *dev, unsigned int vector, MSIMessage msg)
-{
-    Vm2vmPci *s = VM2VM_PCI(dev);
-    KVMRouteChange c;
-    Vector *v;
-
-    if (vector < VM2VM_PCI_VECTOR_QUEUE(0)) {
-        return 0;
-    }
-    v = &s->vectors[vector - VM2VM_PCI_VECTOR_QUEUE(0)];
-    c = kvm_irqchip_begin_route_changes(kvm_state);
-    v->virq = kvm_irqchip_add_msi_route(&c, vector, dev);
-    if (v->virq < 0) {
-        return v->virq;
-    }
-    kvm_irqchip_commit_route_changes(&c);
-    v->used = true;
-    vector_connect(s, vector - VM2VM_PCI_VECTOR_QUEUE(0));
-    return 0;
-}
-
-static void vector_release(PCIDevice *dev, unsigned int vector)
-{
-    Vm2vmPci *s = VM2VM_PCI(dev);
-    Vector *v;
-
-    if (vector < VM2VM_PCI_VECTOR_QUEUE(0)) {
-        return;
-    }
-    v = &s->vectors[vector - VM2VM_PCI_VECTOR_QUEUE(0)];
-    if (!v->used) {
-        return;
-    }
-    vector_disconnect(s, vector - VM2VM_PCI_VECTOR_QUEUE(0));
-    kvm_irqchip_release_virq(kvm_state, v->virq);
-    v->virq = -1;
-    v->used = false;
-}
-
-/* Kicks of a queue whose interrupt is masked: they are pending. */
-static void vector_poll(PCIDevice *dev, unsigned int first, unsigned int end)
-{
-    Vm2vmPci *s = VM2VM_PCI(dev);
-    unsigned int vector;
-
-    for (vector = MAX(first, VM2VM_PCI_VECTOR_QUEUE(0)); vector < end;
-         vector++) {
-        Vector *v = &s->vectors[vector - VM2VM_PCI_VECTOR_QUEUE(0)];
-
-        if (v->has_fd && !v->irqfd && event_notifier_test_and_clear(&v->n)) {
-            msix_set_pending(dev, vector);
-        }
-    }
-}
-
-static uint32_t read_kicks(Vm2vmPci *s, int q)
-{
-    Vector *v = &s->vectors[q];
-
-    if (v->has_fd && !v->irqfd && event_notifier_test_and_clear(&v->n)) {
-        v->kicks++;
-    }
-    return v->kicks;
-}
+#include "system/runstate.h"
+#include "vm2vm-pci.h"
 
 /* What the link tells */
 
-static void tell_guest(Vm2vmPci *s)
+static void tell_guest(void *opaque)
 {
+    Vm2vmPci *s = opaque;
+
+    if (!runstate_is_running()) {
+        s->tell_later = true;
+        return;
+    }
+    s->tell_later = false;
     if (msix_enabled(PCI_DEVICE(s))) {
         msix_notify(PCI_DEVICE(s), VM2VM_PCI_VECTOR_STATE);
     }
 }
 
-static void domain_changed(void *opaque)
+static void vm_state_changed(void *opaque, bool running, RunState state)
 {
     Vm2vmPci *s = opaque;
-    Part *p;
 
-    QLIST_FOREACH(p, &s->windows, next) {
-        window_hide(s, p);
-        p->failed = false;
-        window_show(s, p);
+    if (running && s->tell_later) {
+        qemu_bh_schedule(s->tell);
     }
-    if (backend(s)->domain >= 0) {
-        s->generation++;
-    }
+}
+
+static void window_changed(void *opaque)
+{
+    vm2vm_pci_window_changed(opaque);
 }
 
 static void queue_changed(void *opaque, unsigned int q)
 {
-    Vm2vmPci *s = opaque;
-    Vm2vmQueue *queue = &backend(s)->queues[q];
-    Vector *v = &s->vectors[q];
-
-    if (v->has_fd) {
-        vector_disconnect(s, q);
-        v->has_fd = false;
-    }
-    v->kicks = 0;
-    if (queue->enabled && queue->kick >= 0) {
-        event_notifier_init_fd(&v->n, queue->kick);
-        v->has_fd = true;
-        vector_connect(s, q);
-    }
-    rings_update(s);
+    vm2vm_pci_kick_changed(opaque, q);
+    vm2vm_pci_rings_changed(opaque);
 }
 
+/* One interrupt is enough for all that a message does */
 static void state_changed(void *opaque)
 {
-    tell_guest(opaque);
+    Vm2vmPci *s = opaque;
+
+    qemu_bh_schedule(s->tell);
 }
 
 static const Vm2vmBackendOps backend_ops = {
-    .domain = domain_changed,
+    .window = window_changed,
     .queue = queue_changed,
     .state = state_changed,
 };
 
-/* Registers */
+/* A link of its own */
 
-static uint32_t state(Vm2vmPci *s)
+static bool check_properties(Vm2vmPci *s, Error **errp)
 {
-    Vm2vmBackend *b = backend(s);
-    uint32_t state = 0;
+    const char *extra = s->size ? "size" : s->base ? "base" :
+        s->unapproved ? "unapproved" : NULL;
 
-    if (s->link->ready) {
-        state |= VM2VM_PCI_STATE_CONNECTED;
+    if (s->link && s->path) {
+        error_setg(errp, "properties 'link' and 'path' do not go together");
+        return false;
     }
-    if (b->shown) {
-        state |= VM2VM_PCI_STATE_WINDOW;
+    if (!s->link && !s->path) {
+        error_setg(errp, "property 'path' is missing");
+        error_append_hint(errp, "It is that of a UNIX socket, to which the "
+                          "other VM connects. Or name a link of role "
+                          "'backend': link=ID.\n");
+        return false;
     }
-    if (b->status & VIRTIO_CONFIG_S_DRIVER_OK) {
-        state |= VM2VM_PCI_STATE_DRIVER_OK;
+    if (s->link && extra) {
+        error_setg(errp, "property '%s' is the link's", extra);
+        return false;
     }
-    return state;
+    return true;
 }
 
-static uint64_t queue_read(Vm2vmPci *s, unsigned int q, hwaddr addr)
+static Chardev *make_chardev(const char *id, const char *path, Error **errp)
 {
-    Vm2vmQueue *queue = &backend(s)->queues[q];
+    SocketAddressLegacy address = {
+        .type = SOCKET_ADDRESS_TYPE_UNIX,
+        .u.q_unix.data = &(UnixSocketAddress) { .path = (char *)path },
+    };
+    ChardevSocket socket = {
+        .addr = &address,
+        .has_server = true, .server = true,
+        .has_wait = true, .wait = false,
+    };
+    ChardevBackend backend = {
+        .type = CHARDEV_BACKEND_KIND_SOCKET,
+        .u.socket.data = &socket,
+    };
 
-    if (!queue->enabled) {
-        return 0;
-    }
-    switch (addr) {
-    case VM2VM_PCI_QUEUE_ENABLED:
-        return 1;
-    case VM2VM_PCI_QUEUE_SIZE:
-        return queue->size;
-    case VM2VM_PCI_QUEUE_NEXT:
-        return queue->next;
-    case VM2VM_PCI_QUEUE_DESC:
-        return queue->desc;
-    case VM2VM_PCI_QUEUE_AVAIL:
-        return queue->avail;
-    case VM2VM_PCI_QUEUE_USED:
-        return queue->used;
-    case VM2VM_PCI_QUEUE_KICKS:
-        return read_kicks(s, q);
-    }
-    return 0;
+    return qemu_chardev_new(id, TYPE_CHARDEV_SOCKET, &backend, NULL, errp);
 }
 
-/* The register at a multiple of 8, or one of 4 bytes */
-static uint64_t register_value(Vm2vmPci *s, hwaddr addr)
+static void drop_own_link(Vm2vmPci *s)
 {
-    Vm2vmBackend *b = backend(s);
-
-    if (addr >= VM2VM_PCI_QUEUE(0) &&
-        addr < VM2VM_PCI_QUEUE(VM2VM_PCI_MAX_QUEUES)) {
-        addr -= VM2VM_PCI_QUEUE(0);
-        return queue_read(s, addr / 0x40, addr % 0x40);
+    if (s->own_link) {
+        object_unparent(OBJECT(s->link));
+        object_unref(OBJECT(s->link));
+        s->link = NULL;
+        s->own_link = false;
     }
-    switch (addr) {
-    case VM2VM_PCI_MAGIC:
-        return VM2VM_PCI_MAGIC_VALUE;
-    case VM2VM_PCI_VERSION:
-        return VM2VM_PCI_VERSION_VALUE;
-    case VM2VM_PCI_STATE:
-        return state(s);
-    case VM2VM_PCI_GENERATION:
-        return s->generation;
-    case VM2VM_PCI_SIZE:
-        return s->link->size;
-    case VM2VM_PCI_BASE:
-        return s->link->base;
-    case VM2VM_PCI_DEVICE_TYPE:
-        return b->device_type;
-    case VM2VM_PCI_NR_QUEUES:
-        return b->nr_queues;
-    case VM2VM_PCI_DEVICE_STATUS:
-        return b->status;
-    case VM2VM_PCI_DOORBELL_OFFSET:
-        return REGISTERS_SIZE;
-    case VM2VM_PCI_FEATURES:
-        return b->features;
-    case VM2VM_PCI_REFUSED_READS:
-        return s->refused[0];
-    case VM2VM_PCI_REFUSED_WRITES:
-        return s->refused[1];
+    if (s->own_chardev) {
+        object_unparent(OBJECT(s->own_chardev));
+        s->own_chardev = NULL;
     }
-    return 0;
 }
 
-static bool is_64_bit(hwaddr addr)
+static bool make_own_link(Vm2vmPci *s, Error **errp)
 {
-    if (addr >= VM2VM_PCI_QUEUE(0)) {
-        addr = (addr - VM2VM_PCI_QUEUE(0)) % 0x40;
-        return addr == VM2VM_PCI_QUEUE_DESC || addr == VM2VM_PCI_QUEUE_AVAIL ||
-            addr == VM2VM_PCI_QUEUE_USED;
+    static unsigned int number;
+    const char *dev_id = DEVICE(s)->id;
+    g_autofree char *id = dev_id ? g_strdup(dev_id) :
+        g_strdup_printf("vm2vm-pci%u", number++);
+    g_autofree char *chardev = g_strdup_printf("%s-socket", id);
+    g_autofree char *size = g_strdup_printf("%" PRIu64, s->size ?: 4 * GiB);
+    g_autofree char *base = g_strdup_printf("%" PRIu64, s->base);
+    Object *link;
+
+    s->own_chardev = make_chardev(chardev, s->path, errp);
+    if (!s->own_chardev) {
+        return false;
     }
-    return addr == VM2VM_PCI_SIZE || addr == VM2VM_PCI_BASE ||
-        addr == VM2VM_PCI_FEATURES || addr == VM2VM_PCI_REFUSED_READS ||
-        addr == VM2VM_PCI_REFUSED_WRITES;
+    link = object_new_with_props(TYPE_VM2VM_LINK, object_get_objects_root(),
+                                 id, errp, "role", "backend",
+                                 "chardev", chardev, "size", size,
+                                 "base", base,
+                                 "unapproved", s->unapproved ?: "fill", NULL);
+    if (!link) {
+        drop_own_link(s);
+        return false;
+    }
+    /* The device's, like that of a property */
+    s->link = VM2VM_LINK(object_ref(link));
+    s->own_link = true;
+    return true;
 }
 
-static uint64_t registers_read(void *opaque, hwaddr addr, unsigned int size)
-{
-    Vm2vmPci *s = opaque;
-    hwaddr whole = addr & ~7ULL;
-
-    if (is_64_bit(whole)) {
-        return register_value(s, whole) >> (8 * (addr - whole));
-    }
-    if (size == 8) {
-        return (register_value(s, addr) & UINT32_MAX) |
-            register_value(s, addr + 4) << 32;
-    }
-    return register_value(s, addr);
-}
-
-static void registers_write(void *opaque, hwaddr addr, uint64_t value,
-                           unsigned int size)
-{
-}
-
-static const MemoryRegionOps register_ops = {
-    .read = registers_read,
-    .write = registers_write,
-    .endianness = DEVICE_LITTLE_ENDIAN,
-    .valid = { .min_access_size = 4, .max_access_size = 8 },
-    .impl = { .min_access_size = 4, .max_access_size = 8 },
-};
+/* The device */
 
 static void vm2vm_pci_reset(DeviceState *dev)
 {
     Vm2vmPci *s = VM2VM_PCI(dev);
 
     msix_reset(PCI_DEVICE(s));
+    vm2vm_backend_reset(s->link);
     s->refused[0] = s->refused[1] = 0;
 }
 
-/* A region that is in another one has a reference to its device */
-static void remove_regions(Vm2vmPci *s)
+/* A driver that lets the device go leaves nothing that is served */
+static void vm2vm_pci_config_write(PCIDevice *dev, uint32_t addr,
+                                   uint32_t value, int len)
 {
-    memory_region_del_subregion(&s->bar, &s->doorbells);
-    memory_region_del_subregion(&s->bar, &s->registers);
+    Vm2vmPci *s = VM2VM_PCI(dev);
+    uint16_t before = pci_get_word(dev->config + PCI_COMMAND);
+    uint16_t now;
+
+    pci_default_write_config(dev, addr, value, len);
+    now = pci_get_word(dev->config + PCI_COMMAND);
+    if ((before & ~now) & PCI_COMMAND_MASTER) {
+        vm2vm_backend_register(s->link, false);
+    }
+}
+
+static bool attach(Vm2vmPci *s, Error **errp)
+{
+    if (!kvm_msi_via_irqfd_enabled()) {
+        error_setg(errp, "vm2vm-pci needs interrupts in KVM");
+        error_append_hint(errp, "Use kernel-irqchip=on, or =split.\n");
+        return false;
+    }
+    return check_properties(s, errp) &&
+        (s->link || make_own_link(s, errp)) &&
+        vm2vm_backend_attach(s->link, &backend_ops, s, DEVICE(s)->id, errp);
 }
 
 static void vm2vm_pci_realize(PCIDevice *dev, Error **errp)
@@ -578,123 +205,132 @@ static void vm2vm_pci_realize(PCIDevice *dev, Error **errp)
     Vm2vmPci *s = VM2VM_PCI(dev);
     int q, ret;
 
-    if (!s->link) {
-        error_setg(errp, "property 'link' is missing");
-        error_append_hint(errp, "Name a link of role 'backend': -object "
-                          "vm2vm-link,id=ID,role=backend,...\n");
+    if (!attach(s, errp)) {
+        drop_own_link(s);
         return;
-    }
-    if (!kvm_msi_via_irqfd_enabled()) {
-        error_setg(errp, "vm2vm-pci needs interrupts in KVM");
-        error_append_hint(errp, "Use kernel-irqchip=on, or =split.\n");
-        return;
-    }
-    if (!vm2vm_backend_attach(s->link, &backend_ops, s, DEVICE(dev)->id,
-                              errp)) {
-        return;
-    }
-    error_setg(&s->blocker, "a vm2vm window cannot migrate: unplug device '%s' "
-               "first", DEVICE(dev)->id ?: "vm2vm-pci");
-    if (migrate_add_blocker(&s->blocker, errp)) {
-        goto detach;
     }
     ret = event_notifier_init(&s->nobody, 0);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "no eventfd");
-        goto unblock;
+        goto detach;
     }
     for (q = 0; q < VM2VM_PCI_MAX_QUEUES; q++) {
-        s->vectors[q].virq = -1;
         s->ring_fds[q] = event_notifier_get_fd(&s->nobody);
     }
-
-    memory_region_init(&s->bar, OBJECT(s), "vm2vm", REGISTERS_SIZE +
-                       DOORBELLS_SIZE);
-    memory_region_init_io(&s->registers, OBJECT(s), &register_ops, s,
-                          "vm2vm-registers", REGISTERS_SIZE);
-    memory_region_init_io(&s->doorbells, OBJECT(s), &doorbell_ops, s,
-                          "vm2vm-doorbells", DOORBELLS_SIZE);
-    memory_region_add_subregion(&s->bar, 0, &s->registers);
-    memory_region_add_subregion(&s->bar, REGISTERS_SIZE, &s->doorbells);
-    memory_region_init_io(&s->window, OBJECT(s), &window_ops, s,
-                          "vm2vm-window", s->link->size);
-    pci_register_bar(dev, VM2VM_PCI_REGISTERS_BAR,
-                     PCI_BASE_ADDRESS_SPACE_MEMORY, &s->bar);
-    pci_register_bar(dev, VM2VM_PCI_WINDOW_BAR,
-                     PCI_BASE_ADDRESS_SPACE_MEMORY |
-                     PCI_BASE_ADDRESS_MEM_PREFETCH |
-                     PCI_BASE_ADDRESS_MEM_TYPE_64, &s->window);
-    if (msix_init_exclusive_bar(dev, NR_VECTORS, VM2VM_PCI_MSIX_BAR, errp)) {
-        goto regions;
-    }
-    for (q = 0; q < NR_VECTORS; q++) {
-        msix_vector_use(dev, q);
-    }
-    ret = msix_set_vector_notifiers(dev, vector_use, vector_release,
-                                    vector_poll);
-    if (ret < 0) {
-        error_setg_errno(errp, -ret, "no notifiers of MSI-X vectors");
-        goto msix;
+    vm2vm_pci_windows_init(s);
+    if (!vm2vm_pci_vectors_init(s, errp)) {
+        goto windows;
     }
     if (pcie_endpoint_cap_init(dev, 0x80) < 0) {
         error_setg(errp, "no PCI Express capability");
-        goto notifiers;
+        goto vectors;
     }
-
-    /* A link that already has a peer shows it from the start */
-    if (backend(s)->domain >= 0) {
-        s->generation++;
-    }
-    for (q = 0; q < VM2VM_PCI_MAX_QUEUES; q++) {
-        if (backend(s)->queues[q].enabled) {
-            queue_changed(s, q);
-        }
-    }
-    s->listener = (MemoryListener) {
-        .name = "vm2vm-pci",
-        .region_add = region_add,
-        .region_del = region_del,
-        .commit = commit,
-        /* After KVM's own */
-        .priority = MEMORY_LISTENER_PRIORITY_ACCEL + 1,
-    };
-    memory_listener_register(&s->listener, &address_space_memory);
+    s->tell = qemu_bh_new_guarded(tell_guest, s,
+                                  &DEVICE(s)->mem_reentrancy_guard);
+    s->vm_state = qemu_add_vm_change_state_handler(vm_state_changed, s);
+    vm2vm_pci_windows_listen(s);
     return;
 
-notifiers:
-    msix_unset_vector_notifiers(dev);
-msix:
-    msix_uninit_exclusive_bar(dev);
-regions:
-    remove_regions(s);
+vectors:
+    vm2vm_pci_vectors_exit(s);
+windows:
+    vm2vm_pci_windows_exit(s);
     event_notifier_cleanup(&s->nobody);
-unblock:
-    migrate_del_blocker(&s->blocker);
 detach:
     vm2vm_backend_detach(s->link);
+    drop_own_link(s);
 }
 
 static void vm2vm_pci_exit(PCIDevice *dev)
 {
     Vm2vmPci *s = VM2VM_PCI(dev);
-    int q;
 
-    /* Takes the windows and the doorbells away */
-    memory_listener_unregister(&s->listener);
-    msix_unset_vector_notifiers(dev);
-    for (q = 0; q < VM2VM_PCI_MAX_QUEUES; q++) {
-        vector_disconnect(s, q);
-    }
+    /* Nothing is shown from here on */
+    vm2vm_backend_reset(s->link);
+    vm2vm_pci_windows_unlisten(s);
+    vm2vm_pci_vectors_exit(s);
     vm2vm_backend_detach(s->link);
+    qemu_del_vm_change_state_handler(s->vm_state);
+    qemu_bh_delete(s->tell);
     pcie_cap_exit(dev);
-    msix_uninit_exclusive_bar(dev);
-    remove_regions(s);
+    vm2vm_pci_windows_exit(s);
     event_notifier_cleanup(&s->nobody);
-    migrate_del_blocker(&s->blocker);
+    drop_own_link(s);
 }
+
+/* Migration */
+
+static int vm2vm_pci_pre_save(void *opaque)
+{
+    Vm2vmPci *s = opaque;
+    Vm2vmBackend *b = vm2vm_pci_backend(s);
+
+    s->saved = (Vm2vmSaved) {
+        .registered = b->registered,
+        .offer = b->offer,
+        .config_generation = b->config_generation,
+        .epoch = b->epoch,
+        .rarps = b->rarps,
+        .peers = s->link->peers,
+    };
+    memcpy(s->saved.config, b->config, sizeof(b->config));
+    return 0;
+}
+
+/* The guest's back-end goes on, and has lost its peer */
+static int vm2vm_pci_post_load(void *opaque, int version_id)
+{
+    Vm2vmPci *s = opaque;
+    Vm2vmBackend *b = vm2vm_pci_backend(s);
+    Vm2vmSaved *saved = &s->saved;
+
+    if (!saved->offer.queues || saved->offer.queues > VM2VM_PCI_MAX_QUEUES ||
+        saved->offer.config_size > VM2VM_PCI_CONFIG_MAX_SIZE) {
+        return -EINVAL;
+    }
+    vm2vm_backend_register(s->link, false);
+    b->offer = saved->offer;
+    memcpy(b->config, saved->config, sizeof(b->config));
+    b->config_generation = saved->config_generation;
+    b->rarps = saved->rarps;
+    b->epoch = saved->epoch;
+    s->link->peers = saved->peers;
+    vm2vm_backend_register(s->link, saved->registered);
+    vm2vm_backend_loaded(s->link);
+    return 0;
+}
+
+static const VMStateDescription vmstate_vm2vm_pci = {
+    .name = "vm2vm-pci",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .pre_save = vm2vm_pci_pre_save,
+    .post_load = vm2vm_pci_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_PCI_DEVICE(parent_obj, Vm2vmPci),
+        VMSTATE_MSIX(parent_obj, Vm2vmPci),
+        VMSTATE_UINT64_ARRAY(refused, Vm2vmPci, 2),
+        VMSTATE_BOOL(saved.registered, Vm2vmPci),
+        VMSTATE_UINT64(saved.offer.features, Vm2vmPci),
+        VMSTATE_UINT64(saved.offer.protocol, Vm2vmPci),
+        VMSTATE_UINT32(saved.offer.device_type, Vm2vmPci),
+        VMSTATE_UINT32(saved.offer.queues, Vm2vmPci),
+        VMSTATE_UINT32(saved.offer.config_size, Vm2vmPci),
+        VMSTATE_UINT8_ARRAY(saved.config, Vm2vmPci, VM2VM_MAX_CONFIG),
+        VMSTATE_UINT32(saved.config_generation, Vm2vmPci),
+        VMSTATE_UINT32(saved.epoch, Vm2vmPci),
+        VMSTATE_UINT32(saved.rarps, Vm2vmPci),
+        VMSTATE_UINT32(saved.peers, Vm2vmPci),
+        VMSTATE_END_OF_LIST()
+    }
+};
 
 static const Property vm2vm_pci_properties[] = {
     DEFINE_PROP_LINK("link", Vm2vmPci, link, TYPE_VM2VM_LINK, Vm2vmLink *),
+    DEFINE_PROP_STRING("path", Vm2vmPci, path),
+    DEFINE_PROP_SIZE("size", Vm2vmPci, size, 0),
+    DEFINE_PROP_UINT64("base", Vm2vmPci, base, 0),
+    DEFINE_PROP_STRING("unapproved", Vm2vmPci, unapproved),
 };
 
 static void vm2vm_pci_class_init(ObjectClass *klass, void *data)
@@ -704,12 +340,14 @@ static void vm2vm_pci_class_init(ObjectClass *klass, void *data)
 
     k->realize = vm2vm_pci_realize;
     k->exit = vm2vm_pci_exit;
+    k->config_write = vm2vm_pci_config_write;
     k->vendor_id = VM2VM_PCI_VENDOR_ID;
     k->device_id = VM2VM_PCI_DEVICE_ID;
     k->class_id = PCI_CLASS_MEMORY_RAM;
     k->revision = VM2VM_PCI_VERSION_VALUE;
     device_class_set_legacy_reset(dc, vm2vm_pci_reset);
     device_class_set_props(dc, vm2vm_pci_properties);
+    dc->vmsd = &vmstate_vm2vm_pci;
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
     dc->desc = "Memory of another virtual machine";
 }

@@ -18,6 +18,8 @@
  */
 bool kvm_vm2vm_available(Error **errp);
 int kvm_vm2vm_create_domain(void);
+/* Revoke all of it, for good */
+int kvm_vm2vm_end(int domain);
 int kvm_vm2vm_map(int domain, uint64_t iova, uint64_t gpa, uint64_t size,
                   bool writable);
 int kvm_vm2vm_unmap(int domain, uint64_t iova, uint64_t size,
@@ -27,8 +29,11 @@ int kvm_vm2vm_query(int domain, uint64_t *iova, uint64_t *gpa, uint64_t *size,
                     bool *writable);
 /* Is it a domain that we can link?  If not: why */
 bool kvm_vm2vm_check_domain(int fd, Error **errp);
-/* Returns the slot */
-int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size);
+/* Returns the slot. @fill: what is not approved makes no exit. */
+int kvm_vm2vm_link(int domain, uint64_t gpa, uint64_t iova, uint64_t size,
+                   bool fill);
+/* A domain without memory, of nobody, to fill windows when there is no other */
+int kvm_vm2vm_nothing(void);
 void kvm_vm2vm_unlink(int slot);
 /* At an address of MMIO: what is written, of 4 bytes, is an index into @fds */
 int kvm_vm2vm_doorbells(uint64_t addr, const int *fds, uint32_t nr,

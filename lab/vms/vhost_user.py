@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""vhost_user.py: an owner with QEMU's own vhost-user devices, and a backend whose guest serves
+them, for tests and the demo."""
+
+import itertools
+import os
+import re
+import time
+
+from links import IOMMUS, TOOL
+from vms import VM, VMError
+
+# Of the card and the backend's tap
+OWNER_IP, BACKEND_IP = "10.7.0.1", "10.7.0.2"
+MAC = "52:54:00:76:32:76"
+numbers = itertools.count()
+
+
+class Served:
+	"""The command lines of an owner with these devices, "net", "blk" or "rng", and of a backend
+	with a vm2vm-pci device for each"""
+
+	def __init__(self, *kinds, iommu="virtio", strict=True, queues=2, server="backend", vm2vm="on", bypass=False):
+		"""With vm2vm="on" the owner waits for no backend; bypass: approve all memory to a device without IOMMU"""
+		n = next(numbers)
+		self.paths = {k: f"/tmp/served-{os.getpid()}-{n}-{k}" for k in kinds}
+		self.iommu, self.strict, self.queues, self.server = iommu, strict, queues, server
+		self.policy = f"vm2vm={vm2vm}{',vm2vm-bypass=on' if bypass else ''}"
+
+	def device(self, kind, addr, more=""):
+		"""QEMU's arguments for one of the owner's"""
+		platform = f"iommu_platform={'on' if self.iommu else 'off'},id=d-{kind},addr={addr:#x}{more}"
+		side = "reconnect-ms=200" if self.server == "backend" else "server=on,wait=off"
+		chardev = ["-chardev", f"socket,id=c-{kind},path={self.paths[kind]},{side}"]
+		if kind == "net":
+			return chardev + ["-netdev", f"vhost-user,id=n-net,chardev=c-net,queues={self.queues},{self.policy}",
+				"-device", f"virtio-net-pci,netdev=n-net,mq=on,mac={MAC},romfile=,disable-legacy=on,{platform}"]
+		more = f",disable-legacy=on,num-queues={self.queues}" if kind == "blk" else ""
+		return chardev + ["-device", f"vhost-user-{kind}-pci,chardev=c-{kind},{self.policy}{more},{platform}"]
+
+	def owner(self, *args, name="owner", append="", poison=True, devices=True, smp=2, **kwargs):
+		append = f"iommu.strict={int(self.strict)} {'page_poison=1' if poison else ''} {append}"
+		for i, kind in enumerate(self.paths if devices else ()):
+			args = (*self.device(kind, 5 + i), *args)
+		return VM(name, *IOMMUS[self.iommu], *args, append=append, smp=smp, **kwargs)
+
+	def window(self, kind, addr, more=""):
+		"""QEMU's arguments for one of the backend's"""
+		device = f"vm2vm-pci,id=w-{kind},addr={addr:#x}{more}"
+		if self.server == "backend":
+			return ["-device", f"{device},path={self.paths[kind]}"]
+		return ["-chardev", f"socket,id=c-{kind},path={self.paths[kind]},reconnect-ms=200",
+			"-object", f"vm2vm-link,id=l-{kind},role=backend,chardev=c-{kind},size=4G", "-device", f"{device},link=l-{kind}"]
+
+	def backend(self, *args, name="backend", more="", **kwargs):
+		for i, kind in enumerate(self.paths):
+			args = (*self.window(kind, 5 + i, more), *args)
+		return VM(name, *args, **kwargs)
+
+	def index(self, kind):
+		"""Of its device in the backend's guest"""
+		return list(self.paths).index(kind)
+
+
+class Program:
+	"""vm2vm in the backend's guest, serving something"""
+
+	def __init__(self, vm, served, kind, command):
+		self.vm, self.kind = vm, kind
+		self.command = f"{TOOL} -n {served.index(kind)} {command}"
+		self.out = f"/run/served-{kind}"
+
+	def start(self):
+		self.vm.run(f"{self.command} >{self.out} 2>&1 & echo $! >{self.out}.pid")
+		self.vm.wait_for(f"grep -q ready {self.out} || ! kill -0 $(cat {self.out}.pid)", 60)
+		if "ready" not in self.said():
+			raise VMError(f"{self.vm}: {self.command}: {self.said()}")
+		return self
+
+	def said(self):
+		return self.vm.sh(f"cat {self.out}")
+
+	def alive(self):
+		return self.vm.run(f"kill -0 $(cat {self.out}.pid)", check=False).status == 0
+
+	def signal(self, name):
+		self.vm.sh(f"kill -{name} $(cat {self.out}.pid)")
+
+	def kill(self, name="KILL"):
+		"""End it, and wait"""
+		self.vm.run(f"kill -{name} $(cat {self.out}.pid); "
+			f"while kill -0 $(cat {self.out}.pid); do sleep 0.05; done", check=False)
+
+
+# The owner's guest
+
+def driver(vm, virtio_id):
+	"""Name of the virtio device of this kind, and its driver's directory"""
+	for line in vm.sh(f"grep -l 0x{virtio_id:04x} /sys/bus/virtio/devices/*/device").splitlines():
+		name = line.split("/")[-2]
+		path = vm.run(f"cd -P /sys/bus/virtio/devices/{name}/driver && pwd", check=False).output.strip()
+		return name, path or {1: "/sys/bus/virtio/drivers/virtio_net", 2: "/sys/bus/virtio/drivers/virtio_blk",
+			4: "/sys/bus/virtio/drivers/virtio_rng"}[virtio_id]
+	raise VMError(f"{vm}: there is no virtio device {virtio_id}")
+
+
+def interface(vm):
+	"""The owner's card: its name in the guest"""
+	name, _ = driver(vm, 1)
+	return vm.wait_for(f"ls /sys/bus/virtio/devices/{name}/net", 30)
+
+
+def link_up(vm):
+	vm.sh(f"d={interface(vm)}; ip addr replace {OWNER_IP}/24 dev $d; ip link set $d up")
+
+
+def make_tap(vm, pairs=2):
+	many = "multi_queue" if pairs > 1 else ""
+	vm.sh(f"ip tuntap add dev tap0 mode tap {many}; ip addr add {BACKEND_IP}/24 dev tap0; ip link set tap0 up")
+
+
+def ping(vm, count=3, timeout=60):
+	"""It takes a while until it is answered after something was set up: then each is."""
+	vm.wait_for(f"ping -c 1 -W 1 {BACKEND_IP}", timeout)
+	return vm.sh(f"ping -c {count} -i 0.1 -W 10 {BACKEND_IP}")
+
+
+def rebind(vm, virtio_id):
+	name, path = driver(vm, virtio_id)
+	vm.sh(f"echo {name} >{path}/unbind; echo {name} >{path}/bind")
+
+
+def disk(vm, timeout=60):
+	"""The owner's disk that is served: its path. It may be there before the backend is."""
+	name, _ = driver(vm, 2)
+	block = vm.wait_for(f"ls /sys/bus/virtio/devices/{name}/block | grep .", timeout).strip()
+	# One write is one request: none is merged with others
+	vm.sh(f"echo 2 >/sys/block/{block}/queue/nomerges")
+	return f"/dev/{block}"
+
+
+def late_writes(vm):
+	"""What was written to pages that the guest had freed: lines of the kernel's.
+
+	With page_poison=1 it looks at each page that is taken from the free ones: take all.
+	"""
+	vm.sh("free=$(sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo); "
+		"dd if=/dev/zero of=/tmp/all-memory bs=1M count=$((free * 9 / 10 / 1024)) status=none; rm /tmp/all-memory")
+	return [s for s in vm.sh("dmesg").splitlines() if re.search("pagealloc: (memory corruption|single bit error)", s)]
+
+
+def wait_until(condition, what, timeout=60):
+	deadline = time.monotonic() + timeout
+	while not condition():
+		if time.monotonic() > deadline:
+			raise VMError(f"not in {timeout} s: {what}")
+		time.sleep(0.1)

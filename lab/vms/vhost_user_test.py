@@ -1,0 +1,373 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""vhost_user_test.py: a stock guest's card and disk, served by the guest of another VM. Runs in
+the lab.
+
+VM2VM_TRIALS is how often what is repeated is; its default is for a quick run.
+"""
+
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import time
+
+from links import Pair, connected, link
+from vhost_user import (BACKEND_IP, Program, Served, disk, driver, interface, late_writes, link_up, make_tap, ping,
+	rebind, wait_until)
+from vms import CommandError, Skip, VMError, check, comment, equal, main, test
+
+TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
+NET, BLK, RNG = 1, 2, 4
+
+
+def start(*vms):
+	for vm in vms:
+		vm.start(wait=False)
+	for vm in vms:
+		vm.booted()
+
+
+def serve_net(backend, served, more="", pairs=2):
+	make_tap(backend, pairs)
+	return Program(backend, served, "net", f"test-net -q {pairs} {more} tap0").start()
+
+
+def alive_and_clean(owner, program):
+	"""Packets go both ways, the program is none the worse, and nothing was written late."""
+	said = ping(owner)
+	check(" 0% packet loss" in said, said)
+	check(program.alive(), f"the backend's program ended: {program.said()}")
+	equal(late_writes(owner), [], "writes to freed pages")
+
+
+# ---- A network card
+
+def net_by(iommu):
+	served = Served("net", iommu=iommu)
+	# With the backend first the driver finds all that it offers
+	with served.backend() as backend:
+		program = serve_net(backend, served)
+		owner = served.owner().start()
+		link_up(owner)
+		alive_and_clean(owner, program)
+		info = backend.sh("vm2vm info")
+		for q in range(4):
+			check(f"queue{q}.size" in info, f"queue {q} is enabled: {info}")
+		equal(owner.sh(f"cat /sys/class/net/{interface(owner)}/carrier"), "1", "carrier")
+		for n in range(TRIALS):
+			rebind(owner, NET)
+			link_up(owner)
+			ping(owner)
+		alive_and_clean(owner, program)
+		owner.run(f"ping -f -w 1000 {BACKEND_IP} >/run/flood 2>&1 &")
+		for n in range(TRIALS):
+			owner.qmp("stop")
+			time.sleep(random.random() / 10)
+			owner.qmp("cont")
+			time.sleep(random.random() / 5)
+			ping(owner)
+		alive_and_clean(owner, program)
+		for n in range(TRIALS):
+			program.kill()
+			program.start()
+			ping(owner)
+		alive_and_clean(owner, program)
+
+
+@test
+def net_behind_a_virtio_iommu():
+	net_by("virtio")
+
+
+@test
+def net_behind_an_intel_iommu():
+	net_by("intel")
+
+
+@test
+def net_backend_is_killed():
+	"""QEMU with the backend's guest is killed and started again."""
+	served = Served("net")
+	with served.owner() as owner:
+		for n in range(1 + max(1, TRIALS // 3)):
+			with served.backend() as backend:
+				program = serve_net(backend, served)
+				link_up(owner)
+				alive_and_clean(owner, program)
+				owner.run(f"ping -f -w 2 {BACKEND_IP} >/run/flood 2>&1 &")
+				time.sleep(0.5)
+			equal(owner.qmp("query-status")["running"], True, "the owner runs")
+			equal(late_writes(owner), [], "writes to freed pages")
+
+
+@test
+def net_late():
+	"""A backend that goes on writing to all buffers that it ever saw, and acknowledges nothing"""
+	served = Served("net")
+	with served.owner() as owner, served.backend() as backend:
+		program = serve_net(backend, served, "--late")
+		link_up(owner)
+		ping(owner)
+		program.signal("USR1")
+		backend.wait_for(f"grep writes {program.out}", 30)
+		name, path = driver(owner, NET)
+		for _ in range(TRIALS):
+			owner.sh(f"echo {name} >{path}/unbind")
+			equal(late_writes(owner), [], "after the driver has gone: writes to freed pages")
+			owner.qmp("stop")
+			owner.qmp("cont")
+			owner.sh(f"echo {name} >{path}/bind")
+			equal(late_writes(owner), [], "with a new driver: writes to freed pages")
+		check(program.alive(), program.said())
+
+
+@test
+def net_owner_migrates():
+	"""While packets go both ways; then the backend has the new one."""
+	served = Served("net")
+	source = served.owner(name="source")
+	with source, served.backend() as backend:
+		program = serve_net(backend, served)
+		link_up(source)
+		ping(source)
+		source.run(f"ping -i 0.01 -w 1000 {BACKEND_IP} >/run/flood 2>&1 &")
+		path = f"/tmp/migrate-{os.getpid()}"
+		target = served.owner("-incoming", f"unix:{path}", name="target")
+		target.start(wait=False)
+		source.qmp("migrate", uri=f"unix:{path}")
+		source.wait_event("STOP", 200)
+		target.wait_event("RESUME", 200)
+		source.kill()
+		# Its guest goes on with the channel of the source: a new one is as good
+		target.ready = True
+		target.number = 1000
+		alive_and_clean(target, program)
+
+
+@test
+def any_order():
+	"""The owner is there first, without a backend, or without its program; and it waits for none."""
+	served = Served("net", "blk")
+	with served.owner() as owner:
+		equal(owner.qmp("query-status")["running"], True, "the owner runs without a backend")
+		with served.backend() as backend:
+			time.sleep(2)
+			started = time.monotonic()
+			equal(owner.qmp("query-status")["running"], True, "the owner runs without a program")
+			check(time.monotonic() - started < 5, "and answers")
+			program = serve_net(backend, served)
+			link_up(owner)
+			alive_and_clean(owner, program)
+			Program(backend, served, "blk", "test-blk ram:16").start()
+			owner.sh(f"dd if={disk(owner)} of=/dev/null bs=64k count=16", 60)
+
+
+# ---- A disk
+
+@test
+def blk_file_system():
+	for iommu in ("virtio", "intel"):
+		served = Served("blk", iommu=iommu)
+		with served.backend() as backend:
+			program = Program(backend, served, "blk", "test-blk -q 2 --shuffle ram:64").start()
+			owner = served.owner().start()
+			name = disk(owner)
+			owner.sh(f"mkfs.ext4 -q {name} && mkdir -p /run/disk && mount {name} /run/disk", 200)
+			owner.sh("head -c 10000000 /dev/urandom >/run/data; sha256sum </run/data >/run/sum; cp /run/data /run/disk; sync")
+			owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
+			for _ in range(TRIALS):
+				rebind(owner, BLK)
+				name = disk(owner)
+				owner.sh(f"mount {name} /run/disk")
+				equal(owner.sh("sha256sum </run/disk/data"), owner.sh("cat /run/sum"), "what is in the file")
+				owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
+			equal(owner.sh(f"cat /sys/block/{name[5:]}/serial"), "vm2vm", "its name")
+			equal([s for s in owner.sh("dmesg").splitlines() if "I/O error" in s], [], "complaints of the owner's kernel")
+			check(program.alive(), program.said())
+			equal(late_writes(owner), [], "writes to freed pages")
+			owner.kill()
+
+
+@test
+def blk_grows():
+	"""Its configuration space changes, and the owner's driver is told."""
+	served = Served("blk")
+	with served.backend() as backend:
+		backend.sh("dd if=/dev/zero of=/run/disk bs=1M count=0 seek=16")
+		program = Program(backend, served, "blk", "test-blk -q 2 /run/disk").start()
+		owner = served.owner().start()
+		size = f"/sys/block/{disk(owner)[5:]}/size"
+		equal(owner.sh(f"cat {size}"), str(16 << 11), "sectors")
+		backend.sh("dd if=/dev/zero of=/run/disk bs=1M count=0 seek=24")
+		program.signal("HUP")
+		owner.wait_for(f"[ $(cat {size}) = {24 << 11} ]", 30)
+
+
+def logged(text):
+	"""Writes in the backend's log: what, block, which time, bytes"""
+	for line in text.splitlines():
+		words = line.rstrip("\0").split()
+		if len(words) == 7:
+			yield words[0], int(words[5], 16), int(words[6], 16), int(words[4])
+
+
+def same_logs(done, log):
+	"""What the owner's program knows as done, the backend did; and once, but for what it had
+	begun when it was killed."""
+	theirs, again, resumed, size = {}, 0, 0, {}
+	for what, block, time_, length in logged(log):
+		key = block, time_
+		resumed += what == "r"
+		if key in theirs:
+			equal(what, "r", f"block {block}, write {time_} is done twice")
+			equal(length, size[key], "of the same length")
+			again += 1
+		theirs[key] = theirs.get(key, 0) + 1
+		size[key] = length
+	lost = [key for key in done if key not in theirs]
+	equal(lost[:5], [], f"writes of which the backend does not know, {len(lost)} of {len(done)}")
+	comment(f"{len(done)} writes done, {len(theirs)} in the backend's log; "
+		f"{resumed} were taken by one that was killed, {again} of these it had done")
+
+
+def owner_log(owner):
+	lines = owner.sh("cat /run/record").splitlines()
+	return [tuple(int(w) for w in line.split()[:2]) for line in lines]
+
+
+def begin_verify(owner, mib, threads=8):
+	owner.run(f"verify {disk(owner)} {mib} {threads} /run/record >/run/verify 2>&1 & echo $! >/run/verify.pid")
+
+
+def end_verify(owner, timeout=600):
+	owner.sh("kill $(cat /run/verify.pid)")
+	owner.wait_for("! kill -0 $(cat /run/verify.pid)", timeout)
+	said = owner.sh("cat /run/verify")
+	check(re.search("^verified: ", said, re.M), said)
+	comment(said)
+
+
+MIB = 256 if TRIALS > 10 else 8
+
+
+def disk_image(name, mib):
+	path = f"/tmp/{name}-{os.getpid()}"
+	with open(path, "wb") as f:
+		f.truncate(mib << 20)
+	return path
+
+
+@test
+def blk_program_is_killed():
+	"""In the middle of requests, which are done in any order: none is lost, none is done twice."""
+	served = Served("blk")
+	with served.backend(memory=384 + MIB) as backend:
+		backend.sh(f"dd if=/dev/zero of=/run/disk bs=1M count={MIB} status=none")
+		program = Program(backend, served, "blk", "test-blk -q 2 --shuffle --log /run/log /run/disk").start()
+		owner = served.owner(memory=384).start()
+		begin_verify(owner, MIB)
+		for _ in range(TRIALS):
+			time.sleep(random.random() * 2)
+			program.kill()
+			check("cannot" not in owner.sh("cat /run/verify"), owner.sh("cat /run/verify"))
+			program.start()
+		time.sleep(1)
+		end_verify(owner)
+		same_logs(owner_log(owner), backend.sh("cat /run/log"))
+		comment(backend.sh(f"cat {program.out}"))
+		equal(late_writes(owner), [], "writes to freed pages")
+
+
+@test
+def blk_backend_is_killed():
+	"""QEMU with the backend's guest is killed in the middle of requests; its disks are files."""
+	served = Served("blk")
+	image, log = disk_image("disk", MIB), disk_image("log", 64)
+	drives = []
+	for i, path in enumerate((image, log)):
+		drives += ["-blockdev", f"driver=raw,node-name=b{i},file.driver=file,file.filename={path}",
+			"-device", f"virtio-blk-pci,drive=b{i},addr={0x10 + i:#x}"]
+	try:
+		owner = served.owner(memory=384)
+		for n in range(1 + max(2, TRIALS)):
+			with served.backend(*drives) as backend:
+				Program(backend, served, "blk", "test-blk -q 2 --shuffle --log /dev/vdb /dev/vda").start()
+				if n == 0:
+					begin_verify(owner.start(), MIB)
+				time.sleep(1 + random.random() * 2)
+				check("cannot" not in owner.sh("cat /run/verify"), owner.sh("cat /run/verify"))
+				if n == max(2, TRIALS):
+					end_verify(owner)
+		same_logs(owner_log(owner), pathlib.Path(log).read_bytes().decode(errors="replace").replace("\0", ""))
+		owner.kill()
+	finally:
+		for path in (image, log):
+			os.unlink(path)
+
+
+@test
+def blk_stop_and_cont():
+	served = Served("blk")
+	with served.backend(memory=384 + MIB) as backend:
+		program = Program(backend, served, "blk", f"test-blk -q 2 --shuffle --log /run/log ram:{MIB}").start()
+		owner = served.owner(memory=384).start()
+		begin_verify(owner, MIB)
+		for _ in range(TRIALS * 3):
+			owner.qmp("stop")
+			time.sleep(random.random() / 20)
+			owner.qmp("cont")
+			time.sleep(random.random() / 2)
+		end_verify(owner)
+		same_logs(owner_log(owner), backend.sh("cat /run/log"))
+		check(program.alive(), program.said())
+
+
+# ---- Entropy
+
+@test
+def rng():
+	served = Served("rng")
+	with served.owner() as owner, served.backend() as backend:
+		program = Program(backend, served, "rng", "rng -s 1").start()
+		for _ in range(TRIALS):
+			equal(owner.sh("timeout 60 dd if=/dev/hwrng bs=64 count=4 iflag=fullblock status=none | wc -c", 90),
+				"256", "bytes")
+			rebind(owner, RNG)
+		owner.run("(while :; do dd if=/dev/hwrng of=/dev/null bs=64 count=100; done) >/run/dd 2>&1 &")
+		for _ in range(TRIALS * 10):
+			owner.qmp("stop")
+			time.sleep(random.random() / 20)
+			owner.qmp("cont")
+			time.sleep(random.random() / 5)
+		check(program.alive(), f"the backend's program ended: {program.said()}")
+		equal(program.said().strip(), "ready", "complaints of the program")
+
+
+# ---- Back-ends that know nothing of domains
+
+@test
+def stock_back_end():
+	"""qemu-storage-daemon serves a disk by shared memory, as it always did."""
+	daemon = shutil.which("qemu-storage-daemon")
+	if not daemon:
+		raise Skip("there is no qemu-storage-daemon")
+	served = Served("blk", iommu=None, vm2vm="auto")
+	image = disk_image("stock", 16)
+	shared = ["-object", "memory-backend-memfd,id=m0,size=256M,share=on", "-machine", "memory-backend=m0"]
+	command = [daemon, "--blockdev", f"driver=file,node-name=f0,filename={image}", "--export",
+		f"type=vhost-user-blk,id=e0,node-name=f0,writable=on,num-queues=2,addr.type=unix,addr.path={served.paths['blk']}"]
+	with subprocess.Popen(command) as process:
+		try:
+			wait_until(lambda: os.path.exists(served.paths["blk"]), "the daemon listens", 30)
+			with served.owner(*shared) as owner:
+				owner.sh(f"verify {disk(owner)} 8 2 >/run/verify 2>&1 & sleep 2; kill $!; wait $!", 120)
+				comment(owner.sh("cat /run/verify"))
+		finally:
+			process.kill()
+			os.unlink(image)
+
+
+main()
