@@ -23,6 +23,7 @@ struct race {
 	uint64_t count;		/* passes of the loop */
 	uint64_t last;		/* what was read last */
 	uint64_t seen;		/* how often the canary was read */
+	uint64_t odd;		/* and what is neither the page's nor a hole's, by moves */
 	uint64_t forced;	/* by forced emulation, not by moves from and to the device */
 	uint64_t stop;
 };
@@ -101,6 +102,8 @@ static void *race_vcpu(void *arg)
 		memcpy(&val, run->mmio.data, sizeof(val));
 		if (val == RACE_CANARY)
 			w->race->seen++;
+		else if (val != RACE_OLD && val != RACE_HOLE)
+			w->race->odd++;
 		WRITE_ONCE(w->race->last, val);
 	}
 	TEST_ASSERT(get_ucall(a->p.vcpu, NULL) == UCALL_DONE, "exit reason %u (%s)",
@@ -219,5 +222,26 @@ TEST_F_TIMEOUT(race, munmap, 600)
 		TEST_ASSERT(!munmap(w->a.p.mem, 4096), "munmap");
 		race_end(w, i);
 		race_map(w, w->a.p.mem);
+	}
+}
+
+/*
+ * While the memslot goes it is neither there nor not: then it is a hole, and not what KVM
+ * has read before, which was from the device.
+ */
+TEST_F_TIMEOUT(race, unlink, 600)
+{
+	struct race_world *w = &self->w;
+	struct peer *p = &w->a.p;
+	unsigned int i;
+
+	WRITE_ONCE(w->page[RACE_READ], RACE_OLD);
+	vm2vm_map(p->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
+	for (i = 0; i < self->trials; i++) {
+		race_wait(w, i % 4);
+		vm2vm_unlink(p->backend, PEER_SLOT);
+		race_end(w, i);
+		TEST_ASSERT(!READ_ONCE(w->race->odd), "trial %u: something else was read", i);
+		vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, 4096, 0);
 	}
 }
