@@ -9,7 +9,11 @@ lock kernels
 kmake() { make -s -C "$LINUX" O="$out" "${CACHED[@]}" "$@"; }
 
 fragments=$conf/base.config
-[ "$name" = base ] || fragments="$fragments $conf/$name.config"
+if [ "$name" = base ]; then
+	fragments="$fragments $conf/guest.config"
+else
+	fragments="$fragments $conf/$name.config"
+fi
 # What a person chose by lab/build/menuconfig.sh
 [ ! -f "$BUILD/vm2vm.config" ] || fragments="$fragments $BUILD/vm2vm.config"
 for f in $fragments; do [ -f "$f" ] || die "no kernel named $name"; done
