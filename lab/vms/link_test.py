@@ -67,6 +67,7 @@ def window_is_what_the_iommu_maps():
 		bind(owner, name)
 		check(same_pages(owner, backend), "mapped again")
 		hole = (max(found) + 1) * PAGE
+		backend.qmp("qom-set", path="/objects/l0", property="unapproved", value="fill")
 		before = link(backend)["backend"]
 		for width in (1, 2, 4, 8):
 			read = backend.sh(f"{TOOL} read -r {hole:#x} {width} | od -An -tx1")
@@ -75,6 +76,7 @@ def window_is_what_the_iommu_maps():
 		after = link(backend)["backend"]
 		equal((after["refused-reads"], after["refused-writes"]), (before["refused-reads"], before["refused-writes"]),
 			"accesses that made an exit to QEMU")
+		backend.qmp("qom-set", path="/objects/l0", property="unapproved", value="report")
 		let_go(backend)
 		equal(scan(backend), set(), "when nobody is registered any more")
 		equal(link(owner)["connected"], False, "connected")
@@ -407,7 +409,7 @@ def two_backends_for_one_owner():
 @test
 def unapproved_accesses_are_reported():
 	pair = Pair()
-	with pair.owner() as owner, pair.backend(more=",unapproved=report") as backend:
+	with pair.owner() as owner, pair.backend() as backend:
 		hold(backend)
 		seen(owner, backend)
 		hole = (max(same_pages(owner, backend)) + 1) * PAGE
