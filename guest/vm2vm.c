@@ -33,7 +33,9 @@ static const char usage_text[] =
 	"  write IOVA HEX|-            - reads the bytes from stdin\n"
 	"  fill IOVA LEN SEED          write a pattern\n"
 	"  check IOVA LEN SEED         is it there?\n"
-	"  scan [IOVA LEN]             what is approved: START-END, end exclusive\n"
+	"  scan [IOVA LEN]             what is approved: START-END, end exclusive.  Behind pages\n"
+	"                              that are holes which are filled, or have such data, it\n"
+	"                              says all-ones (see 'unapproved' of info)\n"
 	"  ring Q                      the doorbell of queue Q\n"
 	"  wait VECTOR [SECONDS]       for an interrupt\n"
 	"  watch SECONDS               all interrupts\n"
@@ -91,6 +93,19 @@ void pattern(uint64_t seed, uint64_t iova, uint8_t *to, uint64_t len)
 
 /* Commands without interrupts */
 
+static const char *unapproved(void)
+{
+	switch (reg32(VM2VM_PCI_UNAPPROVED)) {
+	case VM2VM_PCI_UNAPPROVED_FILL:
+		return "fill";
+	case VM2VM_PCI_UNAPPROVED_REPORT:
+		return "report";
+	case VM2VM_PCI_UNAPPROVED_STOP:
+		return "stop";
+	}
+	return "unknown";
+}
+
 static int cmd_info(void)
 {
 	uint32_t state = reg32(VM2VM_PCI_STATE), q, at;
@@ -116,6 +131,8 @@ static int cmd_info(void)
 	printf("protocol_features 0x%" PRIx64 "\n", reg64(VM2VM_PCI_PROTOCOL_FEATURES));
 	printf("inflight_size 0x%" PRIx64 "\n", reg64(VM2VM_PCI_INFLIGHT_SIZE));
 	printf("peers %u\n", reg32(VM2VM_PCI_PEERS));
+	printf("unapproved %s\n", unapproved());
+	/* With "fill" nobody counts */
 	printf("refused_reads %" PRIu64 "\n", reg64(VM2VM_PCI_REFUSED_READS));
 	printf("refused_writes %" PRIu64 "\n", reg64(VM2VM_PCI_REFUSED_WRITES));
 	for (q = 0; q < VM2VM_PCI_MAX_QUEUES; q++) {
@@ -243,71 +260,100 @@ static int cmd_check(uint64_t iova, uint64_t len, uint64_t seed)
 	return 0;
 }
 
-/* All-ones, which may also be what is there: then it was not counted as refused. */
-static bool page_approved(uint64_t iova)
-{
-	uint64_t before = reg64(VM2VM_PCI_REFUSED_READS);
+enum page_kind { HOLE, APPROVED, ONES };
 
-	return window32(iova) != UINT32_MAX || reg64(VM2VM_PCI_REFUSED_READS) == before;
+struct run {
+	enum page_kind kind;
+	uint64_t start;
+};
+
+/* @iova goes on with pages of this kind. */
+static void scan_page(struct run *run, uint64_t iova, enum page_kind kind)
+{
+	if (kind == run->kind)
+		return;
+	if (run->kind != HOLE) {
+		printf("%" PRIx64 "-%" PRIx64 "%s\n", run->start, iova,
+		       run->kind == ONES ? " all-ones" : "");
+		fflush(stdout);
+	}
+	run->kind = kind;
+	run->start = iova;
 }
 
-/* Nobody counts holes that KVM fills, so that these are told from data by all of them. */
-static bool page_is_ones(uint64_t iova)
+/*
+ * A page that begins with ones, and was not counted as refused: it is approved, unless
+ * nobody counts.  Then it is ones all over if it is a hole, or else in case its owner
+ * wrote them.
+ */
+static enum page_kind kind_of_uncounted(uint64_t iova, bool filled)
 {
 	unsigned int i;
 
-	for (i = 0; i < PAGE; i += 8) {
+	for (i = 0; filled && i < PAGE; i += 8) {
 		if (window64(iova + i) != UINT64_MAX)
-			return false;
+			return APPROVED;
 	}
-	return true;
+	return filled ? ONES : APPROVED;
 }
 
-static void scan_page(uint64_t iova, bool approved, uint64_t *start)
+static enum page_kind page_kind(uint64_t iova, bool filled)
 {
-	if (approved && *start == NONE) {
-		*start = iova;
-	} else if (!approved && *start != NONE) {
-		printf("%" PRIx64 "-%" PRIx64 "\n", *start, iova);
-		fflush(stdout);
-		*start = NONE;
+	uint64_t before = reg64(VM2VM_PCI_REFUSED_READS);
+
+	if (window32(iova) != UINT32_MAX)
+		return APPROVED;
+	if (reg64(VM2VM_PCI_REFUSED_READS) != before)
+		return HOLE;
+	return kind_of_uncounted(iova, filled);
+}
+
+/* The counter costs an exit, as does each page that is counted: ask seldom. */
+static void scan_pages(struct run *run, uint64_t iova, unsigned int n)
+{
+	uint64_t before = reg64(VM2VM_PCI_REFUSED_READS), refused = 0;
+	unsigned int nr_ones = 0, i;
+	enum page_kind kind;
+	bool ones[64], filled = false;
+
+	for (i = 0; i < n; i++) {
+		ones[i] = window32(iova + i * PAGE) == UINT32_MAX;
+		nr_ones += ones[i];
+	}
+	if (nr_ones) {
+		refused = reg64(VM2VM_PCI_REFUSED_READS) - before;
+		filled = reg32(VM2VM_PCI_UNAPPROVED) == VM2VM_PCI_UNAPPROVED_FILL;
+	}
+	for (i = 0; i < n; i++, iova += PAGE) {
+		if (!ones[i])
+			kind = APPROVED;
+		else if (refused == nr_ones)
+			kind = HOLE;
+		else if (refused)
+			kind = page_kind(iova, filled);
+		else
+			kind = kind_of_uncounted(iova, filled);
+		scan_page(run, iova, kind);
 	}
 }
 
 static int cmd_scan(uint64_t iova, uint64_t len)
 {
-	uint64_t start = NONE, end, n, i, before, refused;
-	bool ones[64];
-	unsigned int nr_ones;
+	struct run run = { .kind = HOLE };
+	uint64_t end, n;
 
 	need_window(iova, len);
 	end = iova + len;
 	iova -= iova % PAGE;
 	if (iova < dev.base)
 		iova = dev.base;
-	/* The counter costs an exit, as does each page that is not approved: ask seldom. */
 	for (; iova < end; iova += n * PAGE) {
 		n = (end - iova + PAGE - 1) / PAGE;
 		if (n > 64)
 			n = 64;
-		nr_ones = 0;
-		before = reg64(VM2VM_PCI_REFUSED_READS);
-		for (i = 0; i < n; i++) {
-			ones[i] = window32(iova + i * PAGE) == UINT32_MAX;
-			nr_ones += ones[i];
-		}
-		refused = nr_ones ? reg64(VM2VM_PCI_REFUSED_READS) - before : 0;
-		for (i = 0; i < n; i++) {
-			bool approved = !ones[i] || !refused;
-
-			if (ones[i] && refused && refused != nr_ones)
-				approved = page_approved(iova + i * PAGE);
-			else if (ones[i] && !refused && !before)
-				approved = !page_is_ones(iova + i * PAGE);
-			scan_page(iova + i * PAGE, approved, &start);
-		}
+		scan_pages(&run, iova, n);
 	}
-	scan_page(iova < end ? iova : end, false, &start);
+	scan_page(&run, iova < end ? iova : end, HOLE);
 	return 0;
 }
 

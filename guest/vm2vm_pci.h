@@ -59,7 +59,8 @@
 #define   VM2VM_PCI_VERSION_VALUE	2
 /*
  * What there is now.  VM2VM_PCI_VECTOR_STATE tells of changes, of this and of all other
- * registers but the counters VM2VM_PCI_REFUSED_* and VM2VM_PCI_QUEUE_KICKS.
+ * registers but VM2VM_PCI_UNAPPROVED and the counters VM2VM_PCI_REFUSED_* and
+ * VM2VM_PCI_QUEUE_KICKS.
  */
 #define VM2VM_PCI_STATE			0x08
 #define   VM2VM_PCI_STATE_CONNECTED	0x1	/* a peer, and we understand each other */
@@ -95,7 +96,7 @@
 #define VM2VM_PCI_PROTOCOL_FEATURES	0x38
 /*
  * Accesses to the window that were not approved, since reset, 64 bits each, as far as they
- * reach the VMM: by default KVM completes them, and these stay 0.
+ * reach the VMM: see VM2VM_PCI_UNAPPROVED.  By default KVM completes them, and these stay 0.
  */
 #define VM2VM_PCI_REFUSED_READS		0x40
 #define VM2VM_PCI_REFUSED_WRITES	0x48
@@ -146,6 +147,15 @@
 #define VM2VM_PCI_RARP_MAC		0x98
 /* How many peers there have been; one that has gone and come again counts anew. */
 #define VM2VM_PCI_PEERS			0xa0
+/*
+ * What an access to the window does that is not approved.  FILL: KVM completes it, and nobody
+ * counts it.  REPORT: it is counted in VM2VM_PCI_REFUSED_*.  STOP: that, too, and the VM stops.
+ * The host can change it at any time, and there is no interrupt for that.
+ */
+#define VM2VM_PCI_UNAPPROVED		0xa4
+#define   VM2VM_PCI_UNAPPROVED_FILL	0
+#define   VM2VM_PCI_UNAPPROVED_REPORT	1
+#define   VM2VM_PCI_UNAPPROVED_STOP	2
 
 /* What the host calls the link: text, padded with NULs. */
 #define VM2VM_PCI_ID			0xc0

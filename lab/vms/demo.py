@@ -37,9 +37,10 @@ def number(vm, index, name):
 def pages(vm, index):
 	"""Those that the backend's guest sees at the top of the owner's bus addresses"""
 	found = set()
-	for line in vm.sh(f"{TOOL} -n {index} scan {TOP:#x} {LENGTH:#x}").split():
-		first, end = (int(x, 16) for x in line.split("-"))
-		found |= set(range(first // PAGE, end // PAGE))
+	for line in vm.sh(f"{TOOL} -n {index} scan {TOP:#x} {LENGTH:#x}").splitlines():
+		if "all-ones" not in line:
+			first, end = (int(x, 16) for x in line.split("-"))
+			found |= set(range(first // PAGE, end // PAGE))
 	return found
 
 

@@ -33,9 +33,9 @@ class Pair:
 	# Or where it has an identity domain
 	identity = False
 
-	def __init__(self, iommu="virtio", server="backend", strict=True):
+	def __init__(self, iommu="virtio", server="backend", strict=True, unapproved="fill"):
 		self.path = f"/tmp/link-{os.getpid()}-{next(numbers)}"
-		self.iommu, self.server, self.strict = iommu, server, strict
+		self.iommu, self.server, self.strict, self.unapproved = iommu, server, strict, unapproved
 
 	def chardev(self, role):
 		side = ",server=on,wait=off" if role == self.server else ",reconnect-ms=200"
@@ -52,10 +52,10 @@ class Pair:
 		return VM(name, *IOMMUS[self.iommu], "-object", "rng-builtin,id=r0", *(self.owner_link() if link else []),
 			"-device", f"{device},id=d0,iommu_platform={platform},addr=5", *args, append=append, **kwargs)
 
-	# A hole that is filled looks like what is approved: scan() goes by what is counted
 	def backend_link(self, base=BASE, size=SIZE, more=""):
 		return ["-chardev", self.chardev("backend"),
-			"-object", f"vm2vm-link,id=l0,role=backend,chardev=c0,base={base:#x},size={size},unapproved=report{more}"]
+			"-object", f"vm2vm-link,id=l0,role=backend,chardev=c0,base={base:#x},size={size},"
+			f"unapproved={self.unapproved}{more}"]
 
 	def backend(self, *args, name="backend", device=True, base=BASE, size=SIZE, more="", **kwargs):
 		device = ["-device", "vm2vm-pci,id=w0,link=l0,addr=5"] if device else []
@@ -112,13 +112,21 @@ def pages(ranges, base=BASE, size=SIZE):
 		if base <= p * PAGE < base + size}
 
 
-def scan(vm, *args, index=0):
-	"""The pages that the backend's guest finds approved, in the window of the device of that index"""
-	found = set()
-	for line in vm.sh(" ".join((TOOL, f"-n {index}", "scan", *args))).split():
-		first, end = (int(x, 16) for x in line.split("-"))
-		found |= set(range(first // PAGE, end // PAGE))
+def scan_both(vm, *args, index=0):
+	"""The pages that the backend's guest finds approved, in the window of the device of that
+	index, and those of which it cannot know, as they are all-ones"""
+	found = set(), set()
+	for line in vm.sh(" ".join((TOOL, f"-n {index}", "scan", *args))).splitlines():
+		where, *ones = line.split()
+		equal(ones, ["all-ones"] * len(ones), "what is behind the pages")
+		first, end = (int(x, 16) for x in where.split("-"))
+		found[len(ones)].update(range(first // PAGE, end // PAGE))
 	return found
+
+
+def scan(vm, *args, index=0):
+	"""Those that it finds approved.  In these tests there is no other data of all-ones."""
+	return scan_both(vm, *args, index=index)[0]
 
 
 def same_pages(owner, backend, **where):

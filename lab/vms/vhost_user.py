@@ -35,8 +35,8 @@ class Served:
 		if kind == "net":
 			return chardev + ["-netdev", f"vhost-user,id=n-net,chardev=c-net,queues={self.queues},{self.policy}",
 				"-device", f"virtio-net-pci,netdev=n-net,mq=on,mac={MAC},romfile=,disable-legacy=on,{platform}"]
-		more = f",disable-legacy=on,num-queues={self.queues}" if kind == "blk" else ""
-		return chardev + ["-device", f"vhost-user-{kind}-pci,chardev=c-{kind},{self.policy}{more},{platform}"]
+		more = f"num-queues={self.queues},disable-legacy=on" if kind == "blk" else "vectors=2"
+		return chardev + ["-device", f"vhost-user-{kind}-pci,chardev=c-{kind},{self.policy},{more},{platform}"]
 
 	def owner(self, *args, name="owner", append="", poison=True, devices=True, smp=2, **kwargs):
 		append = f"iommu.strict={int(self.strict)} {'page_poison=1' if poison else ''} {append}"

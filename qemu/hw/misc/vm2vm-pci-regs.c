@@ -131,6 +131,15 @@ static uint64_t peer_read(Vm2vmBackend *b, hwaddr addr)
     return offer_read(b, addr);
 }
 
+static uint32_t unapproved(Vm2vmPci *s)
+{
+    QEMU_BUILD_BUG_ON((int)VM2VM_UNAPPROVED_FILL != VM2VM_PCI_UNAPPROVED_FILL);
+    QEMU_BUILD_BUG_ON((int)VM2VM_UNAPPROVED_REPORT !=
+                      VM2VM_PCI_UNAPPROVED_REPORT);
+    QEMU_BUILD_BUG_ON((int)VM2VM_UNAPPROVED_STOP != VM2VM_PCI_UNAPPROVED_STOP);
+    return s->link->unapproved;
+}
+
 static uint64_t id_read(Vm2vmPci *s, hwaddr offset)
 {
     size_t len = strlen(s->link->id);
@@ -173,6 +182,8 @@ static uint64_t register_value(Vm2vmPci *s, hwaddr addr)
         return s->refused[1];
     case VM2VM_PCI_PEERS:
         return s->link->peers;
+    case VM2VM_PCI_UNAPPROVED:
+        return unapproved(s);
     }
     return peer_read(vm2vm_pci_backend(s), addr);
 }
