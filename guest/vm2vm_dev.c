@@ -160,7 +160,9 @@ void find_device(const char *wanted, uint64_t index)
 
 /*
  * Linux does not enable a device for us that has a driver, and vfio-pci does so only
- * while it is open.  Its memory is all that is needed.
+ * while it is open.  Its memory is all that is needed.  When nobody has it open, vfio-pci
+ * also puts it to rest; if the guest sleeps meanwhile, its registers and its BARs are only
+ * restored by an end of that rest.
  */
 static void enable_device(void)
 {
@@ -168,6 +170,8 @@ static void enable_device(void)
 	uint16_t command;
 	int fd;
 
+	dev_path(path, "power/control");
+	write_file(path, "on");
 	dev_path(path, "enable");
 	write_file(path, "1");
 
