@@ -12,7 +12,7 @@ import struct
 import time
 
 from links import TOOL
-from vhost_user import Program, Served, driver, late_writes, rebind
+from vhost_user import Program, Served, driver, late_writes, rebind, wait_until
 from vms import VMError, check, comment, equal, main, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
@@ -50,12 +50,17 @@ class Held:
 		text = backend.sh(f"{TOOL} read -r {desc + 16 * self.head:#x} 12 | od -An -v -tx1").replace(" ", "")
 		self.address, self.length = struct.unpack("<QI", bytes.fromhex(text))
 
-	def complete(self, vm):
+	def complete(self, vm, ring=True):
 		"""Used element, index and doorbell, as a program does that had it in hand"""
 		element = struct.pack("<II", self.head, self.length).hex()
 		index = struct.pack("<H", (self.index + 1) & 0xffff).hex()
 		vm.sh(f"{TOOL} write {self.used + 4 + self.index % self.size * 8:#x} {element}; "
-			f"{TOOL} write {self.used + 2:#x} {index}; {TOOL} ring 0")
+			f"{TOOL} write {self.used + 2:#x} {index}" + (f"; {TOOL} ring 0" if ring else ""))
+
+
+def interrupts(vm):
+	"""Those of the owner's device"""
+	return int(vm.sh("awk '/virtio[0-9]*-input/ { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i } END { print n + 0 }' /proc/interrupts"))
 
 
 @test
@@ -105,6 +110,35 @@ def reset_in_the_middle_of_a_copy():
 			program.signal("CONT")
 			equal(owner.sh("timeout 60 dd if=/dev/hwrng bs=64 count=2 iflag=fullblock status=none | wc -c", 90),
 				"128", "bytes")
+		equal(late_writes(owner), [], "writes to freed pages")
+
+
+@test
+def used_and_not_told():
+	"""The owner stops, or the program is killed, after the used index and before the doorbell: its
+	driver hears of it from QEMU."""
+	served = Served("rng")
+	with served.owner() as owner, served.backend() as backend:
+		program = Program(backend, served, "rng", "rng -s 1").start()
+		owner.sh("dd if=/dev/hwrng of=/dev/null bs=64 count=2 iflag=fullblock status=none")
+		for killed in (False, True):
+			held = Held(owner, backend, program)
+			before = interrupts(owner)
+			held.complete(backend, ring=False)
+			time.sleep(0.5)
+			equal(interrupts(owner), before, "interrupts")
+			if killed:
+				program.kill()
+			else:
+				owner.qmp("stop")
+				owner.qmp("cont")
+			wait_until(lambda: interrupts(owner) > before, "the driver is interrupted", 20)
+			if killed:
+				program.start()
+			else:
+				program.signal("CONT")
+			owner.wait_for("! kill -0 $(cat /run/dd)", 60)
+			equal(owner.sh("stat -c %s /run/bytes"), "256", "bytes in the end")
 		equal(late_writes(owner), [], "writes to freed pages")
 
 

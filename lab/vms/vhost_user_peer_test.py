@@ -8,6 +8,7 @@ back-ends are of Python.
 
 import errno
 import fcntl
+import mmap
 import os
 import re
 import signal
@@ -208,6 +209,29 @@ def a_base_beyond_the_ring():
 		b.started()
 		equal(b.of(SET_VRING_BASE), [state(0, 0)], "it goes on from the used index")
 		b.close()
+
+
+@test
+def a_back_end_starts_where_the_last_one_ended():
+	"""What the used ring says is done; what the last one told may be more, if it was told."""
+	file = temporary("ram")
+	with vm("-object", f"memory-backend-file,id=m0,size=64M,share=on,mem-path={file}", "-machine", "memory-backend=m0") as m:
+		with open(file, "r+b", buffering=0) as f, mmap.mmap(f.fileno(), 64 << 20) as ram:
+			b = Back().started()
+			struct.pack_into("<H", ram, AVAIL + 2, 8)
+			struct.pack_into("<H", ram, USED + 2, 5)
+			b.close()
+			b = Back().started()
+			equal(b.of(SET_VRING_BASE), [state(0, 5)], "after one that was killed")
+			for told, want in ((7, 7), (4, 5), (5, 5), (0xffff, 5)):
+				b.answers[GET_VRING_BASE] = state(0, told)
+				begin(m, "stop")
+				b.stopped().forget()
+				begin(m, "cont")
+				b.started()
+				equal(b.of(SET_VRING_BASE), [state(0, want)], f"after it told {told}")
+			b.close()
+	os.unlink(file)
 
 
 # ---- Who is not there, is silent, or slow
