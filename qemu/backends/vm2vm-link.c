@@ -115,6 +115,11 @@ static gboolean out_flush(void *do_not_use, GIOCondition cond, void *opaque)
     if (ret < 0) {
         error_setg(&err, "it does not take %s", vm2vm_request_name(
                        ((Vm2vmHeader *)out->data)->request));
+        if (!link->ready && !link->drop_reason) {
+            /* Who is turned away there comes again and again: say it once */
+            link->drop_quietly = link->turned_away;
+            link->turned_away = true;
+        }
         vm2vm_link_drop(link, err);
     } else if (cond) {
         if (link->waits_for == reading) {
@@ -222,6 +227,7 @@ static void waited(void *opaque)
 void vm2vm_link_ready(Vm2vmLink *link)
 {
     link->ready = true;
+    link->turned_away = false;
     link->peers++;
     qapi_event_send_vm2vm_peer_connected(link->id);
 }

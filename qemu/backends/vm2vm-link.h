@@ -168,6 +168,7 @@ struct Vm2vmLink {
     int64_t last_drop;          /* in milliseconds of QEMU_CLOCK_REALTIME */
     char *drop_reason;
     bool drop_quietly;
+    bool turned_away;           /* a peer hung up on us, as has been said */
 
     Vm2vmOwner owner;
     Vm2vmBackend backend;
