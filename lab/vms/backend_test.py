@@ -20,7 +20,7 @@ from fronts import (ACCESS_PLATFORM, ACK, ALWAYS, BARS, CHOICE, CONFIG, CONFIG_C
 	INFLIGHT_QUEUES, INFLIGHT_QUEUE_SIZE, INFLIGHT_SIZE, MAGIC, MTU, NET_SET_MTU, NR_QUEUES, OFFER_CONFIG_SIZE,
 	OFFER_DEVICE_ID, OFFER_FEATURES, OFFER_PROTOCOL, OFFER_QUEUES, PEERS, PROTOCOL, PROTOCOL_FEATURES, Q_AVAIL, Q_DESC, Q_KICKS,
 	Q_NEXT, Q_SIZE, Q_STOPPED, Q_USED, RARP_COUNT, RARP_MAC, RESET_DEVICE, SEND_RARP, SET_BACKEND_REQ_FD, SET_CONFIG,
-	SET_INFLIGHT_FD, SIZE, STATE, STOPPING, UNKNOWN, VERSION_1, VERSION_REG, WINDOW, Back, Before, Front, back,
+	SET_INFLIGHT_FD, SIZE, STATE, STOPPING, UNAPPROVED, UNKNOWN, VERSION_1, VERSION_REG, WINDOW, Back, Before, Front, back,
 	domain_message, queue_register, socket_path, with_peer)
 from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, SET_DOMAIN, SET_STATUS,
 	SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, refused, state, u64)
@@ -57,6 +57,16 @@ def nobody_is_taken_before_it_is_registered():
 		vm.register()
 		Front(vm.path).hello().close()
 		equal(vm.lost(), None, "now one is taken")
+
+
+@test
+def it_is_told_of_holes():
+	vm = shared(back)
+	before = Before(vm)
+	for n, value in ((1, "report"), (2, "stop"), (0, "fill")):
+		vm.qmp("qom-set", path="/objects/l0", property="unapproved", value=value)
+		equal(vm.read(UNAPPROVED), n, value)
+	before.again()
 
 
 @test
