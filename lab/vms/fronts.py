@@ -292,7 +292,7 @@ class Before:
 	"""How a VM is now: it comes to be so again."""
 
 	COUNTERS = ("peers", "dropped")
-	BACKEND_COUNTERS = ("epoch", "slow-doorbells", "refused-reads", "refused-writes")
+	BACKEND_COUNTERS = ("epoch", "acknowledged", "slow-doorbells", "refused-reads", "refused-writes")
 
 	def __init__(self, vm):
 		vm.events.clear()
