@@ -248,34 +248,50 @@ void kvm_vm2vm_harvested(struct kvm *kvm, const struct kvm_memory_slot *slot,
 }
 
 /*
- * Get and clear what is logged of @npages from @iova on.  Most of a large domain has
- * no array of bits at all.
+ * Get and clear what is logged of @npages from @iova on, VM2VM_HARVEST_PAGES at the most.
+ * Most of a large domain has no array of bits at all.  The log is freed when the domain has
+ * ended and nobody is between vm2vm_enter() and vm2vm_leave() who has not seen that.
+ *
+ * Return: whether there is something, or -ENODEV.
  */
-static bool vm2vm_log_take(struct vm2vm_domain *d, unsigned long iova,
-			   unsigned long npages, unsigned long *bitmap)
+static int vm2vm_log_take(struct vm2vm_domain *d, unsigned long iova,
+			  unsigned long npages, unsigned long *bitmap)
 {
 	unsigned long i, *word = NULL;
-	bool any = false;
+	int idx, r = 0;
 
+	idx = vm2vm_enter();
+	if (!srcu_dereference(d->owner, &vm2vm_srcu)) {
+		vm2vm_leave(idx);
+		return -ENODEV;
+	}
 	for (i = 0; i < npages / BITS_PER_LONG; i++, word += !!word) {
 		if (!i || (iova / BITS_PER_LONG + i) % VM2VM_LOG_LONGS == 0)
 			word = vm2vm_log_word(d, iova + i * BITS_PER_LONG);
 		bitmap[i] = word && *word ? xchg(word, 0) : 0;
-		any |= bitmap[i];
+		if (bitmap[i])
+			r = 1;
 	}
-	return any;
+	vm2vm_leave(idx);
+	return r;
 }
 
+/* The opposite, unless the domain has ended meanwhile. */
 static void vm2vm_log_put_back(struct vm2vm_domain *d, unsigned long iova,
 			       unsigned long npages, const unsigned long *bitmap)
 {
-	unsigned long i;
+	unsigned long i, *word;
+	int idx;
 
+	idx = vm2vm_enter();
+	if (!srcu_dereference(d->owner, &vm2vm_srcu))
+		npages = 0;
 	for (i = 0; i < npages / BITS_PER_LONG; i++) {
-		if (bitmap[i])
-			atomic_long_or(bitmap[i], (atomic_long_t *)
-				       vm2vm_log_word(d, iova + i * BITS_PER_LONG));
+		word = bitmap[i] ? vm2vm_log_word(d, iova + i * BITS_PER_LONG) : NULL;
+		if (word)
+			atomic_long_or(bitmap[i], (atomic_long_t *)word);
 	}
+	vm2vm_leave(idx);
 }
 
 /* Take write access from the pages in @bitmap, the first of which is @iova. */
@@ -307,7 +323,11 @@ static int vm2vm_harvest(struct vm2vm_domain *d, unsigned long iova,
 			 unsigned long npages, unsigned long *buffer,
 			 u64 __user *bitmap)
 {
-	if (vm2vm_log_take(d, iova, npages, buffer))
+	int r = vm2vm_log_take(d, iova, npages, buffer);
+
+	if (r < 0)
+		return r;
+	if (r)
 		vm2vm_protect_iovas(d, iova, npages, buffer);
 	if (!copy_to_user(bitmap, buffer, npages / BITS_PER_BYTE))
 		return 0;

@@ -2,7 +2,11 @@
 /*
  * vm2vm_dirty_test: the log of a domain, which has what was written by that domain.
  */
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "vm2vm_harness.h"
@@ -286,6 +290,92 @@ TEST_F_TIMEOUT(domain, errors, 120)
 	node_close(&o->v.vm);
 	EXPECT_EQ(-ENODEV, __vm2vm_get_dirty(o->domain, DIRTY_IOVA, LOG_SIZE, log));
 	munmap(half, 8192);
+}
+
+/* A harvest that waits for the page where its first result goes. */
+struct waiting {
+	int domain;
+	uint64_t size;
+	void *bitmap;
+	int uffd;
+	pthread_t thread;
+	int r;
+};
+
+static void *waiting_harvest(void *arg)
+{
+	struct waiting *w = arg;
+
+	w->r = __vm2vm_get_dirty(w->domain, DIRTY_IOVA, w->size, w->bitmap);
+	return NULL;
+}
+
+/* False if there is no userfaultfd. */
+static bool waiting_begin(struct waiting *w, int domain, unsigned int pages)
+{
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffd_msg msg;
+
+	w->domain = domain;
+	w->size = pages * 4096ul * 8 * 4096;
+	w->bitmap = node_mmap(pages * 4096, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	w->uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	if (w->uffd < 0 || ioctl(w->uffd, UFFDIO_API, &api))
+		return false;
+	reg.range = (struct uffdio_range) { (uintptr_t)w->bitmap, 4096 };
+	TEST_ASSERT(!ioctl(w->uffd, UFFDIO_REGISTER, &reg), "UFFDIO_REGISTER: %s",
+		    strerror(errno));
+	TEST_ASSERT(!pthread_create(&w->thread, NULL, waiting_harvest, w), "pthread_create");
+	TEST_ASSERT(read(w->uffd, &msg, sizeof(msg)) == sizeof(msg), "userfaultfd: %s",
+		    strerror(errno));
+	return true;
+}
+
+/* The page comes, or is unmapped. */
+static int waiting_end(struct waiting *w, bool comes)
+{
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)w->bitmap, 4096 } };
+
+	if (comes)
+		TEST_ASSERT(!ioctl(w->uffd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE: %s",
+			    strerror(errno));
+	else
+		munmap(w->bitmap, 4096);
+	close(w->uffd);
+	TEST_ASSERT(!pthread_join(w->thread, NULL), "pthread_join");
+	return w->r;
+}
+
+/* The domain ends while a harvest has bits that it cannot deliver. */
+TEST_F_TIMEOUT(domain, end_before_put_back, 120)
+{
+	struct dirty_owner *o = &self->o;
+	struct waiting w;
+
+	dirty_write(o, &self->b[0], 0, 2);
+	dirty_write(o, &self->b[0], 0, 70);
+	if (!waiting_begin(&w, o->domain, 1))
+		SKIP(return, "no userfaultfd: %s", strerror(errno));
+	vm2vm_end(o->domain);
+	EXPECT_EQ(-EFAULT, waiting_end(&w, false));
+}
+
+/* It ends between two parts of a harvest. */
+TEST_F_TIMEOUT(domain, end_between_parts, 120)
+{
+	struct dirty_owner *o = &self->o;
+	struct waiting w;
+	uint64_t *log;
+
+	dirty_write(o, &self->b[0], 0, 2);
+	if (!waiting_begin(&w, o->domain, 2))
+		SKIP(return, "no userfaultfd: %s", strerror(errno));
+	vm2vm_end(o->domain);
+	log = w.bitmap;
+	EXPECT_EQ(-ENODEV, waiting_end(&w, true));
+	EXPECT_EQ(BIT(2), log[0]);
+	munmap(log, 2 * 4096);
 }
 
 /* Whoever has the descriptor may link the domain, but not take its log. */
