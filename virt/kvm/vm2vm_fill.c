@@ -265,6 +265,7 @@ bool vm2vm_fill_stale(struct vm2vm_link *link, const struct kvm_vm2vm_fault *f)
 	struct vm2vm_domain *d = link->domain;
 	struct vm2vm_fill *fill = link->fill;
 	unsigned long page = f->gfn - link->base_gfn;
+	unsigned long iova = link->iova + page;
 	struct vm2vm_approval a;
 	bool mapped, passes;
 
@@ -281,14 +282,20 @@ bool vm2vm_fill_stale(struct vm2vm_link *link, const struct kvm_vm2vm_fault *f)
 	 */
 	smp_mb();
 
-	if (atomic_read(&d->revoking))
+	/*
+	 * As in kvm_vm2vm_fault_stale(), with what is revoked here: all, until a domain
+	 * that ends has no translations any more.  Once it has none, and no owner, what
+	 * others have not finished yet is no reason to wait.
+	 */
+	if (atomic_read(&d->revoking) && iova >= READ_ONCE(d->mark_first) &&
+	    iova <= READ_ONCE(d->mark_last) && rcu_access_pointer(d->owner))
 		return true;
 	/* Pairs with the barrier in vm2vm_revoke_end(). */
 	smp_rmb();
 	if (atomic_long_read(&d->seq) != f->domain_seq)
 		return true;
 
-	mapped = vm2vm_fill_lookup(d, link->iova + page, &a);
+	mapped = vm2vm_fill_lookup(d, iova, &a);
 	passes = f->fill == KVM_VM2VM_FILL_PASSES;
 	if (mapped != passes)
 		return true;

@@ -136,6 +136,31 @@ TEST_F_TIMEOUT(starve, unlink, 120)
 	ksft_print_msg("longest %.3f s\n", self->longest);
 }
 
+/* A backend's holes are filled, while the owner revokes another page. */
+TEST_F_TIMEOUT(starve, filled, 120)
+{
+	unsigned int i, rounds = vm2vm_trials(10);
+	uint64_t window = PEER_WINDOW + LINKS * STRIDE;
+	struct peer *p = &self->p;
+	struct hog h;
+	double begin;
+
+	vm2vm_map(p->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
+	link_and_touch(p);
+	vm2vm_link(p->backend, p->domain, PEER_SLOT + LINKS, window, PEER_IOVA + 16 * 4096,
+		   rounds * 4096ul, KVM_VM2VM_LINK_FILL);
+	for (i = 0; i < rounds; i++) {
+		start(self, walk);
+		usleep(i * 100);
+		hog_start(&h, HOG_TIME);
+		begin = now_seconds();
+		EXPECT_EQ(~0ull, peer_sum(p, window + i * 4096ul, 1, 4096));
+		expect_quick(self, &h, begin);
+	}
+	stop(self);
+	ksft_print_msg("longest %.3f s\n", self->longest);
+}
+
 /* What is not for a stranger to call is refused, while the owner is in such a call. */
 TEST_F_TIMEOUT(starve, refused, 120)
 {
