@@ -521,7 +521,9 @@ static __poll_t vm2vm_domain_poll(struct file *file, poll_table *wait)
 {
 	struct vm2vm_domain *d = file->private_data;
 
-	poll_wait(file, &d->readers, wait);
+	/* Whoever waits is woken with a lock held that misses need: only the owner may. */
+	if (current->mm == d->mm)
+		poll_wait(file, &d->readers, wait);
 	return vm2vm_miss_poll(d);
 }
 

@@ -269,7 +269,8 @@ struct kvm_vm2vm_query {
  * read() returns as many records as there are and as fit, waits for the first one
  * unless the descriptor is O_NONBLOCK, which anybody who has it can change, or
  * preadv2() is called with RWF_NOWAIT; and returns 0 once the domain has ended.
- * poll() shows POLLIN if there is one, and POLLHUP once the domain has ended.
+ * poll() shows POLLIN if there is one, and POLLHUP once the domain has ended.  It wakes
+ * the owner's process only: others see what there is when they call it.
  *
  * Errors of read(): EAGAIN, EFAULT, EINTR, EINVAL (less room than a record, or a
  * domain without KVM_VM2VM_DOMAIN_MISSES), EPERM.
@@ -538,8 +539,8 @@ struct kvm_vm2vm_doorbell {
  * KVM_VM2VM_END, whose argument is 0, ends the domain now, by the owner's process,
  * whoever else holds the descriptor and whatever the domain's flags are.  When it
  * returns, no CPU can reach a page through any link; nor can one ever again.  Links
- * show what no MAP can approve.  Who waits for an answer, and who reads or polls the
- * descriptor, is told.  All calls give ENODEV from then on, a second END, too, and
+ * show what no MAP can approve.  Who waits for an answer is told, and so is who of the
+ * owner's reads or polls the descriptor.  All calls give ENODEV from then on, a second END, too, and
  * also then nothing is reachable.  What has ended does not count against
  * KVM_VM2VM_MAX_DOMAINS.  Errors: EINVAL, ENODEV, EPERM; there is always enough memory.
  */

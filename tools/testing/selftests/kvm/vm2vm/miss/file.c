@@ -7,6 +7,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -427,6 +428,49 @@ TEST_F_TIMEOUT(miss, file_stranger, 120)
 	EXPECT_EQ(0, status);
 	still_waits(r, 1);
 	expect_miss(self->domain, 1, RD);
+	map_pages(self->domain, 1, 1, RD);
+	EXPECT_EQ(VALUE(1), access_val(r));
+}
+
+/* What another process gets of poll(): 0, or what is wrong. */
+static int stranger_polls(int domain, int sock)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int ep = epoll_create1(0);
+	char c = 0;
+
+	if (ep < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, domain, &ev))
+		return 1;
+	if (write(sock, &c, 1) != 1 || read(sock, &c, 1) != 1)
+		return 2;
+	/* There is a miss now. */
+	if (epoll_wait(ep, &ev, 1, 500))
+		return 3;
+	return poll_for(domain, 0) == POLLIN ? 0 : 4;
+}
+
+/* It sees what there is, and is not woken: who wakes the owner would do that for it. */
+TEST_F_TIMEOUT(miss, file_stranger_polls, 120)
+{
+	struct runner *r = &self->b.r[0];
+	int status, sock[2];
+	pid_t pid;
+	char c;
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sock));
+	backend_link(&self->b, self->domain, WAIT);
+	pid = fork();
+	if (!pid)
+		_exit(stranger_polls(self->domain, sock[1]));
+	close(sock[1]);
+	ASSERT_EQ(1, read(sock[0], &c, 1));
+	access_start(r, MISS_READ, 1, 0);
+	until_waits(r, 1);
+	ASSERT_EQ(1, write(sock[0], &c, 1));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	close(sock[0]);
+	still_waits(r, 1);
 	map_pages(self->domain, 1, 1, RD);
 	EXPECT_EQ(VALUE(1), access_val(r));
 }
