@@ -40,13 +40,16 @@ void vm2vm_unuse(struct vm2vm_link *link)
 /* How many links to pass over with one hold of links_lock. */
 #define VM2VM_PASS	64
 
-/* Whether a walk is to stop at @link, after it has passed over so many before. */
+/*
+ * Whether a walk is to stop at @link, after it has passed over so many before: there may be
+ * as many that are removed as there are walkers.
+ */
 static bool vm2vm_stops_at(const struct vm2vm_link *link, unsigned int *passed)
 {
-	if (link->removed)
-		return false;
+	if (++*passed == VM2VM_PASS)
+		return true;
 	/* Pairs with the smp_store_release() in vm2vm_rest(). */
-	return smp_load_acquire(&link->live) || ++*passed == VM2VM_PASS;
+	return !link->removed && smp_load_acquire(&link->live);
 }
 
 /*
