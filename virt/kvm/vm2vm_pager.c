@@ -220,8 +220,8 @@ static void vm2vm_pager_watch(struct work_struct *work)
 }
 
 /*
- * The module goes, so there is no pager and no domain left.  One may have just been
- * freed.
+ * The module with this code goes, so there is no pager and no domain left.  One may have
+ * just been freed.  A vendor module goes while there are still descriptors.
  */
 void kvm_vm2vm_exit(void)
 {
