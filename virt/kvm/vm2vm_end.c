@@ -64,17 +64,23 @@ bool vm2vm_domain_end(struct vm2vm_domain *d)
 		return false;
 	vm2vm_revoke_begin(d);
 	vm2vm_zap_iovas(d, 0, ULONG_MAX);
+	/* Nobody else comes from here on, and others wait: until they are told keep the CPU. */
+	vm2vm_keep_cpu();
 	ended = vm2vm_domain_detach(d);
 	vm2vm_revoke_end(d);
-	if (ended)
+	if (ended) {
 		vm2vm_miss_end(d);
+		if (current->mm != d->mm)
+			vm2vm_pager_empty(d->pager, d);
+	}
+	vm2vm_release_cpu();
 	return ended;
 }
 
 /*
  * The domain has ended: have what was in it freed.  The owner does that for itself.  If
- * the end has fallen to somebody else, or to an exit, a work item of the owner's does:
- * what the owner has brought is not for them to pay for.
+ * the end has fallen to somebody else, or to an exit, a work item of the owner's does, which
+ * is queued by now: what the owner has brought is not for them to pay for.
  */
 void vm2vm_domain_forget(struct vm2vm_domain *d)
 {
@@ -82,8 +88,6 @@ void vm2vm_domain_forget(struct vm2vm_domain *d)
 
 	if (current->mm == d->mm)
 		vm2vm_domain_empty(d);
-	else
-		vm2vm_pager_empty(p, d);
 	vm2vm_pager_put(p);
 }
 
