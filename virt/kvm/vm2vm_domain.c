@@ -201,6 +201,8 @@ static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
 	    !vm2vm_range_valid(args->iova, args->size) ||
 	    !vm2vm_range_valid(args->gpa, args->size))
 		return -EINVAL;
+	if (current->mm != d->mm)
+		return -EPERM;
 
 	m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
 	if (!m)

@@ -22,7 +22,8 @@
  *  - Of several things that are wrong the first counts: memory that cannot be
  *    read (EFAULT), a field (EINVAL), the kind of VM (EOPNOTSUPP), the
  *    descriptor (EBADF, EINVAL), the caller (EPERM), the owner's end (ENODEV),
- *    and then the state of things, in no particular order.
+ *    and then the state of things, in no particular order.  A domain that has
+ *    ended is nobody's: LINK gives ENODEV for it, also to who was its owner.
  *
  * What an errno means, the same for every call:
  *
@@ -268,7 +269,8 @@ struct kvm_vm2vm_query {
  *
  * read() returns as many records as there are and as fit, waits for the first one
  * unless the descriptor is O_NONBLOCK, which anybody who has it can change, or
- * preadv2() is called with RWF_NOWAIT; and returns 0 once the domain has ended.
+ * preadv2() is called with RWF_NOWAIT, and offset -1, as there is no position (else
+ * ESPIPE); and returns 0 once the domain has ended.
  * poll() shows POLLIN if there is one, and POLLHUP once the domain has ended.  It wakes
  * the owner's process only: others see what there is when they call it.
  *
@@ -540,8 +542,8 @@ struct kvm_vm2vm_doorbell {
  * whoever else holds the descriptor and whatever the domain's flags are.  When it
  * returns, no CPU can reach a page through any link; nor can one ever again.  Links
  * show what no MAP can approve.  Who waits for an answer is told, and so is who of the
- * owner's reads or polls the descriptor.  All calls give ENODEV from then on, a second END, too, and
- * also then nothing is reachable.  What has ended does not count against
+ * owner's reads or polls the descriptor.  All calls give ENODEV from then on, a second
+ * END, too, and also then nothing is reachable.  What has ended does not count against
  * KVM_VM2VM_MAX_DOMAINS.  Errors: EINVAL, ENODEV, EPERM; there is always enough memory.
  */
 #define KVM_VM2VM_MAP		_IOW(KVMIO, 0xf3, struct kvm_vm2vm_map)

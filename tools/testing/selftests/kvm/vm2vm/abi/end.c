@@ -62,6 +62,7 @@ static void ended(struct env *e, int d)
 	fails(e, "map none", ENODEV, __vm2vm_map_batch(d, NULL, &nr));
 	fails(e, "query", ENODEV, __vm2vm_query(d, 0, &q));
 	fails(e, "link", ENODEV, __vm2vm_link(e->backend, d, SLOT_NEW, NEW, M1, PG, 0));
+	fails(e, "link by its owner", ENODEV, __vm2vm_link(e->owner, d, SLOT_NEW, NEW, M1, PG, 0));
 	fails(e, "link, slot in use", ENODEV,
 	      __vm2vm_link(e->backend, d, SLOT_WIN, NEW, M1, PG, 0));
 	works(e, "poll shows the end", POLLHUP, poll_events(d));

@@ -300,12 +300,17 @@ TEST_F_TIMEOUT(miss, file_sizes, 120)
 		EXPECT_EQ(VALUE(1 + i), access_val(r[i]));
 }
 
-static int64_t read_nowait(int fd, void *buf, size_t size)
+static int64_t read_nowait_at(int fd, void *buf, size_t size, off_t offset)
 {
 	struct iovec iov = { .iov_base = buf, .iov_len = size };
-	ssize_t r = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
+	ssize_t r = preadv2(fd, &iov, 1, offset, RWF_NOWAIT);
 
 	return r < 0 ? -errno : r;
+}
+
+static int64_t read_nowait(int fd, void *buf, size_t size)
+{
+	return read_nowait_at(fd, buf, size, -1);
 }
 
 /* Whether a call blocks is not for whoever else has the descriptor to say. */
@@ -317,6 +322,7 @@ TEST_F_TIMEOUT(miss, file_nowait, 120)
 	backend_link(&self->b, self->domain, WAIT);
 	EXPECT_EQ(-EAGAIN, read_nowait(self->domain, &miss, RECORD));
 	EXPECT_EQ(-EINVAL, read_nowait(self->domain, &miss, RECORD - 1));
+	EXPECT_EQ(-ESPIPE, read_nowait_at(self->domain, &miss, RECORD, 0));
 	access_start(r, MISS_READ, 1, 0);
 	until_waits(r, 1);
 	EXPECT_EQ(RECORD, read_nowait(self->domain, &miss, RECORD));
