@@ -371,7 +371,8 @@ bool vhost_user_vm2vm_channel(struct vhost_dev *dev, QIOChannel *ioc)
             return false;
         }
     }
-    if (changes && dev->config_ops &&
+    /* Without a run there is nobody to be told, nor a dev->vdev */
+    if (changes && dev->started && dev->vdev && dev->config_ops &&
         dev->config_ops->vhost_dev_config_notifier) {
         dev->config_ops->vhost_dev_config_notifier(dev);
     }

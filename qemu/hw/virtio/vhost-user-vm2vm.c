@@ -264,6 +264,10 @@ int vhost_user_vm2vm_start(struct vhost_dev *dev)
     if (dev->vm2vm_started) {
         return 0;
     }
+    /* The memory is nobody's to write to, or is another QEMU's by now */
+    if (!dev->vdev->vm_running) {
+        return -EBUSY;
+    }
     if (!v->users) {
         ret = begin(v, dev->vdev);
         if (ret < 0) {
@@ -287,6 +291,13 @@ void vhost_user_vm2vm_stop(struct vhost_dev *dev)
     v->users--;
     if (!v->users) {
         vhost_user_vm2vm_end(v);
+    }
+}
+
+void vhost_user_vm2vm_closed(struct vhost_dev *dev)
+{
+    if (dev->vm2vm) {
+        vhost_user_vm2vm_end(of(dev));
     }
 }
 
@@ -365,12 +376,17 @@ static int tell_call(VhostUserVm2vm *v, int q, int fd)
 static int tell_enable(VhostUserVm2vm *v, int q, bool enable)
 {
     struct vhost_vring_state state = { .index = q, .num = enable };
-    VirtQueue *vq = virtio_get_queue(v->vdev, q);
+    VirtQueue *vq;
     int ret = 0;
 
+    /* The connection, and with it the run, may have ended meanwhile */
+    if (!v->vdev) {
+        return -ENOTCONN;
+    }
     if (!is_set_up(v, q)) {
         return 0;
     }
+    vq = virtio_get_queue(v->vdev, q);
     if (enable && !test_bit(q, v->called)) {
         ret = tell_call(v, q, event_notifier_get_wfd(
                                     virtio_queue_get_guest_notifier(vq)));

@@ -21,6 +21,12 @@
 #define DEFINE_PROP_VM2VM_BYPASS(_s, _f) \
     DEFINE_PROP_BOOL("vm2vm-bypass", _s, _f.vm2vm_bypass, false)
 
+/* A device that lost its back-end is not @dev->started, but is to be stopped */
+static inline bool vhost_user_vm2vm_runs(struct vhost_dev *dev, bool started)
+{
+    return vhost_dev_is_started(dev) || (dev->vm2vm && started);
+}
+
 #if defined(CONFIG_LINUX) && defined(CONFIG_VHOST_USER)
 
 /* ---- The socket: as qemu_chr_fe_read_all(), _write_all() and _get_msgfd() */
@@ -83,6 +89,8 @@ void vhost_user_vm2vm_stopped_ring(struct vhost_dev *dev,
                                    uint32_t index);
 /* Nothing of this device is in the run any more: ends it with the last one */
 void vhost_user_vm2vm_stop(struct vhost_dev *dev);
+/* The connection is lost: ends the run, whose device is stopped later */
+void vhost_user_vm2vm_closed(struct vhost_dev *dev);
 /* KVM is to ring the other VM at once; in a transaction of memory regions */
 void vhost_user_vm2vm_doorbells(struct vhost_dev *dev, VirtIODevice *vdev,
                                 bool assign);
@@ -209,6 +217,10 @@ vhost_user_vm2vm_stopped_ring(struct vhost_dev *dev,
 }
 
 static inline void vhost_user_vm2vm_stop(struct vhost_dev *dev)
+{
+}
+
+static inline void vhost_user_vm2vm_closed(struct vhost_dev *dev)
 {
 }
 
