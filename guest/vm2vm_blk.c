@@ -243,22 +243,26 @@ static void blk_start(struct backend *b, uint32_t q)
 	struct blk *blk = b->data;
 	struct blk_queue *bq = &blk->queues[q];
 	struct ring *r = &b->rings[q];
-	uint64_t stride = inflight_bytes(r->size);
+	uint64_t size = reg64(VM2VM_PCI_INFLIGHT_SIZE);
+	uint32_t queues = reg32(VM2VM_PCI_INFLIGHT_QUEUES);
+	uint32_t queue_size = reg32(VM2VM_PCI_INFLIGHT_QUEUE_SIZE);
+	uint64_t stride = inflight_bytes(queue_size);
 
 	bq->nr = 0;
 	bq->counter = 0;
 	bq->nr_again = 0;
 	bq->next_again = 0;
 	bq->inflight = NULL;
-	if (!reg64(VM2VM_PCI_INFLIGHT_SIZE))
+	if (!size)
 		return;
-	if (q >= reg32(VM2VM_PCI_INFLIGHT_QUEUES) ||
-	    r->size > reg32(VM2VM_PCI_INFLIGHT_QUEUE_SIZE) ||
-	    (q + 1) * stride > reg64(VM2VM_PCI_INFLIGHT_SIZE)) {
+	/* All of these are the peer's numbers */
+	if (size > VM2VM_PCI_INFLIGHT_BAR_SIZE)
+		size = VM2VM_PCI_INFLIGHT_BAR_SIZE;
+	if (q >= queues || r->size > queue_size ||
+	    q * stride + inflight_bytes(r->size) > size) {
 		ring_break(r, "the in-flight memory is not for it");
 		return;
 	}
-	stride = inflight_bytes(reg32(VM2VM_PCI_INFLIGHT_QUEUE_SIZE));
 	bq->inflight = open_inflight() + q * stride;
 	bq->again = realloc(bq->again, r->size * sizeof(*bq->again));
 	if (!bq->again)

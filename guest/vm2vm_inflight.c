@@ -30,7 +30,8 @@ static void insert(volatile struct inflight_queue *q, uint16_t *heads, int n, ui
 int inflight_load(volatile struct inflight_queue *q, struct ring *r, uint16_t *heads,
 		  uint64_t *counter)
 {
-	uint16_t used;
+	/* The peer may write to it at any time: what was checked is what is used */
+	uint16_t used, last = q->last_batch_head;
 	uint32_t i;
 	int n = 0;
 
@@ -43,12 +44,12 @@ int inflight_load(volatile struct inflight_queue *q, struct ring *r, uint16_t *h
 		return 0;
 	}
 	if (q->version != INFLIGHT_VERSION || q->desc_num != r->size ||
-	    q->last_batch_head >= r->size)
+	    last >= r->size)
 		return -1;
 	/* Killed after it had given the last one back, and before it said so here? */
 	used = ring_used_idx(r);
 	if (q->used_idx != used) {
-		q->desc[q->last_batch_head].inflight = 0;
+		q->desc[last].inflight = 0;
 		fence();
 		q->used_idx = used;
 	}

@@ -78,6 +78,13 @@ void vm2vm_inflight_set(Vm2vmLink *link, Error **errp)
                    size, payload->inflight.mmap_offset);
         return;
     }
+    if (queue_size(b, payload->inflight.queue_size) *
+        payload->inflight.num_queues > size) {
+        error_setg(errp, "SET_INFLIGHT_FD of 0x%" PRIx64 " bytes for %u queues "
+                   "of %u", size, payload->inflight.num_queues,
+                   payload->inflight.queue_size);
+        return;
+    }
     if (b->domain >= 0) {
         error_setg(errp, "SET_INFLIGHT_FD while the device runs");
         return;
