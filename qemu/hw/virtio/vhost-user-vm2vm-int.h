@@ -39,6 +39,7 @@ typedef struct VhostUserVm2vm {
     /* A run of the device */
     int domain;                 /* -1: there is none */
     unsigned int users;         /* vhost_devs that are started */
+    int nr_queues;              /* of the back-end's */
     VirtIODevice *vdev;
     Vm2vmDma dma;
     DECLARE_BITMAP(wanted, VHOST_USER_VM2VM_QUEUES);    /* enabled, or to be */

@@ -200,6 +200,7 @@ static int begin(VhostUserVm2vm *v, VirtIODevice *vdev)
         return ret;
     }
     v->vdev = vdev;
+    v->nr_queues = payload.nr_queues;
     bitmap_zero(v->called, VHOST_USER_VM2VM_QUEUES);
     vm2vm_dma_start(&v->dma, "vhost-user", v->id, v->domain, vdev->dma_as,
                     "vm2vm-bypass", v->user->vm2vm_bypass);
@@ -214,10 +215,10 @@ static int begin(VhostUserVm2vm *v, VirtIODevice *vdev)
 /*
  * Nobody writes to the rings any more, so this is how they are. What QEMU read
  * while the back-end could write may be older, and what the back-end told need
- * not be true. The driver is interrupted: it may have missed what was used
- * last.
+ * not be true, of a queue that was never enabled, too. The driver is
+ * interrupted: it may have missed what was used last.
  */
-static void settle(VirtIODevice *vdev, int q)
+static void settle(VirtIODevice *vdev, int q, bool notify)
 {
     uint16_t told, used;
 
@@ -231,7 +232,9 @@ static void settle(VirtIODevice *vdev, int q)
         virtio_queue_update_used_idx(vdev, q);
     }
     virtio_queue_invalidate_signalled_used(vdev, q);
-    virtio_notify(vdev, virtio_get_queue(vdev, q));
+    if (notify) {
+        virtio_notify(vdev, virtio_get_queue(vdev, q));
+    }
 }
 
 void vhost_user_vm2vm_end(VhostUserVm2vm *v)
@@ -247,9 +250,9 @@ void vhost_user_vm2vm_end(VhostUserVm2vm *v)
     v->domain = -1;
     vhost_user_vm2vm_tell(v, SET_VM2VM_DOMAIN, &payload, sizeof(payload), -1,
                           false);
-    for (q = 0; q < VHOST_USER_VM2VM_QUEUES; q++) {
-        if (test_bit(q, v->called) && is_set_up(v, q)) {
-            settle(v->vdev, q);
+    for (q = 0; q < v->nr_queues; q++) {
+        if (is_set_up(v, q)) {
+            settle(v->vdev, q, test_bit(q, v->called));
         }
     }
     v->vdev = NULL;
@@ -321,7 +324,14 @@ bool vhost_user_vm2vm_negotiate(struct vhost_dev *dev, VhostUserState *user,
     Error *err = NULL;
     size_t i;
 
+    /* Until it is known to be one it is not treated as one */
     dev->vm2vm = NULL;
+    if (user->vm2vm_link) {
+        user->vm2vm_link->timed = user->vm2vm == ON_OFF_AUTO_ON;
+    }
+    if (user->memory_slots == INT_MAX) {
+        user->memory_slots = 0;
+    }
     *protocol_features &= ~bit;
     if (user->vm2vm == ON_OFF_AUTO_OFF || !(offered & bit)) {
         return true;
@@ -449,13 +459,24 @@ bool vhost_user_vm2vm_sends_call(struct vhost_dev *dev,
     return true;
 }
 
+/* The two indices of a packed ring, each with its wrap counter, are in it */
+static bool is_told(VirtIODevice *vdev, uint32_t num, int q)
+{
+    uint32_t size = virtio_queue_get_num(vdev, q);
+
+    return num != UNKNOWN &&
+        (!virtio_vdev_has_feature(vdev, VIRTIO_F_RING_PACKED) ||
+         ((num & 0x7fff) < size && ((num >> 16) & 0x7fff) < size));
+}
+
 void vhost_user_vm2vm_stopped_ring(struct vhost_dev *dev,
                                    struct vhost_vring_state *ring,
                                    uint32_t index)
 {
     VirtIODevice *vdev = dev->vdev;
 
-    if (!dev->vm2vm || (ring->num != UNKNOWN && ring->index == index)) {
+    if (!dev->vm2vm ||
+        (ring->index == index && is_told(vdev, ring->num, index))) {
         return;
     }
     ring->index = index;
