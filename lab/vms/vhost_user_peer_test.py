@@ -496,6 +496,45 @@ memory_refused("too_small", lambda: memory(size=4096))
 memory_refused("of_a_file", lambda: os.open(__file__, os.O_RDONLY))
 
 
+def drain(back):
+	"""Handle what comes until nothing does for a second"""
+	back.sock.settimeout(1)
+	try:
+		while back.handle() is not None:
+			pass
+	except TimeoutError:
+		pass
+	back.sock.settimeout(30)
+
+
+@test
+def nothing_runs_while_the_vm_is_stopped():
+	"""Who says that its configuration changed then is heard by nobody; who comes then gets no domain."""
+	def back():
+		return Back(protocol=P_ALL | P_CONFIG, _24=lambda p: p)
+
+	def says_so(b):
+		with socket.socket(fileno=os.dup(last(b, SET_BACKEND_REQ))) as channel:
+			channel.send(struct.pack("<III", CONFIG_CHANGE, VERSION, 0))
+			responsive(m, 1)
+
+	with vm(device=GENERIC + ",config_size=8") as m:
+		b = back().started()
+		begin(m, "stop")
+		b.stopped()
+		says_so(b)
+		b.close()
+		b = back()
+		drain(b)
+		says_so(b)
+		equal(b.of(SET_DOMAIN), [], "domains while the VM is stopped")
+		begin(m, "cont")
+		b.started()
+		check(is_live(last(b, SET_DOMAIN)), "the domain is live")
+		says_so(b)
+		b.close()
+
+
 @test
 def a_channel_that_says_half():
 	"""And one that says too much: the configuration is read again, and nobody waits."""
