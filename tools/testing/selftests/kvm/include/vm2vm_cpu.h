@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Threads that are given no CPU: who starves is on HOG_CPU, with a thread of a real-time
- * priority, and everybody else on the others.
+ * priority, and everybody else on the others.  HOG_CPU's kworkers come before that.
  */
 #ifndef SELFTEST_KVM_VM2VM_CPU_H
 #define SELFTEST_KVM_VM2VM_CPU_H

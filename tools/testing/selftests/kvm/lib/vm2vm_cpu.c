@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Threads that are given no CPU. */
 #include <assert.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <linux/compiler.h>
 #include <sched.h>
 #include <stdio.h>
@@ -13,6 +15,9 @@
 
 /* What the kernel leaves to other threads, and may have left before, in nanoseconds. */
 #define FAIR_SERVER	"/sys/kernel/debug/sched/fair_server/cpu1/runtime"
+
+#define HOG_PRIORITY	1
+#define HOG_KWORKER	"kworker/1:"
 
 static long fair_runtime = -1;
 
@@ -35,20 +40,51 @@ void stay_off(unsigned int cpu)
 		    strerror(errno));
 }
 
+/*
+ * A CPU that sleeps has its timers run by another one, and what they start stays there.  A
+ * grace period of SRCU's is such a thing.  If HOG_CPU's kworkers had no CPU either, the whole
+ * host would wait for them, and not for the thread that is to starve.
+ */
+static void set_kworkers(int policy, int priority)
+{
+	struct sched_param param = { .sched_priority = priority };
+	char path[64], name[32];
+	struct dirent *entry;
+	ssize_t len;
+	DIR *proc;
+	int fd;
+
+	proc = opendir("/proc");
+	TEST_ASSERT(proc, "/proc: %s", strerror(errno));
+	while ((entry = readdir(proc))) {
+		snprintf(path, sizeof(path), "/proc/%.32s/comm", entry->d_name);
+		fd = open(path, O_RDONLY);
+		len = fd < 0 ? -1 : read(fd, name, sizeof(name));
+		if (len > 0 && !strncmp(name, HOG_KWORKER, strlen(HOG_KWORKER)))
+			sched_setscheduler(atoi(entry->d_name), policy, &param);
+		if (fd >= 0)
+			close(fd);
+	}
+	closedir(proc);
+}
+
 bool hog_prepare(void)
 {
-	static_assert(HOG_CPU == 1, "FAIR_SERVER");
+	static_assert(HOG_CPU == 1, "FAIR_SERVER, HOG_KWORKER");
 	fair_runtime = knob_read(FAIR_SERVER);
 	if (fair_runtime < 0 || !knob_write(FAIR_SERVER, "0"))
 		return false;
 	stay_off(HOG_CPU);
+	set_kworkers(SCHED_FIFO, HOG_PRIORITY + 1);
 	return true;
 }
 
 void hog_restore(void)
 {
-	if (fair_runtime >= 0)
-		knob_write_long(FAIR_SERVER, fair_runtime);
+	if (fair_runtime < 0)
+		return;
+	set_kworkers(SCHED_OTHER, 0);
+	knob_write_long(FAIR_SERVER, fair_runtime);
 }
 
 double now_seconds(void)
@@ -61,7 +97,7 @@ double now_seconds(void)
 
 static void *hog_run(void *arg)
 {
-	struct sched_param param = { .sched_priority = 1 };
+	struct sched_param param = { .sched_priority = HOG_PRIORITY };
 	struct hog *h = arg;
 	double end;
 
@@ -76,6 +112,7 @@ static void *hog_run(void *arg)
 
 void hog_start(struct hog *h, double seconds)
 {
+	set_kworkers(SCHED_FIFO, HOG_PRIORITY + 1); /* there may be new ones */
 	*h = (struct hog) { .seconds = seconds };
 	TEST_ASSERT(!pthread_create(&h->thread, NULL, hog_run, h), "pthread_create");
 	while (!READ_ONCE(h->runs))
