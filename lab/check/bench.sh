@@ -104,6 +104,10 @@ for links in 16 1024; do
 		row bound_${call}_$links "" "1,000,000 mappings of a page, $links links, 8,192 pages touched: all of $call"
 	done
 done
+for call in notifier memslot harvest get_dirty unmap end; do
+	limit bound_${call}_held_64g 1 1000000 "longest hold of a backend's mmu_lock, of the next"
+	row bound_${call}_64g "" "64 GiB, 1,024 links of it, 8,192 pages touched: all of $call"
+done
 limit view_trip_exits 0 0 "exits of 10,000 trips into a view and out, after the first; Intel lab, as all of views"
 limit view_trip_instructions 2 10 "a trip: two VMFUNCs and nothing else"
 row view_hypercall_instructions "" "two hypercalls that do nothing: at least what it would take to have KVM switch"
