@@ -42,6 +42,20 @@ code=$(our_files | grep '^guest/.*\.[ch]$' || true)
 # shellcheck disable=SC2046
 [ -z "$(our_patches)" ] || checkpatch "" --patch $(our_patches)
 
+# A mutant that says nothing, or that does not apply any more, tests nothing, and is not seen to
+say "lint: mutants"
+# fits TREE PATCH...: of each, that it says what kills it, and applies
+fits() {
+	local tree=$1 p
+	shift
+	for p; do
+		grep -q '^# kills: .' "$p" || { echo "$p: no line '# kills: TEST'"; bad=1; }
+		patch -s -p1 -F0 -d "$tree" --dry-run <"$p" >/dev/null || { echo "$p: does not apply"; bad=1; }
+	done
+}
+fits "$LINUX" lab/mutants/kernel/*.patch
+[ ! -d "$BUILD/qemu-src" ] || fits "$BUILD/qemu-src" lab/mutants/qemu/*.patch
+
 say "lint: W=1 and sparse"
 lock lint
 out=$BUILD/lint

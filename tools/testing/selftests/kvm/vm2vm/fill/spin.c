@@ -46,6 +46,8 @@ TEST_F_TIMEOUT(spin, map, 300)
 	for (i = 0; i < s->trials; i++) {
 		if (i % 2)
 			spinner_wait(s->loop, 3);
+		else
+			usleep(i / 2 % 8 * 300);
 		spinner_map(s);
 		expect_owners(s, i);
 		vm2vm_unmap(self->p.domain, PEER_IOVA, 4096);
