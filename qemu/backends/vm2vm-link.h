@@ -220,8 +220,8 @@ void vm2vm_backend_reset(Vm2vmLink *link);
 void vm2vm_backend_ack(Vm2vmLink *link, uint32_t epoch);
 void vm2vm_backend_stopped(Vm2vmLink *link, unsigned int q, uint32_t next);
 void vm2vm_backend_config_changed(Vm2vmLink *link);
-/* It goes on somewhere else, or as it was at another time */
-void vm2vm_backend_loaded(Vm2vmLink *link);
+/* After a reset: it goes on as it was, at another time or elsewhere, in @epoch */
+void vm2vm_backend_loaded(Vm2vmLink *link, uint32_t epoch);
 /* The guest made an access that is not approved */
 void vm2vm_backend_refused(Vm2vmLink *link, uint64_t iova, bool write);
 /* What the guest may have of the peer's now, or -1 */
