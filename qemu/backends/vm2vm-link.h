@@ -165,7 +165,9 @@ struct Vm2vmLink {
     QEMUTimer *timer;           /* until when we want something from the peer */
     const char *waits_for;
     QEMUTimer *drop_timer;
-    int64_t last_drop;          /* in milliseconds of QEMU_CLOCK_REALTIME */
+    QEMUTimer *listen_timer;    /* until when the next peer waits */
+    int64_t listen_at;          /* in milliseconds of QEMU_CLOCK_REALTIME */
+    bool congested;             /* it waited for descriptors, as has been said */
     char *drop_reason;
     bool drop_quietly;
     bool turned_away;           /* a peer hung up on us, as has been said */
