@@ -29,6 +29,8 @@ from vms import check, comment, equal, main, shared, test
 
 SEED = int(os.environ.get("VM2VM_SEED") or 1)
 PACKED = 1 << 34
+# A capability of PCI
+MSIX = 0x11
 ROUNDS = int(os.environ.get("VM2VM_TRIALS") or 0) * 100 or 200
 
 
@@ -500,6 +502,48 @@ def remake(data, size=8192, seals=fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcnt
 	os.pwrite(fd, data, 0)
 	fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
 	return fd
+
+
+# ---- Interrupts
+
+def unmask(vm, slot, bar, function=0):
+	"""All vectors of a device, which have their table there, at address 0"""
+	at = function << 8
+	vm.pci(slot, at | 0x14, bar)
+	vm.pci(slot, at | 4, 6)
+	vm.qtest("memset", hex(bar), hex(16 * 129), "0")
+	cap = vm.pci_read(slot, at | 0x34) & 0xff
+	while vm.pci_read(slot, at | cap) & 0xff != MSIX:
+		cap = vm.pci_read(slot, at | cap) >> 8 & 0xff
+	vm.pci(slot, at | cap, 1 << 31)
+
+
+@test
+def there_are_no_routes_left():
+	"""KVM has 4096 for all interrupts of a VM. A queue's that gets none comes by way of QEMU."""
+	path, memory = socket_path(), 2 << 20
+	extra = []
+	for n in range(32):
+		extra += ["-device", f"vm2vm-pci,id=x{n},path={path}-{n},size=4096,addr={16 + n // 8:#x}.{n % 8},multifunction=on"]
+	vm = Back("routes", *Back("x", path=path).usual(), *extra, path=path)
+	with vm.begin():
+		for n in range(32):
+			unmask(vm, 16 + n // 8, 0xc9000000 + n * 0x10000, n % 8)
+		unmask(vm, 5, BARS[1])
+		vm.register()
+		p = with_peer(vm)
+		for offset, value in ((0, memory), (4, 0), (8, 0x77)):
+			vm.qtest("writel", hex(BARS[1] + 16 + offset), hex(value))
+		for _ in range(3):
+			vm.qtest("writel", hex(memory), "0")
+			os.eventfd_write(p.kicks[0], 1)
+			vm.wait("an interrupt", lambda: vm.qtest("readl", hex(memory)) == 0x77)
+		equal(vm.queue(0, Q_KICKS), 0, "kicks that no interrupt has told of")
+		# A masked one is counted, as with a route
+		vm.qtest("writel", hex(BARS[1] + 16 + 12), "1")
+		os.eventfd_write(p.kicks[0], 1)
+		equal(vm.queue(0, Q_KICKS), 1, "kicks while it is masked")
+		p.close()
 
 
 # ---- Nobody makes QEMU wait
