@@ -13,15 +13,15 @@ import socket
 import struct
 import time
 
-from bare import Before, case, create_domain, create_vm, lingering
+from bare import case, create_domain, create_vm, lingering
 from fronts import (ALWAYS, CONNECTED, DOMAIN, F_DOMAIN, F_REPLY_ACK, GET_CONFIG, GET_INFLIGHT_FD, GET_VRING_BASE, NET_SET_MTU,
 	NOFD, NONE, RESET_DEVICE, SEND_RARP, SET_BACKEND_REQ_FD, SET_CONFIG, SET_INFLIGHT_FD, SET_VRING_ERR, STATE, VERSION_1,
-	Back, Front, address, back, domain_message, socket_path, with_peer)
+	Back, Front, address, back, domain_message, socket_path, with_back, with_peer)
 from links import (GET_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES, SET_PROTOCOL_FEATURES,
 	SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION,
 	Peer, refused, state, u64)
 from peers import Target, noise, raw, shaken
-from vms import check, equal, main, shared, test
+from vms import check, equal, main
 
 
 def serves(vm):
@@ -52,10 +52,8 @@ def chardevs(vm):
 			vm.qmp("chardev-remove", id=name)
 
 
-@test
-def properties():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def properties(vm, before):
 	with chardevs(vm):
 		for wrong, said in (
 				(but("chardev"), "'chardev' is missing"), (but("role"), "'role' is missing"), (but(role="both"), "'role' does not accept value"),
@@ -88,10 +86,8 @@ def properties():
 	serves(vm)
 
 
-@test
-def unapproved_changes_while_it_is_shown():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def unapproved_changes_while_it_is_shown(vm, before):
 	p = with_peer(vm)
 	for value in ("report", "fill"):
 		vm.qmp("qom-set", path="/objects/l0", property="unapproved", value=value)
@@ -316,10 +312,8 @@ for _name, _talk in (
 	case(f"peer_left_{_name}", backends.leaves, _talk)
 
 
-@test
-def peer_of_another_kind():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def peer_of_another_kind(vm, before):
 	vm.register(device=2)
 	p = Front(vm.path).hello()
 	p.send(SET_DOMAIN, domain_message(kind=1), fds=[p.domain])
@@ -327,13 +321,10 @@ def peer_of_another_kind():
 	p.close()
 	equal(vm.lost(), "its device is of type 1, and the guest serves type 2", "the reason")
 	vm.register()
-	before.again()
 
 
-@test
-def peer_leaves_while_a_queue_is_to_stop():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def peer_leaves_while_a_queue_is_to_stop(vm, before):
 	for _ in range(3):
 		p = with_peer(vm)
 		p.ask_state(GET_VRING_BASE, 0)
@@ -343,11 +334,9 @@ def peer_leaves_while_a_queue_is_to_stop():
 	serves(vm)
 
 
-@test
-def domain_that_has_ended():
+@with_back
+def domain_that_has_ended(vm, before):
 	"""Nobody but its owner can tell, and it may end at any time: the window shows nothing."""
-	vm = shared(back)
-	before = Before(vm)
 	p = Front(vm.path).hello()
 	own = create_vm()
 	p.domain = p.keep(create_domain(own))
@@ -416,11 +405,10 @@ def connect_soon(path):
 	return Peer(sock=sock)
 
 
-@test
-def peers_who_leave_descriptors():
+@with_back
+def peers_who_leave_descriptors(vm, before):
 	"""By hanging up themselves, again and again, until the next one has to wait"""
-	vm = shared(back)
-	before, count = Before(vm), threads(vm)
+	count = threads(vm)
 	with lingering_many() as make:
 		for n in range(2 * LIMIT):
 			p = connect_soon(vm.path)
@@ -438,14 +426,12 @@ def peers_who_leave_descriptors():
 		equal(said, ["'l0': takes no peer: descriptors of former peers do not close"], "what QEMU says")
 	before.again()
 	serves(vm)
-	before.again()
 
 
-@test
-def a_peer_who_changes_descriptors():
+@with_back
+def a_peer_who_changes_descriptors(vm, before):
 	"""One that stays, and has another channel each time, in which such a socket is under way"""
-	vm = shared(back)
-	before, count = Before(vm), threads(vm)
+	count = threads(vm)
 	with lingering_many() as make:
 		p = Front(vm.path).hello()
 		try:
@@ -464,7 +450,6 @@ def a_peer_who_changes_descriptors():
 		p.close()
 	before.again()
 	serves(vm)
-	before.again()
 
 
 # ---- Any nonsense

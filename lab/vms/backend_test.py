@@ -22,7 +22,7 @@ from fronts import (ACCESS_PLATFORM, ACK, ALWAYS, BARS, CHOICE, CONFIG, CONFIG_C
 	OFFER_DEVICE_ID, OFFER_FEATURES, OFFER_PROTOCOL, OFFER_QUEUES, PEERS, PROTOCOL, PROTOCOL_FEATURES, Q_AVAIL, Q_DESC, Q_KICKS,
 	Q_NEXT, Q_SIZE, Q_STOPPED, Q_USED, RARP_COUNT, RARP_MAC, RESET_DEVICE, SEND_RARP, SET_BACKEND_REQ_FD, SET_CONFIG,
 	SET_INFLIGHT_FD, SIZE, STATE, STOPPING, UNAPPROVED, UNKNOWN, VERSION_1, VERSION_REG, WINDOW, Back, Front, back,
-	domain_message, queue_register, socket_path, with_peer)
+	domain_message, queue_register, socket_path, with_back, with_peer)
 from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, SET_DOMAIN, SET_STATUS,
 	SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, refused, state, u64)
 from vms import check, comment, equal, main, shared, test
@@ -63,20 +63,15 @@ def nobody_is_taken_before_it_is_registered():
 		equal(vm.lost(), None, "now one is taken")
 
 
-@test
-def it_is_told_of_holes():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def it_is_told_of_holes(vm, before):
 	for n, value in ((1, "report"), (2, "stop"), (0, "fill")):
 		vm.qmp("qom-set", path="/objects/l0", property="unapproved", value=value)
 		equal(vm.read(UNAPPROVED), n, value)
-	before.again()
 
 
-@test
-def it_answers_from_what_is_registered():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def it_answers_from_what_is_registered(vm, before):
 	never = 1 << 26 | 0b11111 << 37
 	vm.register(features=VERSION_1 | 1 << 5 | never, protocol=(1 << 64) - 1, queues=128, device=1)
 	p = Front(vm.path)
@@ -107,14 +102,11 @@ def it_answers_from_what_is_registered():
 	vm.write(OFFER_CONFIG_SIZE, 257)
 	equal(vm.read(OFFER_CONFIG_SIZE), 0, "a size of the configuration that is too large")
 	vm.register()
-	before.again()
 
 
-@test
-def what_the_guest_takes_back():
+@with_back
+def what_the_guest_takes_back(vm, before):
 	"""By READY, by a reset, by not being a bus master"""
-	vm = shared(back)
-	before = Before(vm)
 	for what, undo in (("READY", lambda: vm.write(CONTROL, 0)), ("reset", lambda: vm.qmp("system_reset")),
 			("bus master", lambda: vm.pci(5, 4, 2))):
 		p = with_peer(vm)
@@ -133,15 +125,12 @@ def what_the_guest_takes_back():
 		if what == "reset":
 			equal([vm.read(r) for r in (OFFER_FEATURES, OFFER_PROTOCOL, OFFER_QUEUES, CONFIG)], [0, 0, 1, 0], "offers")
 		vm.register()
-	before.again()
 
 
 # ---- The fence
 
-@test
-def a_window_is_shown_with_the_ack():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def a_window_is_shown_with_the_ack(vm, before):
 	peers = vm.read(PEERS)
 	p = Front(vm.path).hello()
 	equal((vm.read(STATE), vm.read(PEERS)), (CONNECTED, peers + 1), "connected")
@@ -169,10 +158,8 @@ def a_window_is_shown_with_the_ack():
 	ends(vm, p, before)
 
 
-@test
-def each_run_is_another_epoch():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def each_run_is_another_epoch(vm, before):
 	p = with_peer(vm)
 	calls = p.calls[0]
 	for _ in range(3):
@@ -198,10 +185,8 @@ def each_run_is_another_epoch():
 	ends(vm, p, before)
 
 
-@test
-def a_queue_is_stopped_by_the_guest():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def a_queue_is_stopped_by_the_guest(vm, before):
 	p = with_peer(vm, base=5)
 	equal([vm.queue(0, r) for r in (0, Q_SIZE, Q_NEXT, Q_DESC, Q_AVAIL, Q_USED)], [1, 64, 5, 0x1000, 0x2000, 0x3000], "queue 0")
 	p.queue(1)
@@ -234,11 +219,9 @@ def a_queue_is_stopped_by_the_guest():
 	ends(vm, p, before)
 
 
-@test
-def a_question_waits_for_the_guest():
+@with_back
+def a_question_waits_for_the_guest(vm, before):
 	"""It has 100 ms, which may be over before we have them."""
-	vm = shared(back)
-	before = Before(vm)
 	for n in range(20):
 		p = with_peer(vm)
 		p.ask_state(GET_VRING_BASE, 0)
@@ -249,13 +232,10 @@ def a_question_waits_for_the_guest():
 		if base != UNKNOWN:
 			break
 	equal(base, 77, f"where it has stopped, in try {n}")
-	before.again()
 
 
-@test
-def a_guest_that_does_not_stop_is_not_waited_for():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def a_guest_that_does_not_stop_is_not_waited_for(vm, before):
 	p = with_peer(vm)
 	for q in (1, 2, 3):
 		p.queue(q, base=3)
@@ -279,10 +259,8 @@ def a_guest_that_does_not_stop_is_not_waited_for():
 	ends(vm, p, before)
 
 
-@test
-def a_disabled_queue():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def a_disabled_queue(vm, before):
 	p = with_peer(vm)
 	p.send(SET_VRING_ENABLE, state(0, 0))
 	p.sync()
@@ -304,11 +282,9 @@ def a_disabled_queue():
 	ends(vm, p, before)
 
 
-@test
-def packed_rings():
+@with_back
+def packed_rings(vm, before):
 	"""They are the guest's to offer; where one is, with its wrap counters, goes through both ways."""
-	vm = shared(back)
-	before = Before(vm)
 	vm.register(features=VERSION_1 | PACKED)
 	p = Front(vm.path)
 	equal(p.ask(GET_FEATURES) & PACKED, PACKED, "the offer")
@@ -324,14 +300,11 @@ def packed_rings():
 	p = Front(vm.path)
 	equal(p.ask(GET_FEATURES) & PACKED, 0, "what is not offered")
 	p.close()
-	before.again()
 
 
-@test
-def calls_change_while_it_runs():
+@with_back
+def calls_change_while_it_runs(vm, before):
 	"""As the driver masks an interrupt"""
-	vm = shared(back)
-	before = Before(vm)
 	p = with_peer(vm)
 	old = p.calls[0]
 	p.calls[0] = p.keep(os.eventfd(0))
@@ -348,11 +321,9 @@ def calls_change_while_it_runs():
 	ends(vm, p, before)
 
 
-@test
-def without_protocol_features_in_the_features():
+@with_back
+def without_protocol_features_in_the_features(vm, before):
 	"""Then a queue is enabled as soon as it starts."""
-	vm = shared(back)
-	before = Before(vm)
 	p = Front(vm.path).hello(features=VERSION_1).run()
 	for request, payload, fds in list(p.queue_messages(0))[:-1]:
 		p.send(request, payload, fds=fds)
@@ -363,10 +334,8 @@ def without_protocol_features_in_the_features():
 
 # ---- What else is relayed
 
-@test
-def status_mtu_rarp_and_reset():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def status_mtu_rarp_and_reset(vm, before):
 	p = with_peer(vm)
 	rarps = vm.read(RARP_COUNT)
 	p.acknowledged(SET_STATUS, u64(15))
@@ -399,13 +368,10 @@ def status_mtu_rarp_and_reset():
 	check(p.called(), "a doorbell")
 	ends(vm, p)
 	equal((vm.read(MTU), vm.read64(RARP_MAC), vm.read(DEVICE_STATUS)), (0, 0, 0), "without a peer")
-	before.again()
 
 
-@test
-def configuration_both_ways():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def configuration_both_ways(vm, before):
 	vm.register(config=bytes(range(1, 21)))
 	p = Front(vm.path).hello()
 	equal(p.config(0, 8), struct.pack("<III", 0, 8, 0) + bytes(range(1, 9)), "what it reads")
@@ -430,13 +396,10 @@ def configuration_both_ways():
 	vm.write(CONFIG_CHANGED, 1)
 	ends(vm, p)
 	vm.register()
-	before.again()
 
 
-@test
-def a_channel_that_is_full():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def a_channel_that_is_full(vm, before):
 	p = Front(vm.path).hello()
 	ours, theirs = socket.socketpair()
 	p.acknowledged(SET_BACKEND_REQ_FD, fds=[theirs.fileno()])
@@ -458,10 +421,8 @@ def a_channel_that_is_full():
 	ends(vm, p, before)
 
 
-@test
-def inflight_memory():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def inflight_memory(vm, before):
 	p = Front(vm.path).hello()
 	size, fd = p.inflight(2, 128)
 	equal(size, 8192, "bytes")
@@ -555,11 +516,9 @@ def answers_soon(vm, what):
 	check(seconds < 10, f"{what}: QMP answers after {seconds:.1f} s")
 
 
-@test
-def descriptors_whose_close_waits():
+@with_back
+def descriptors_whose_close_waits(vm, before):
 	"""Wherever they come: unwanted, of the wrong kind, in numbers, in what is not read"""
-	vm = shared(back)
-	before = Before(vm)
 	for what, request, payload, copies in (("unwanted", GET_FEATURES, b"", 1), ("many", GET_FEATURES, b"", 200),
 			("a kick", SET_VRING_KICK, u64(0), 1), ("a domain", SET_DOMAIN, domain_message(), 1),
 			("a channel", SET_BACKEND_REQ_FD, b"", 1), ("not read", 77, b"", 1)):
@@ -581,13 +540,10 @@ def descriptors_whose_close_waits():
 		vm.lost()
 		for s in rest:
 			s.close()
-	before.again()
 
 
-@test
-def eventfds_that_block():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def eventfds_that_block(vm, before):
 	p = with_peer(vm)
 	# O_NONBLOCK is the description's, so the peer can change it back at any time
 	for fd, value in ((p.kicks[0], 0), (p.calls[0], 0xfffffffffffffffe)):
@@ -603,10 +559,8 @@ def eventfds_that_block():
 	ends(vm, p, before)
 
 
-@test
-def a_peer_that_does_not_read():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def a_peer_that_does_not_read(vm, before):
 	p = Front(vm.path).hello()
 	p.sock.settimeout(2)
 	try:
@@ -617,14 +571,11 @@ def a_peer_that_does_not_read():
 	answers_soon(vm, "it does not read")
 	equal(vm.lost(), "no reading within 5 seconds", "the reason")
 	p.close()
-	before.again()
 
 
-@test
-def a_peer_that_is_slow_to_read():
+@with_back
+def a_peer_that_is_slow_to_read(vm, before):
 	"""What the socket does not take waits in QEMU."""
-	vm = shared(back)
-	before = Before(vm)
 	p = Front(vm.path).hello()
 	p.sock.setblocking(False)
 	sent = 0
@@ -641,11 +592,9 @@ def a_peer_that_is_slow_to_read():
 	ends(vm, p, before)
 
 
-@test
-def a_peer_that_toggles_queues():
+@with_back
+def a_peer_that_toggles_queues(vm, before):
 	"""QEMU has time for others meanwhile."""
-	vm = shared(back)
-	before = Before(vm)
 	p = with_peer(vm)
 	for q in (1, 2, 3):
 		p.queue(q)
@@ -722,11 +671,9 @@ def by_its_path_alone():
 
 # ---- Any nonsense of the guest's
 
-@test
-def whatever_the_guest_writes():
+@with_back
+def whatever_the_guest_writes(vm, before):
 	"""All registers, any values, with and without a peer: QEMU lives, and the next one is served."""
-	vm = shared(back)
-	before = Before(vm)
 	rng = random.Random(SEED)
 	p, dropped = None, 0
 	for n in range(ROUNDS * 5):

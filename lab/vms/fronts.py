@@ -11,11 +11,11 @@ import struct
 import tempfile
 import time
 
-from bare import create_domain, create_vm, firmware
+from bare import Before, create_domain, create_vm, firmware
 from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES, SET_OWNER,
 	SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK,
 	SET_VRING_NUM, VERSION, Peer, link, state, u64)
-from vms import QEMU, VM, check, equal
+from vms import QEMU, VM, check, equal, shared, test
 
 # What vhost-user has besides, and what the back-end offers always and by the guest's choice
 GET_VRING_BASE, SET_VRING_ERR, SEND_RARP, NET_SET_MTU, SET_BACKEND_REQ_FD = 11, 14, 19, 20, 21
@@ -161,6 +161,17 @@ def back():
 	with_peer(vm).close()
 	vm.lost()
 	return vm
+
+
+def with_back(function):
+	"""A test with the usual one, which is as it was before in the end"""
+	def run():
+		vm = shared(back)
+		before = Before(vm)
+		function(vm, before)
+		before.again()
+	run.__name__ = function.__name__
+	return test(run)
 
 
 def domain_message(kind=4, queues=4, flags=0, version=2):
