@@ -313,6 +313,8 @@ def blk_backend_is_killed():
 		owner = served.owner(memory=384)
 		for n in range(1 + KILLS):
 			with served.backend(*drives) as backend:
+				# On a busy machine they have been late
+				backend.wait_for("[ -b /dev/vda ] && [ -b /dev/vdb ]", 60)
 				Program(backend, served, "blk", "test-blk -q 2 --shuffle --log /dev/vdb /dev/vda").start()
 				if n == 0:
 					verify = Verify(owner.start())
