@@ -423,7 +423,7 @@ def peers_who_leave_descriptors(vm, before):
 		check(LIMIT <= cost <= LIMIT + MORE, f"threads that wait: {cost}")
 		vm.qmp("query-status", 5)
 		said = [s.split("vm2vm-link ")[1] for s in before.stderr()]
-		equal(said, ["'l0': takes no peer: descriptors of former peers do not close"], "what QEMU says")
+		equal(said, ["'l0': takes no peer: descriptors of peers do not close"], "what QEMU says")
 	before.again()
 	serves(vm)
 
@@ -444,7 +444,7 @@ def a_peer_who_changes_descriptors(vm, before):
 		except (BrokenPipeError, ConnectionResetError, AssertionError):
 			pass
 		check(LIMIT <= n <= LIMIT + MORE, f"it had {n}")
-		equal(vm.lost(), "descriptors of former peers do not close", "the reason")
+		equal(vm.lost(), "descriptors of peers do not close", "the reason")
 		cost = threads(vm) - count
 		check(LIMIT <= cost <= LIMIT + MORE, f"threads that wait: {cost}")
 		p.close()

@@ -334,7 +334,7 @@ void vm2vm_backend_opened(Vm2vmLink *link)
     Error *err = NULL;
 
     if (vm2vm_fd_congested(link)) {
-        error_setg(&err, "descriptors of former peers do not close");
+        error_setg(&err, "descriptors of peers do not close");
     } else if (!b->registered) {
         error_setg(&err, "no back-end is registered by the guest");
     }

@@ -46,7 +46,7 @@ Vm2vmLink *vm2vm_link_next(Vm2vmLink *link)
 /* Outgoing messages */
 
 static const char reading[] = "reading";
-static const char congested[] = "descriptors of former peers do not close";
+static const char congested[] = "descriptors of peers do not close";
 
 static void set_handlers(Vm2vmLink *link, bool set_open);
 
