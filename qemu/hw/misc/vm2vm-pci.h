@@ -37,7 +37,7 @@ typedef struct Vm2vmVector {
     bool has_fd;
     bool irqfd;                 /* KVM has it, too */
     bool used;                  /* the guest has unmasked the vector ... */
-    int virq;                   /* ... so there is a route, or -1 if none is left */
+    int virq;                   /* ... so there is a route, or -1 if not */
     bool watched;               /* without one QEMU looks at the eventfd */
     uint32_t kicks;
 } Vm2vmVector;
