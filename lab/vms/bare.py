@@ -100,7 +100,7 @@ class Before:
 
 	def again(self):
 		"""Some of it ends a little later, as RCU has it."""
-		deadline = time.monotonic() + 5
+		deadline = time.monotonic() + 15
 		while (now := self.now()) != self.is_ and time.monotonic() < deadline:
 			time.sleep(0.05)
 		equal(now[0], self.is_[0], "file descriptors")
