@@ -14,6 +14,7 @@ import random
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 
 from vhost_user import (BACKEND_IP, Program, Served, disk, driver, interface, late_writes, link_up, make_tap, ping,
@@ -399,11 +400,16 @@ def stock(program, served, kind, *arguments):
 	path = shutil.which(program)
 	if not path:
 		raise Skip(f"there is no {program}")
-	# One of them ends with its input
-	with subprocess.Popen([path, *arguments], stdin=subprocess.PIPE) as process:
+	# One of them ends with its input, and says more than is of interest if all is well
+	with tempfile.TemporaryFile() as said, \
+			subprocess.Popen([path, *arguments], stdin=subprocess.PIPE, stdout=said, stderr=said) as process:
 		try:
 			wait_until(lambda: os.path.exists(served.paths[kind]), f"{program} listens", 60)
 			yield process
+		except BaseException:
+			said.seek(0)
+			comment("\n".join(said.read().decode(errors="replace").splitlines()[-20:]))
+			raise
 		finally:
 			process.kill()
 
