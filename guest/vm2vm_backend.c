@@ -13,6 +13,8 @@
 
 /* A ring may look broken because the peer is being stopped, which we hear of later */
 #define DOUBT_MS	1000
+/* How often to look whether we are registered: after this guest's sleep we are not */
+#define READY_MS	1000
 
 static uint32_t queue_reg(uint32_t q, uint32_t reg)
 {
@@ -58,6 +60,22 @@ void backend_tell(struct backend *b, uint32_t q)
 {
 	if (ring_must_tell(&b->rings[q]))
 		ring_doorbell(q);
+}
+
+bool backend_batch(struct backend *b, uint32_t q, struct chain *c, backend_serve serve)
+{
+	struct ring *r = &b->rings[q];
+	unsigned int n = 0;
+
+	do {
+		while (!b->done && n < BACKEND_BATCH && ring_pop(r, c)) {
+			ring_push(r, c->head, serve(b, q, c));
+			n++;
+		}
+	} while (!b->done && n < BACKEND_BATCH && ring_want_kick(r));
+	if (n)
+		backend_tell(b, q);
+	return n == BACKEND_BATCH;
 }
 
 /* Queues */
@@ -156,6 +174,27 @@ static void update(struct backend *b)
 	b->runs |= !!(reg32(VM2VM_PCI_STATE) & VM2VM_PCI_STATE_WINDOW);
 }
 
+/*
+ * The device is reset while this guest sleeps.  Nothing tells us so: neither interrupts nor
+ * epochs of before count any more.
+ */
+static void register_again(struct backend *b)
+{
+	uint32_t q;
+
+	/* That is an exit */
+	if (now_ms() - b->looked < READY_MS)
+		return;
+	b->looked = now_ms();
+	if (reg32(VM2VM_PCI_CONTROL) & VM2VM_PCI_CONTROL_READY)
+		return;
+	for (q = 0; q < b->nr_queues; q++)
+		stop_queue(b, q, false);
+	b->epoch = 0;
+	offer(b);
+	update(b);
+}
+
 /* Say what is wrong with a ring, unless it is only that the peer is gone; is one in doubt? */
 static bool judge(struct backend *b)
 {
@@ -207,6 +246,8 @@ static int64_t idle_until(struct backend *b, int64_t deadline)
 
 	if (judge(b) && (ms < 0 || ms > DOUBT_MS))
 		ms = DOUBT_MS;
+	if (ms < 0 || ms > READY_MS)
+		ms = READY_MS;
 	for (q = 0; q < b->nr_queues; q++) {
 		if (b->more[q])
 			ms = 0;
@@ -235,6 +276,7 @@ void backend_run(struct backend *b, int64_t deadline)
 				.events = POLLIN,
 			};
 		wait_events(b->events, vectors + b->nr_files, until);
+		register_again(b);
 		handle(b);
 	}
 	for (i = 0; i < b->nr_queues; i++)

@@ -59,6 +59,7 @@ struct backend {
 
 	/* Ours */
 	uint32_t epoch, runs;
+	int64_t looked;		/* ms: whether we are registered */
 	uint64_t taken;		/* features that the driver has taken */
 	struct ring rings[VM2VM_PCI_MAX_QUEUES];
 	bool running[VM2VM_PCI_MAX_QUEUES];
@@ -72,6 +73,10 @@ struct backend {
 void backend_run(struct backend *b, int64_t deadline);
 /* An interrupt of the peer's driver, if it wants one */
 void backend_tell(struct backend *b, uint32_t q);
+/* What a request is served by: how many bytes were written to it */
+typedef uint32_t (*backend_serve)(struct backend *b, uint32_t q, struct chain *c);
+/* What a kick is about, for one that serves what it takes at once; true: there is more. */
+bool backend_batch(struct backend *b, uint32_t q, struct chain *c, backend_serve serve);
 /* @config is another one, which the peer's driver is told. */
 void backend_config_changed(struct backend *b);
 static inline bool backend_serves(const struct backend *b, uint32_t q)

@@ -54,30 +54,18 @@ static int open_tap(const char *name, bool many)
 }
 
 /* From the peer */
-static bool net_send(struct backend *b, uint32_t q)
+static uint32_t net_send(struct backend *b, uint32_t q, struct chain *c)
 {
-	struct ring *r = &b->rings[q];
 	struct net *net = b->data;
-	struct chain *c = &net->chain;
-	unsigned int n = 0;
-	size_t len;
+	size_t len = chain_read(c, HEADER, net->frame, MAX_FRAME);
 
-	do {
-		while (n < BACKEND_BATCH && ring_pop(r, c)) {
-			len = chain_read(c, HEADER, net->frame, MAX_FRAME);
-			/* What is not there any more is no frame */
-			if (len && len < MAX_FRAME && ring_there(r, c) &&
-			    write(b->files[q / 2], net->frame, len) == (ssize_t)len)
-				net->sent++;
-			else
-				net->dropped++;
-			ring_push(r, c->head, 0);
-			n++;
-		}
-	} while (n < BACKEND_BATCH && ring_want_kick(r));
-	if (n)
-		backend_tell(b, q);
-	return n == BACKEND_BATCH;
+	/* What is not there any more is no frame */
+	if (len && len < MAX_FRAME && ring_there(&b->rings[q], c) &&
+	    write(b->files[q / 2], net->frame, len) == (ssize_t)len)
+		net->sent++;
+	else
+		net->dropped++;
+	return 0;
 }
 
 /* To the peer.  A frame for which there is no buffer is dropped, as a card does. */
@@ -114,8 +102,10 @@ static void net_receive(struct backend *b, unsigned int pair)
 
 static bool net_kick(struct backend *b, uint32_t q)
 {
+	struct net *net = b->data;
+
 	if (q % 2)
-		return net_send(b, q);
+		return backend_batch(b, q, &net->chain, net_send);
 	ring_no_kick(&b->rings[q]);
 	return false;
 }

@@ -39,29 +39,25 @@ static void rng_fill(struct rng *rng, const struct segment *s)
 	}
 }
 
-static bool rng_kick(struct backend *b, uint32_t q)
+static uint32_t rng_serve(struct backend *b, uint32_t q, struct chain *c)
 {
-	struct ring *r = &b->rings[q];
 	struct rng *rng = b->data;
-	struct chain *c = &rng->chain;
-	unsigned int n = 0;
 	uint32_t i;
 
-	do {
-		while (!b->done && n < BACKEND_BATCH && ring_pop(r, c)) {
-			for (i = 0; i < c->nr; i++) {
-				if (c->segments[i].write)
-					rng_fill(rng, &c->segments[i]);
-			}
-			ring_push(r, c->head, c->in);
-			rng->bytes += c->in;
-			b->done = ++rng->buffers == rng->max;
-			n++;
-		}
-	} while (!b->done && n < BACKEND_BATCH && ring_want_kick(r));
-	if (n)
-		backend_tell(b, q);
-	return n == BACKEND_BATCH;
+	for (i = 0; i < c->nr; i++) {
+		if (c->segments[i].write)
+			rng_fill(rng, &c->segments[i]);
+	}
+	rng->bytes += c->in;
+	b->done = ++rng->buffers == rng->max;
+	return c->in;
+}
+
+static bool rng_kick(struct backend *b, uint32_t q)
+{
+	struct rng *rng = b->data;
+
+	return backend_batch(b, q, &rng->chain, rng_serve);
 }
 
 static void rng_start(struct backend *b, uint32_t q)

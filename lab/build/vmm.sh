@@ -3,23 +3,27 @@
 #
 #   vmm.sh            build/qemu/qemu-system-x86_64
 #   vmm.sh asan       the same with ASAN and UBSAN, in build/qemu-asan
+#   vmm.sh others     without KVM, for other machines, with all devices, in build/qemu-others:
+#                     only to see that it builds
 #
 # Exit status 4: there is no source to be had, which is no fault of ours.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/build/source.sh"
 kind=${1:-plain}
 src=$BUILD/qemu-src pristine=$BUILD/qemu-pristine
+# Small: what the lab's virtual machines have
+options="--target-list=x86_64-softmmu --without-default-devices --with-devices-x86_64=vm2vm --enable-kvm --disable-tcg
+	--disable-werror" programs=qemu-system-x86_64
 case $kind in
-plain) out=$BUILD/qemu options= ;;
-asan) out=$BUILD/qemu-asan options="--enable-asan --enable-ubsan" ;;
-*) die "there are plain and asan" ;;
+plain) out=$BUILD/qemu ;;
+asan) out=$BUILD/qemu-asan options="--enable-asan --enable-ubsan $options" ;;
+others) out=$BUILD/qemu-others options="--target-list=hppa-softmmu,riscv64-softmmu,x86_64-softmmu --disable-kvm
+	--enable-tcg --enable-fdt=system --disable-werror" programs="qemu-system-hppa qemu-system-riscv64 qemu-system-x86_64" ;;
+*) die "there are plain, asan and others" ;;
 esac
-
-# Small: what the lab's virtual machines have, and nothing that only takes time
-options="$options --python=/usr/bin/python3 --target-list=x86_64-softmmu --disable-install-blobs --disable-docs
-	--disable-tools --disable-user --disable-guest-agent --without-default-features --without-default-devices
-	--with-devices-x86_64=vm2vm --enable-kvm --disable-tcg --disable-werror
-	--enable-vhost-user --enable-vhost-net"
+# And nothing that only takes time
+options="$options --python=/usr/bin/python3 --disable-install-blobs --disable-docs --disable-tools --disable-user
+	--disable-guest-agent --without-default-features --enable-vhost-user --enable-vhost-net"
 devices="Q35 I440FX VTD PCIE_PORT ISA_DEBUG TEST_DEVICES VIRTIO_PCI VIRTIO_IOMMU VIRTIO_RNG VIRTIO_NET VIRTIO_BLK
 	VIRTIO_SERIAL VIRTIO_MEM VIRTIO_SCSI VM2VM_PCI VHOST_USER_BLK VHOST_USER_SCSI VHOST_USER_FS
 	VHOST_USER_VSOCK VHOST_USER_RNG"
@@ -113,7 +117,8 @@ while sleep 60 >/dev/null 2>&1 9>&-; do
 	say "qemu: $(find "$out" -name '*.o' -newer "$out/started" | wc -l) objects compiled"
 done 9>&- &
 trap 'kill %1 2>/dev/null; rm -rf "$new"' EXIT
-quietly "qemu-$kind" ninja -C "$out" -j"$JOBS" qemu-system-x86_64
+# shellcheck disable=SC2086
+quietly "qemu-$kind" ninja -C "$out" -j"$JOBS" $programs
 if grep -q 'warning:' "$LOGS/qemu-$kind.log"; then grep -A5 'warning:' "$LOGS/qemu-$kind.log" >&2; fi
 echo "$key" >"$out/built.key"
 say "qemu: built ($kind)"

@@ -84,12 +84,15 @@ steps_qemu() {
 	echo "demo | host | lab/vms/links.sh demo.py"
 	echo "link peers | host | lab/vms/links.sh link_peer_test.py"
 	echo "backends | host | lab/vms/links.sh backend_test.py"
+	echo "backends move | host | lab/vms/links.sh backend_move_test.py"
 	echo "backend peers | host | lab/vms/links.sh backend_peer_test.py"
 	echo "links | host | lab/vms/links.sh link_test.py"
 	echo "vhost-user peers | host | lab/vms/links.sh vhost_user_peer_test.py"
+	echo "vhost-user kinds | host | lab/vms/links.sh vhost_user_kinds_test.py"
 	echo "vhost-user | host | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
 	echo "vhost-user fence | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
 	echo "fuzz | host | lab/check/fuzz.sh"
+	[ -z "$long" ] || echo "qemu others | host | lab/build/vmm.sh others"
 }
 
 # Bochs is slow, so the core and what only VMX has

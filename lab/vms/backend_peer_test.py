@@ -9,23 +9,19 @@ was before, and a good peer has to be served.
 import contextlib
 import fcntl
 import os
-import random
-import re
 import socket
 import struct
 import time
 
-from bare import case, create_domain, create_vm
+from bare import case, create_domain, create_vm, lingering
 from fronts import (ALWAYS, CONNECTED, DOMAIN, F_DOMAIN, F_REPLY_ACK, GET_CONFIG, GET_INFLIGHT_FD, GET_VRING_BASE, NET_SET_MTU,
 	NOFD, NONE, RESET_DEVICE, SEND_RARP, SET_BACKEND_REQ_FD, SET_CONFIG, SET_INFLIGHT_FD, SET_VRING_ERR, STATE, VERSION_1,
-	Before, Front, address, back, domain_message, socket_path, with_peer)
-from links import (GET_FEATURES, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES, SET_PROTOCOL_FEATURES,
+	Back, Front, address, back, domain_message, socket_path, with_back, with_peer)
+from links import (GET_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES, SET_PROTOCOL_FEATURES,
 	SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION,
 	Peer, refused, state, u64)
-from vms import check, comment, equal, main, shared, test
-
-SEED = int(os.environ.get("VM2VM_SEED") or 1)
-ROUNDS = int(os.environ.get("VM2VM_TRIALS") or 0) * 100 or 200
+from peers import Target, noise, raw, shaken
+from vms import check, equal, main
 
 
 def serves(vm):
@@ -56,10 +52,8 @@ def chardevs(vm):
 			vm.qmp("chardev-remove", id=name)
 
 
-@test
-def properties():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def properties(vm, before):
 	with chardevs(vm):
 		for wrong, said in (
 				(but("chardev"), "'chardev' is missing"), (but("role"), "'role' is missing"), (but(role="both"), "'role' does not accept value"),
@@ -92,10 +86,8 @@ def properties():
 	serves(vm)
 
 
-@test
-def unapproved_changes_while_it_is_shown():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def unapproved_changes_while_it_is_shown(vm, before):
 	p = with_peer(vm)
 	for value in ("report", "fill"):
 		vm.qmp("qom-set", path="/objects/l0", property="unapproved", value=value)
@@ -108,42 +100,7 @@ def unapproved_changes_while_it_is_shown():
 
 # ---- Peers
 
-def dropped(talk, said):
-	"""Whoever talks so is dropped for this reason, and all is as it was before."""
-	vm = shared(back)
-	before = Before(vm)
-	peer = Front(vm.path)
-	try:
-		try:
-			talk(peer)
-		except (BrokenPipeError, ConnectionResetError):
-			pass
-		check(peer.closed(), "it is hung up on")
-		event = vm.wait_event("VM2VM_PEER_LOST", 10, id="l0")
-		check(said in event["data"].get("reason", ""), f"the reason is '{said}': {event['data']}")
-	finally:
-		peer.close()
-	before.again()
-	lines = before.stderr()
-	equal(len(lines), 1, f"lines of QEMU's: {lines}")
-	check(lines[0].endswith(f"vm2vm-link 'l0': dropping the peer: {event['data']['reason']}"), f"QEMU says so: {lines}")
-	serves(vm)
-	before.again()
-
-
-def leaves(talk):
-	"""Whoever goes by himself leaves nothing, either"""
-	vm = shared(back)
-	before = Before(vm)
-	peer = Front(vm.path)
-	talk(peer)
-	peer.close()
-	before.again()
-	serves(vm)
-	before.again()
-	# It may have been about to write to him
-	said = [s for s in before.stderr() if "it does not take" not in s]
-	equal(said, [], "what QEMU says")
+backends = Target(back, "l0", lambda vm: vm.path, Front, serves)
 
 
 def made(p, kind):
@@ -163,10 +120,6 @@ def made(p, kind):
 		"vm": create_vm,
 		"domain": lambda: create_domain(p.vm),
 	}[kind]())
-
-
-def raw(data):
-	return lambda p: p.sock.sendall(data)
 
 
 def said_by(prepare, request, payload, fd=None):
@@ -345,7 +298,7 @@ for _name, _talk, _said in (
 	("inflight_too_large", sealed(SEALS, size=12288), "SET_INFLIGHT_FD of 0x3000 bytes at 0x0"),
 	("inflight_of_no_page", sealed(SEALS, size=100), "SET_INFLIGHT_FD of 0x64 bytes"),
 ):
-	case(f"peer_{_name}", dropped, _talk, _said)
+	case(f"peer_{_name}", backends.dropped, _talk, _said)
 
 
 for _name, _talk in (
@@ -356,13 +309,11 @@ for _name, _talk in (
 	("with_a_queue", lambda p: p.hello().run().queue()),
 	("with_a_question", lambda p: p.hello().run().queue().ask_state(GET_VRING_BASE, 0)),
 ):
-	case(f"peer_left_{_name}", leaves, _talk)
+	case(f"peer_left_{_name}", backends.leaves, _talk)
 
 
-@test
-def peer_of_another_kind():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def peer_of_another_kind(vm, before):
 	vm.register(device=2)
 	p = Front(vm.path).hello()
 	p.send(SET_DOMAIN, domain_message(kind=1), fds=[p.domain])
@@ -370,13 +321,10 @@ def peer_of_another_kind():
 	p.close()
 	equal(vm.lost(), "its device is of type 1, and the guest serves type 2", "the reason")
 	vm.register()
-	before.again()
 
 
-@test
-def peer_leaves_while_a_queue_is_to_stop():
-	vm = shared(back)
-	before = Before(vm)
+@with_back
+def peer_leaves_while_a_queue_is_to_stop(vm, before):
 	for _ in range(3):
 		p = with_peer(vm)
 		p.ask_state(GET_VRING_BASE, 0)
@@ -386,11 +334,9 @@ def peer_leaves_while_a_queue_is_to_stop():
 	serves(vm)
 
 
-@test
-def domain_that_has_ended():
+@with_back
+def domain_that_has_ended(vm, before):
 	"""Nobody but its owner can tell, and it may end at any time: the window shows nothing."""
-	vm = shared(back)
-	before = Before(vm)
 	p = Front(vm.path).hello()
 	own = create_vm()
 	p.domain = p.keep(create_domain(own))
@@ -404,102 +350,118 @@ def domain_that_has_ended():
 	equal(before.stderr(), [], "what QEMU says")
 
 
-@test
-def peers_that_come_back_at_once():
-	"""They cost a line of the log and an event each, so there are not many of them in a second."""
-	vm = shared(back)
-	before = Before(vm)
-	start, n = time.monotonic(), vm.info()["dropped"]
-	for _ in range(20):
-		with contextlib.closing(Front(vm.path)) as p:
-			p.send(77)
-			check(p.closed(), "it is hung up on")
-	seconds = time.monotonic() - start
-	equal(vm.info()["dropped"] - n, 20, "dropped")
-	check(seconds >= 1.9, f"20 were dropped in {seconds:.3f} seconds")
-	equal(len(before.stderr()), 20, "lines of QEMU's")
+def is_dropped(p):
+	p.send(77)
+	check(p.closed(), "it is hung up on")
+
+
+def hangs_up(p):
+	"""As soon as there are events of it"""
+	p.ask(GET_FEATURES)
+	p.send(SET_PROTOCOL_FEATURES, u64(F_DOMAIN | F_REPLY_ACK))
+	p.ask(GET_QUEUE_NUM)
+
+
+case("peers_that_come_back_at_once", backends.come_back_at_once, is_dropped)
+case("peers_that_hang_up_at_once", backends.come_back_at_once, hangs_up)
+
+
+# ---- Descriptors whose close waits
+
+def threads(vm):
+	return len(os.listdir(f"/proc/{vm.process.pid}/task"))
+
+
+# Of them one peer, or one after the other, may leave so many; a few more may be under way
+LIMIT, MORE = 64, 8
+
+
+@contextlib.contextmanager
+def lingering_many():
+	"""A function that makes such a socket; in the end all of them close"""
+	others = []
+
+	def make():
+		client, rest = lingering()
+		others.extend(rest)
+		return client
+
+	try:
+		yield make
+	finally:
+		for s in others:
+			s.close()
+
+
+def connect_soon(path):
+	"""A peer, or None if there is no place in the queue"""
+	sock = socket.socket(socket.AF_UNIX)
+	sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 2, 0))
+	try:
+		sock.connect(path)
+	except BlockingIOError:
+		sock.close()
+		return None
+	return Peer(sock=sock)
+
+
+@with_back
+def peers_who_leave_descriptors(vm, before):
+	"""By hanging up themselves, again and again, until the next one has to wait"""
+	count = threads(vm)
+	with lingering_many() as make:
+		for n in range(2 * LIMIT):
+			p = connect_soon(vm.path)
+			if not p:
+				break
+			# It is QEMU's when we hang up, which waits for the rest until then
+			with make() as client:
+				socket.send_fds(p.sock, [b"half"], [client.fileno()])
+			p.close()
+		check(LIMIT <= n <= LIMIT + MORE, f"{n} left one each")
+		cost = threads(vm) - count
+		check(LIMIT <= cost <= LIMIT + MORE, f"threads that wait: {cost}")
+		vm.qmp("query-status", 5)
+		said = [s.split("vm2vm-link ")[1] for s in before.stderr()]
+		equal(said, ["'l0': takes no peer: descriptors of peers do not close"], "what QEMU says")
+	before.again()
+	serves(vm)
+
+
+@with_back
+def a_peer_who_changes_descriptors(vm, before):
+	"""One that stays, and has another channel each time, in which such a socket is under way"""
+	count = threads(vm)
+	with lingering_many() as make:
+		p = Front(vm.path).hello()
+		try:
+			for n in range(2 * LIMIT):
+				ours, theirs = socket.socketpair()
+				with ours, theirs, make() as client:
+					socket.send_fds(ours, [b"x"], [client.fileno()])
+					p.send(SET_BACKEND_REQ_FD, fds=[theirs.fileno()])
+				p.sync()
+		except (BrokenPipeError, ConnectionResetError, AssertionError):
+			pass
+		check(LIMIT <= n <= LIMIT + MORE, f"it had {n}")
+		equal(vm.lost(), "descriptors of peers do not close", "the reason")
+		cost = threads(vm) - count
+		check(LIMIT <= cost <= LIMIT + MORE, f"threads that wait: {cost}")
+		p.close()
 	before.again()
 	serves(vm)
 
 
 # ---- Any nonsense
 
-def many(talk):
-	"""Rounds of talk(): QEMU lives, and says at most one line of each"""
-	vm = shared(back)
-	before = Before(vm)
-	rng = random.Random(SEED)
-	for n in range(ROUNDS):
-		peer = Front(vm.path)
-		try:
-			talk(peer, rng)
-			# The guest goes along, sometimes
-			if rng.randrange(2):
-				vm.ack()
-			peer.sock.shutdown(socket.SHUT_WR)
-			peer.closed()
-		except (BrokenPipeError, ConnectionResetError):
-			pass
-		except OSError as e:
-			raise AssertionError(f"round {n} of seed {SEED}: {e}") from None
-		finally:
-			peer.close()
-	before.again()
-	lines = before.stderr()
-	other = [s for s in lines if "vm2vm-link 'l0': dropping the peer: " not in s]
-	equal(other, [], "what else QEMU says")
-	check(len(lines) <= ROUNDS, "a line for each, at most")
-	kinds = {re.sub(r"\d\w*", "N", s.split("peer: ")[1]) for s in lines}
-	comment(f"seed {SEED}: {len(lines)} of {ROUNDS} dropped, for {len(kinds)} kinds of reasons")
-	serves(vm)
-	before.again()
+def messages(p):
+	for request, payload, fds in p.messages():
+		yield request, payload, fds, (VERSION, VERSION | NEED_REPLY)
 
 
-def noise(p, rng):
-	p.sock.sendall(rng.randbytes(rng.randint(1, 300)))
-
-
-def shaken(p, rng):
-	"""A good conversation, of which something is changed"""
-	said = list(p.messages())
-	at = rng.randrange(len(said))
-	how = rng.randrange(6)
-	if how == 0:
-		del said[at]
-	elif how == 1:
-		said.insert(at, said[rng.randrange(len(said))])
-	elif how == 2:
-		rng.shuffle(said)
-	for n, (request, payload, fds) in enumerate(said):
-		data = bytearray(struct.pack("<III", request, VERSION | rng.choice((0, NEED_REPLY)), len(payload)) + payload)
-		if n == at and how == 3:
-			data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-		elif n == at and how == 4:
-			data = data[:rng.randrange(1, len(data))]
-		elif n == at and how == 5:
-			fds = [p.sock.fileno()] * rng.randrange(4)
-		if fds:
-			socket.send_fds(p.sock, [bytes(data)], fds)
-		else:
-			p.sock.sendall(data)
-
-
-case("peer_noise", many, noise)
-case("peer_shaken", many, shaken)
-
-
-@test
-def thousand_peers():
-	vm = shared(back)
-	before = Before(vm)
-	started = time.monotonic()
-	for _ in range(1000):
-		Peer(vm.path).close()
-	comment(f"1000 in {time.monotonic() - started:.1f} s")
-	serves(vm)
-	before.again()
-	said = [s for s in before.stderr() if "it does not take" not in s]
-	equal(said, [], "what QEMU says")
+case("peer_noise", backends.many, noise, Back.ack)
+case("peer_shaken", backends.many, shaken(messages), Back.ack)
+case("thousand_peers", backends.come_and_go)
 
 
 main()

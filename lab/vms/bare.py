@@ -5,6 +5,7 @@ import fcntl
 import functools
 import os
 import pathlib
+import socket
 import struct
 import subprocess
 import tempfile
@@ -83,19 +84,23 @@ def exits(*args, accel="kvm", machine="q35"):
 class Before:
 	"""How a VM is now: it comes to be so again."""
 
+	COUNTERS = ("peers", "dropped")
+	BACKEND_COUNTERS = ("epoch", "acknowledged", "slow-doorbells", "refused-reads", "refused-writes")
+
 	def __init__(self, vm):
 		vm.events.clear()
 		self.vm, self.said = vm, vm.stderr.stat().st_size
 		self.is_ = self.now()
 
 	def now(self):
-		# How many peers there have been is bound to change
-		links = [{k: v for k, v in i.items() if k not in ("peers", "dropped")} for i in self.vm.qmp("query-vm2vm-links")]
+		links = [{k: v for k, v in i.items() if k not in self.COUNTERS} for i in self.vm.qmp("query-vm2vm-links")]
+		for i in links:
+			i["backend"] = {k: v for k, v in i.get("backend", {}).items() if k not in self.BACKEND_COUNTERS}
 		return len(os.listdir(f"/proc/{self.vm.process.pid}/fd")), links
 
 	def again(self):
 		"""Some of it ends a little later, as RCU has it."""
-		deadline = time.monotonic() + 5
+		deadline = time.monotonic() + 15
 		while (now := self.now()) != self.is_ and time.monotonic() < deadline:
 			time.sleep(0.05)
 		equal(now[0], self.is_[0], "file descriptors")
@@ -190,6 +195,26 @@ def serves(vm, path, name):
 
 def temporary(name):
 	return pathlib.Path(tempfile.gettempdir()) / f"{name}-{os.getpid()}"
+
+
+def lingering():
+	"""A socket whose close takes a minute, unless its other end is closed: client, what is at the other end"""
+	server = socket.socket()
+	server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+	server.bind(("127.0.0.1", 0))
+	server.listen()
+	client = socket.socket()
+	client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+	client.connect(server.getsockname())
+	other, _ = server.accept()
+	client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+	client.setblocking(False)
+	try:
+		while True:
+			client.send(bytes(65536))
+	except BlockingIOError:
+		pass
+	return client, (other, server)
 
 
 # ---- The one QEMU for many cases

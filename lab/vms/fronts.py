@@ -11,11 +11,11 @@ import struct
 import tempfile
 import time
 
-from bare import create_domain, create_vm, firmware
+from bare import Before, create_domain, create_vm, firmware
 from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES, SET_OWNER,
 	SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK,
 	SET_VRING_NUM, VERSION, Peer, link, state, u64)
-from vms import QEMU, VM, check, equal
+from vms import QEMU, VM, check, equal, shared, test
 
 # What vhost-user has besides, and what the back-end offers always and by the guest's choice
 GET_VRING_BASE, SET_VRING_ERR, SEND_RARP, NET_SET_MTU, SET_BACKEND_REQ_FD = 11, 14, 19, 20, 21
@@ -99,6 +99,10 @@ class Back(VM):
 		self.qtest("outl", "0xcf8", hex(1 << 31 | slot << 11 | register))
 		self.qtest("outl", "0xcfc", hex(value))
 
+	def pci_read(self, slot, register):
+		self.qtest("outl", "0xcf8", hex(1 << 31 | slot << 11 | register))
+		return self.qtest("inl", "0xcfc")
+
 	def setup(self, slot=5):
 		"""As firmware and a driver do"""
 		for register, value in ((0x10, BARS[0]), (0x14, BARS[1]), (0x18, BARS[2]), (0x1c, 0), (0x20, BARS[3]), (0x24, 0), (4, 6)):
@@ -157,6 +161,17 @@ def back():
 	with_peer(vm).close()
 	vm.lost()
 	return vm
+
+
+def with_back(function):
+	"""A test with the usual one, which is as it was before in the end"""
+	def run():
+		vm = shared(back)
+		before = Before(vm)
+		function(vm, before)
+		before.again()
+	run.__name__ = function.__name__
+	return test(run)
 
 
 def domain_message(kind=4, queues=4, flags=0, version=2):
@@ -286,33 +301,3 @@ def with_peer(vm, **kwargs):
 	vm.wait("the window shows it", lambda: vm.info()["backend"]["shown"] == WINDOW_SIZE)
 	vm.events.clear()
 	return peer
-
-
-class Before:
-	"""How a VM is now: it comes to be so again."""
-
-	COUNTERS = ("peers", "dropped")
-	BACKEND_COUNTERS = ("epoch", "acknowledged", "slow-doorbells", "refused-reads", "refused-writes")
-
-	def __init__(self, vm):
-		vm.events.clear()
-		self.vm, self.said = vm, vm.stderr.stat().st_size
-		self.is_ = self.now()
-
-	def now(self):
-		links = [{k: v for k, v in i.items() if k not in self.COUNTERS} for i in self.vm.qmp("query-vm2vm-links")]
-		for i in links:
-			i["backend"] = {k: v for k, v in i.get("backend", {}).items() if k not in self.BACKEND_COUNTERS}
-		return len(os.listdir(f"/proc/{self.vm.process.pid}/fd")), links
-
-	def again(self):
-		"""Some of it ends a little later, as RCU has it."""
-		deadline = time.monotonic() + 5
-		while (now := self.now()) != self.is_ and time.monotonic() < deadline:
-			time.sleep(0.05)
-		equal(now[0], self.is_[0], "file descriptors")
-		equal(now[1], self.is_[1], "links")
-
-	def stderr(self):
-		"""Lines since then"""
-		return self.vm.stderr.read_bytes()[self.said:].decode(errors="replace").splitlines()

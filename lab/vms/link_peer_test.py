@@ -7,20 +7,14 @@ Runs in the lab. One QEMU, without a guest, is for all cases; after each it has 
 was before, and a good peer has to be served.
 """
 
-import contextlib
 import os
-import random
-import re
 import socket
-import time
 
 from bare import FREE, TO_OWNER, Backend, Before, case, exits, good_backend, machine, serves, temporary
 from links import (F_DOMAIN, F_REPLY_ACK, GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY,
-	SET_DOMAIN, SET_PROTOCOL_FEATURES, VERSION, Peer, link, refused, u64)
-from vms import check, comment, equal, main, shared, test
-
-SEED = int(os.environ.get("VM2VM_SEED") or 1)
-ROUNDS = int(os.environ.get("VM2VM_TRIALS") or 0) * 100 or 200
+	SET_DOMAIN, SET_PROTOCOL_FEATURES, VERSION, refused, u64)
+from peers import Target, noise, shaken
+from vms import check, equal, main, shared, test
 
 
 # ---- Properties
@@ -136,74 +130,15 @@ for _name, _args, _said, _more in (
 
 # ---- Peers that talk nonsense
 
-def dropped(path, name, talk, said):
-	"""Whoever talks so is dropped for this reason, and all is as it was before."""
-	vm = shared(machine)
-	before = Before(vm)
-	peer = Backend(path)
-	try:
-		try:
-			talk(peer)
-		except (BrokenPipeError, ConnectionResetError):
-			pass
-		check(peer.closed(), "it is hung up on")
-		event = vm.wait_event("VM2VM_PEER_LOST", 10, id=name)
-		check(said in event["data"].get("reason", ""), f"the reason is '{said}': {event['data']}")
-	finally:
-		peer.close()
-	before.again()
-	lines = before.stderr()
-	equal(len(lines), 1, f"lines of QEMU's: {lines}")
-	check(lines[0].endswith(f"vm2vm-link '{name}': dropping the peer: {event['data']['reason']}"), f"QEMU says so: {lines}")
-	serves(vm, path, name)
-	before.again()
-
-
-def leaves(path, name, talk):
-	"""Whoever goes by himself leaves nothing, either"""
-	vm = shared(machine)
-	before = Before(vm)
-	peer = Backend(path)
-	talk(peer)
-	peer.close()
-	before.again()
-	serves(vm, path, name)
-	before.again()
-	# It may have been about to write to him
-	said = [s for s in before.stderr() if "it does not take" not in s]
-	equal(said, [], "what QEMU says")
-
-
-def raw(data):
-	return lambda p: p.sock.sendall(data)
+owners = Target(machine, "l1", lambda vm: TO_OWNER, Backend, lambda vm: serves(vm, TO_OWNER, "l1"))
 
 
 @test
 def peers_that_come_back_at_once():
-	"""They cost a line of the log and an event each, so there are not many of them in a second."""
-	vm = shared(machine)
-	before = Before(vm)
-	for path, name, peer in ((TO_OWNER, "l1", Backend),):
-		start, n = time.monotonic(), link(vm, name)["dropped"]
-		for _ in range(20):
-			with contextlib.closing(peer(path)) as p:
-				p.send(77)
-				check(p.closed(), "it is hung up on")
-		seconds = time.monotonic() - start
-		equal(link(vm, name)["dropped"] - n, 20, "dropped")
-		check(seconds >= 1.9, f"20 were dropped in {seconds:.3f} seconds")
-		equal(len(before.stderr()), 20, "lines of QEMU's")
-		vm.events.clear()
-		# One that leaves before its turn says nothing
-		for _ in range(20):
-			with contextlib.closing(peer(path)) as p:
-				p.send(77)
-		before.again()
-		events = [e for e in vm.events if e["event"] == "VM2VM_PEER_LOST"]
-		lines = before.stderr()[20:]
-		check(len(events) == len(lines) < 20, f"{len(lines)} lines and {len(events)} events")
-		serves(vm, path, name)
-		before = Before(vm)
+	def talk(p):
+		p.send(77)
+		check(p.closed(), "it is hung up on")
+	owners.come_back_at_once(talk)
 
 
 # ---- Owners' peers
@@ -243,7 +178,7 @@ for _name, _talk, _said in (
 	("half_an_answer", instead(GET_PROTOCOL_FEATURES, b"\1", size=8), "no answer within 5 seconds"),
 	("half_a_message_later", lambda p: p.answers().send(GET_FEATURES, flags=RIGHT, size=8), "no rest of a message within 5 seconds"),
 ):
-	case(f"owner_{_name}", dropped, TO_OWNER, "l1", _talk, _said)
+	case(f"owner_{_name}", owners.dropped, _talk, _said)
 
 for _name, _talk in (
 	("at_once", lambda p: None),
@@ -251,7 +186,7 @@ for _name, _talk in (
 	("in_an_answer", instead(GET_PROTOCOL_FEATURES, b"\1", size=8)),
 	("when_connected", lambda p: p.answers()),
 ):
-	case(f"owner_left_{_name}", leaves, TO_OWNER, "l1", _talk)
+	case(f"owner_left_{_name}", owners.leaves, _talk)
 
 
 @test
@@ -286,89 +221,14 @@ def owner_calls_again():
 
 # ---- Any nonsense
 
-def many(path, name, rounds, talk):
-	"""Rounds of talk(): QEMU lives, and says at most one line of each"""
-	vm = shared(machine)
-	before = Before(vm)
-	rng = random.Random(SEED)
-	for n in range(rounds):
-		peer = Backend(path)
-		try:
-			talk(peer, rng)
-			peer.sock.shutdown(socket.SHUT_WR)
-			peer.closed()
-		except (BrokenPipeError, ConnectionResetError):
-			pass
-		except OSError as e:
-			raise AssertionError(f"round {n} of seed {SEED}: {e}") from None
-		finally:
-			peer.close()
-	before.again()
-	lines = before.stderr()
-	other = [s for s in lines if f"vm2vm-link '{name}': dropping the peer: " not in s]
-	equal(other, [], "what else QEMU says")
-	check(len(lines) <= rounds, "a line for each, at most")
-	kinds = {re.sub(r"\d\w*", "N", s.split("peer: ")[1]) for s in lines}
-	comment(f"seed {SEED}: {len(lines)} of {rounds} dropped, for {len(kinds)} kinds of reasons")
-	serves(vm, path, name)
-	before.again()
-
-
-def noise(p, rng):
-	p.sock.sendall(rng.randbytes(rng.randint(1, 300)))
-
-
-def shaken(messages):
-	"""A good conversation, of which something is changed"""
-	def talk(p, rng):
-		said = list(messages(p))
-		at = rng.randrange(len(said))
-		how = rng.randrange(6)
-		if how == 0:
-			del said[at]
-		elif how == 1:
-			said.insert(at, said[rng.randrange(len(said))])
-		elif how == 2:
-			rng.shuffle(said)
-		for n, (request, payload, fds, flags) in enumerate(said):
-			data = bytearray(request.to_bytes(4, "little") + flags.to_bytes(4, "little") +
-				len(payload).to_bytes(4, "little") + payload)
-			if n == at and how == 3:
-				data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-			elif n == at and how == 4:
-				data = data[:rng.randrange(1, len(data))]
-			elif n == at and how == 5:
-				fds = [p.sock.fileno()] * rng.randrange(4)
-			if fds:
-				socket.send_fds(p.sock, [bytes(data)], fds)
-			else:
-				p.sock.sendall(data)
-	return talk
-
-
 def backends_messages(p):
 	for request, payload in p.RIGHT.items():
-		yield request, payload, [], RIGHT
+		yield request, payload, [], [RIGHT]
 
 
-case("owner_noise", many, TO_OWNER, "l1", ROUNDS, noise)
-case("owner_shaken", many, TO_OWNER, "l1", ROUNDS, shaken(backends_messages))
-
-
-def comes_and_goes(path, name):
-	vm = shared(machine)
-	before = Before(vm)
-	started = time.monotonic()
-	for _ in range(1000):
-		Peer(path).close()
-	comment(f"1000 in {time.monotonic() - started:.1f} s")
-	serves(vm, path, name)
-	before.again()
-	said = [s for s in before.stderr() if "it does not take" not in s]
-	equal(said, [], "what QEMU says")
-
-
-case("owner_1000_peers", comes_and_goes, TO_OWNER, "l1")
+case("owner_noise", owners.many, noise)
+case("owner_shaken", owners.many, shaken(backends_messages))
+case("owner_1000_peers", owners.come_and_go)
 
 
 @test

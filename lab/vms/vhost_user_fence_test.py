@@ -6,6 +6,7 @@ reset never lands in the owner's memory; and holes harm nobody. Runs in the lab.
 VM2VM_TRIALS is how often what is repeated is; its default is for a quick run.
 """
 
+import contextlib
 import os
 import random
 import struct
@@ -63,13 +64,20 @@ def interrupts(vm):
 	return int(vm.sh("awk '/virtio[0-9]*-input/ { for (i = 2; $i ~ /^[0-9]+$/; i++) n += $i } END { print n + 0 }' /proc/interrupts"))
 
 
-@test
-def stop_in_the_middle_of_a_copy():
-	"""The data vanishes as the owner is stopped; then the rest of the request must vanish, too."""
-	served = Served("rng")
+@contextlib.contextmanager
+def entropy(**how):
+	"""The owner reads from its source; both and the program"""
+	served = Served("rng", **how)
 	with served.owner() as owner, served.backend() as backend:
 		program = Program(backend, served, "rng", "rng -s 1").start()
 		owner.sh("dd if=/dev/hwrng of=/dev/null bs=64 count=2 iflag=fullblock status=none")
+		yield owner, backend, program
+
+
+@test
+def stop_in_the_middle_of_a_copy():
+	"""The data vanishes as the owner is stopped; then the rest of the request must vanish, too."""
+	with entropy() as (owner, backend, program):
 		for _ in range(TRIALS):
 			held = Held(owner, backend, program)
 			# Some the driver had already
@@ -94,10 +102,7 @@ def stop_in_the_middle_of_a_copy():
 @test
 def reset_in_the_middle_of_a_copy():
 	"""The driver lets go of the device: what its buffers were is its own again."""
-	served = Served("rng")
-	with served.owner() as owner, served.backend() as backend:
-		program = Program(backend, served, "rng", "rng -s 1").start()
-		owner.sh("dd if=/dev/hwrng of=/dev/null bs=64 count=2 iflag=fullblock status=none")
+	with entropy() as (owner, backend, program):
 		for _ in range(TRIALS):
 			held = Held(owner, backend, program)
 			name, path = driver(owner, RNG)
@@ -117,10 +122,7 @@ def reset_in_the_middle_of_a_copy():
 def used_and_not_told():
 	"""The owner stops, or the program is killed, after the used index and before the doorbell: its
 	driver hears of it from QEMU."""
-	served = Served("rng")
-	with served.owner() as owner, served.backend() as backend:
-		program = Program(backend, served, "rng", "rng -s 1").start()
-		owner.sh("dd if=/dev/hwrng of=/dev/null bs=64 count=2 iflag=fullblock status=none")
+	with entropy() as (owner, backend, program):
 		for killed in (False, True):
 			held = Held(owner, backend, program)
 			before = interrupts(owner)
@@ -145,10 +147,7 @@ def used_and_not_told():
 @test
 def the_canary_sings():
 	"""What the other tests look for is found: a write to a page that the owner's guest has freed"""
-	served = Served("rng", iommu=None, bypass=True)
-	with served.owner() as owner, served.backend() as backend:
-		Program(backend, served, "rng", "rng -s 1").start()
-		owner.sh("dd if=/dev/hwrng of=/dev/null bs=64 count=2 iflag=fullblock status=none")
+	with entropy(iommu=None, bypass=True) as (owner, backend, _):
 		equal(late_writes(owner), [], "writes to freed pages, before")
 		for page in range(64 << 20, 192 << 20, 1 << 20):
 			if backend.sh(f"{TOOL} read {page:#x} 64").count(" aa") == 64:

@@ -334,7 +334,7 @@ void vm2vm_backend_opened(Vm2vmLink *link)
     Error *err = NULL;
 
     if (vm2vm_fd_congested(link)) {
-        error_setg(&err, "descriptors of former peers do not close");
+        error_setg(&err, "descriptors of peers do not close");
     } else if (!b->registered) {
         error_setg(&err, "no back-end is registered by the guest");
     }
@@ -371,29 +371,21 @@ void vm2vm_backend_closed(Vm2vmLink *link)
     forget_peer(link);
 }
 
-static void drop_now(Vm2vmLink *link, const char *why)
-{
-    Error *err = NULL;
-
-    if (link->open) {
-        link->ready = false;
-        forget_peer(link);
-        error_setg(&err, "%s", why);
-        vm2vm_link_drop(link, err);
-    }
-}
-
 void vm2vm_backend_register(Vm2vmLink *link, bool ready)
 {
     Vm2vmBackend *b = &link->backend;
+    Error *err = NULL;
 
     if (b->registered == ready) {
         return;
     }
     b->registered = ready;
     b->turned_away = false;
-    if (!ready) {
-        drop_now(link, "the guest's back-end has gone");
+    if (!ready && link->open) {
+        link->ready = false;
+        forget_peer(link);
+        error_setg(&err, "the guest's back-end has gone");
+        vm2vm_link_drop(link, err);
     }
 }
 
@@ -408,12 +400,13 @@ void vm2vm_backend_reset(Vm2vmLink *link)
     b->ack = 0;
 }
 
-void vm2vm_backend_loaded(Vm2vmLink *link)
+void vm2vm_backend_loaded(Vm2vmLink *link, uint32_t epoch)
 {
-    drop_now(link, "the VM is another one now");
-    next_epoch(&link->backend);
-    link->backend.ack = 0;
-    vm2vm_backend_tell(&link->backend);
+    Vm2vmBackend *b = &link->backend;
+
+    b->epoch = epoch;
+    next_epoch(b);
+    vm2vm_backend_tell(b);
 }
 
 /* The device */

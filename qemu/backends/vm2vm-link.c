@@ -27,7 +27,7 @@
 /* How long a peer may take for what it has to do at once */
 #define PATIENCE_MS 5000
 /* One that comes back at once would else fill the log */
-#define DROP_INTERVAL_MS 100
+#define PEER_INTERVAL_MS 100
 /* An owner has something to say of each of its queues */
 #define MAX_OUTGOING 2048
 /* The window's size: a page, to the largest power of 2 that is a memslot */
@@ -46,6 +46,9 @@ Vm2vmLink *vm2vm_link_next(Vm2vmLink *link)
 /* Outgoing messages */
 
 static const char reading[] = "reading";
+static const char congested[] = "descriptors of peers do not close";
+
+static void set_handlers(Vm2vmLink *link, bool set_open);
 
 static void out_free(Vm2vmLink *link, Vm2vmOutgoing *out)
 {
@@ -181,21 +184,20 @@ void vm2vm_link_drop(Vm2vmLink *link, Error *err)
 {
     if (link->open && !link->drop_reason) {
         link->drop_reason = g_strdup(error_get_pretty(err));
-        timer_mod(link->drop_timer, link->last_drop + DROP_INTERVAL_MS);
+        timer_mod(link->drop_timer, 0);
     }
     error_free(err);
 }
 
 /*
  * Not from within the chardev's handlers, which do not expect that it closes.
- * Until then the peer is not heard, and the next one waits in the socket.
+ * Until then the peer is not heard.
  */
 static void drop(void *opaque)
 {
     Vm2vmLink *link = opaque;
 
     link->dropped++;
-    link->last_drop = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
     if (!link->drop_quietly) {
         error_report("vm2vm-link '%s': dropping the peer: %s", link->id,
                      link->drop_reason);
@@ -227,7 +229,7 @@ static void waited(void *opaque)
 void vm2vm_link_ready(Vm2vmLink *link)
 {
     link->ready = true;
-    link->turned_away = false;
+    link->turned_away = link->congested = false;
     link->peers++;
     qapi_event_send_vm2vm_peer_connected(link->id);
 }
@@ -282,6 +284,9 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
         }
         vm2vm_parser_reset(&link->parser);
     }
+    if (!err && vm2vm_fd_congested(link)) {
+        error_setg(&err, "%s", congested);
+    }
     if (err) {
         vm2vm_link_drop(link, err);
     }
@@ -304,6 +309,39 @@ static void close_conn(Vm2vmLink *link)
         shutdown(link->conn, SHUT_RDWR);
         vm2vm_fd_close_of(link, link->conn);
         link->conn = -1;
+    }
+}
+
+/*
+ * A peer that comes and goes costs lines in the log, events and descriptors,
+ * whoever hung up. So the next one waits in the socket for a while, and as long
+ * as those of former ones do not close. If we are the one who connects, it is
+ * the chardev that waits.
+ */
+static void listen_later(void *opaque)
+{
+    Vm2vmLink *link = opaque;
+    SocketChardev *s = SOCKET_CHARDEV(link->chr.chr);
+    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+
+    if (link->open || !s->listener) {
+        return;
+    }
+    if (vm2vm_fd_congested(link)) {
+        if (!link->congested) {
+            error_report("vm2vm-link '%s': takes no peer: %s", link->id,
+                         congested);
+        }
+        link->congested = true;
+        link->listen_at = now + PEER_INTERVAL_MS;
+    }
+    if (link->listen_at > now) {
+        qio_net_listener_set_client_func_full(s->listener, NULL, NULL, NULL,
+                                              NULL);
+        timer_mod(link->listen_timer, link->listen_at);
+    } else {
+        /* With the handlers the chardev listens again */
+        set_handlers(link, false);
     }
 }
 
@@ -344,7 +382,18 @@ static void chr_event(void *opaque, QEMUChrEvent event)
         }
         g_clear_pointer(&link->drop_reason, g_free);
         link->drop_quietly = false;
+        if (had_peer || vm2vm_fd_congested(link)) {
+            link->listen_at = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                PEER_INTERVAL_MS;
+            listen_later(link);
+        }
     }
+}
+
+static void set_handlers(Vm2vmLink *link, bool set_open)
+{
+    qemu_chr_fe_set_handlers(&link->chr, chr_can_read, chr_read, chr_event,
+                             NULL, link, NULL, set_open);
 }
 
 /* Properties that do not go with the role, or not together */
@@ -430,13 +479,13 @@ static void link_complete(UserCreatable *uc, Error **errp)
     }
     link->timer = timer_new_ms(QEMU_CLOCK_REALTIME, waited, link);
     link->drop_timer = timer_new_ms(QEMU_CLOCK_REALTIME, drop, link);
+    link->listen_timer = timer_new_ms(QEMU_CLOCK_REALTIME, listen_later, link);
     if (link->role == VM2VM_ROLE_OWNER && !vm2vm_owner_setup(link, errp)) {
         return;
     }
     link->complete = true;
     QTAILQ_INSERT_TAIL(&links, link, next);
-    qemu_chr_fe_set_handlers(&link->chr, chr_can_read, chr_read, chr_event,
-                             NULL, link, NULL, true);
+    set_handlers(link, true);
 }
 
 static bool link_can_be_deleted(UserCreatable *uc)
@@ -476,6 +525,7 @@ static void link_finalize(Object *obj)
     if (link->timer) {
         timer_free(link->timer);
         timer_free(link->drop_timer);
+        timer_free(link->listen_timer);
         qemu_chr_fe_deinit(&link->chr, false);
     }
     g_free(link->chardev_id);

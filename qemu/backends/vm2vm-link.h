@@ -165,7 +165,9 @@ struct Vm2vmLink {
     QEMUTimer *timer;           /* until when we want something from the peer */
     const char *waits_for;
     QEMUTimer *drop_timer;
-    int64_t last_drop;          /* in milliseconds of QEMU_CLOCK_REALTIME */
+    QEMUTimer *listen_timer;    /* until when the next peer waits */
+    int64_t listen_at;          /* in milliseconds of QEMU_CLOCK_REALTIME */
+    bool congested;             /* it waits for descriptors: that was said */
     char *drop_reason;
     bool drop_quietly;
     bool turned_away;           /* a peer hung up on us, as has been said */
@@ -220,8 +222,8 @@ void vm2vm_backend_reset(Vm2vmLink *link);
 void vm2vm_backend_ack(Vm2vmLink *link, uint32_t epoch);
 void vm2vm_backend_stopped(Vm2vmLink *link, unsigned int q, uint32_t next);
 void vm2vm_backend_config_changed(Vm2vmLink *link);
-/* It goes on somewhere else, or as it was at another time */
-void vm2vm_backend_loaded(Vm2vmLink *link);
+/* After a reset: it goes on as it was in @epoch, or elsewhere */
+void vm2vm_backend_loaded(Vm2vmLink *link, uint32_t epoch);
 /* The guest made an access that is not approved */
 void vm2vm_backend_refused(Vm2vmLink *link, uint64_t iova, bool write);
 /* What the guest may have of the peer's now, or -1 */

@@ -7,17 +7,40 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/main-loop.h"
 #include "qapi/error.h"
 #include "hw/pci/msi.h"
 #include "hw/pci/msix.h"
 #include "system/kvm.h"
 #include "vm2vm-pci.h"
 
+/* Kicks that KVM makes no interrupt of: are there some? */
+static bool take_kick(Vm2vmVector *v)
+{
+    return v->has_fd && !v->irqfd && event_notifier_test_and_clear(&v->n);
+}
+
+static void kicked(void *opaque)
+{
+    Vm2vmVector *v = opaque;
+
+    if (take_kick(v)) {
+        msix_notify(v->dev, v->vector);
+    }
+}
+
 static void vector_connect(Vm2vmVector *v)
 {
-    if (v->has_fd && v->virq >= 0 && !v->irqfd) {
+    if (!v->has_fd || !v->used || v->irqfd || v->watched) {
+        return;
+    }
+    if (v->virq >= 0) {
         v->irqfd = !kvm_irqchip_add_irqfd_notifier_gsi(kvm_state, &v->n, NULL,
                                                        v->virq);
+    }
+    if (!v->irqfd) {
+        v->watched = true;
+        qemu_set_fd_handler(event_notifier_get_fd(&v->n), kicked, NULL, v);
     }
 }
 
@@ -26,6 +49,10 @@ static void vector_disconnect(Vm2vmVector *v)
     if (v->irqfd) {
         kvm_irqchip_remove_irqfd_notifier_gsi(kvm_state, &v->n, v->virq);
         v->irqfd = false;
+    }
+    if (v->watched) {
+        qemu_set_fd_handler(event_notifier_get_fd(&v->n), NULL, NULL, NULL);
+        v->watched = false;
     }
 }
 
@@ -41,10 +68,10 @@ static int vector_use(PCIDevice *dev, unsigned int vector, MSIMessage msg)
     v = &s->vectors[vector - VM2VM_PCI_VECTOR_QUEUE(0)];
     c = kvm_irqchip_begin_route_changes(kvm_state);
     v->virq = kvm_irqchip_add_msi_route(&c, vector, dev);
-    if (v->virq < 0) {
-        return v->virq;
+    if (v->virq >= 0) {
+        kvm_irqchip_commit_route_changes(&c);
     }
-    kvm_irqchip_commit_route_changes(&c);
+    /* All of a VM's devices share the routes, and the caller takes no no */
     v->used = true;
     vector_connect(v);
     return 0;
@@ -63,8 +90,10 @@ static void vector_release(PCIDevice *dev, unsigned int vector)
         return;
     }
     vector_disconnect(v);
-    kvm_irqchip_release_virq(kvm_state, v->virq);
-    v->virq = -1;
+    if (v->virq >= 0) {
+        kvm_irqchip_release_virq(kvm_state, v->virq);
+        v->virq = -1;
+    }
     v->used = false;
 }
 
@@ -76,9 +105,7 @@ static void vector_poll(PCIDevice *dev, unsigned int first, unsigned int end)
 
     for (vector = MAX(first, VM2VM_PCI_VECTOR_QUEUE(0)); vector < end;
          vector++) {
-        Vm2vmVector *v = &s->vectors[vector - VM2VM_PCI_VECTOR_QUEUE(0)];
-
-        if (v->has_fd && !v->irqfd && event_notifier_test_and_clear(&v->n)) {
+        if (take_kick(&s->vectors[vector - VM2VM_PCI_VECTOR_QUEUE(0)])) {
             msix_set_pending(dev, vector);
         }
     }
@@ -88,7 +115,9 @@ uint32_t vm2vm_pci_kicks(Vm2vmPci *s, unsigned int q)
 {
     Vm2vmVector *v = &s->vectors[q];
 
-    if (v->has_fd && !v->irqfd && event_notifier_test_and_clear(&v->n)) {
+    if (v->watched) {
+        kicked(v);
+    } else if (take_kick(v)) {
         v->kicks++;
     }
     return v->kicks;
@@ -118,6 +147,8 @@ bool vm2vm_pci_vectors_init(Vm2vmPci *s, Error **errp)
 
     for (i = 0; i < VM2VM_PCI_MAX_QUEUES; i++) {
         s->vectors[i].virq = -1;
+        s->vectors[i].dev = dev;
+        s->vectors[i].vector = VM2VM_PCI_VECTOR_QUEUE(i);
     }
     if (msix_init_exclusive_bar(dev, VM2VM_PCI_NR_VECTORS, VM2VM_PCI_MSIX_BAR,
                                 errp)) {

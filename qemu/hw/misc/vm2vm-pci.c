@@ -288,15 +288,13 @@ static int vm2vm_pci_post_load(void *opaque, int version_id)
         saved->offer.config_size > VM2VM_PCI_CONFIG_MAX_SIZE) {
         return -EINVAL;
     }
-    vm2vm_backend_register(s->link, false);
+    vm2vm_backend_loaded(s->link, saved->epoch);
     b->offer = saved->offer;
     memcpy(b->config, saved->config, sizeof(b->config));
     b->config_generation = saved->config_generation;
     b->rarps = saved->rarps;
-    b->epoch = saved->epoch;
     s->link->peers = saved->peers;
     vm2vm_backend_register(s->link, saved->registered);
-    vm2vm_backend_loaded(s->link);
     return 0;
 }
 

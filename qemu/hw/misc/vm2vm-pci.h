@@ -31,11 +31,14 @@ typedef struct Vm2vmPart {
 
 /* The interrupt of a queue */
 typedef struct Vm2vmVector {
+    PCIDevice *dev;
+    unsigned int vector;
     EventNotifier n;            /* the kick's eventfd, if has_fd */
     bool has_fd;
     bool irqfd;                 /* KVM has it, too */
     bool used;                  /* the guest has unmasked the vector ... */
-    int virq;                   /* ... and so there is a route, or -1 */
+    int virq;                   /* ... so there is a route, or -1 if not */
+    bool watched;               /* without one QEMU looks at the eventfd */
     uint32_t kicks;
 } Vm2vmVector;
 
