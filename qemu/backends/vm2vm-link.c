@@ -18,9 +18,8 @@
 #include "qapi/qapi-events-vm2vm.h"
 #include "qapi/visitor.h"
 #include "qom/object_interfaces.h"
-#include "chardev/char-socket.h"
 #include "chardev/char.h"
-#include "vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 #include "vm2vm-link.h"
 #include "trace.h"
 
@@ -287,26 +286,6 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
     }
 }
 
-/*
- * What the peer has sent, and nobody has read, is closed with the last
- * descriptor of the socket. That takes its time, maybe.
- */
-static void keep_conn(Vm2vmLink *link)
-{
-    SocketChardev *s = SOCKET_CHARDEV(link->chr.chr);
-
-    link->conn = s->sioc ? fcntl(s->sioc->fd, F_DUPFD_CLOEXEC, 0) : -1;
-}
-
-static void close_conn(Vm2vmLink *link)
-{
-    if (link->conn >= 0) {
-        shutdown(link->conn, SHUT_RDWR);
-        vm2vm_fd_close_of(link, link->conn);
-        link->conn = -1;
-    }
-}
-
 static void chr_event(void *opaque, QEMUChrEvent event)
 {
     Vm2vmLink *link = opaque;
@@ -316,7 +295,6 @@ static void chr_event(void *opaque, QEMUChrEvent event)
     if (event == CHR_EVENT_OPENED && !link->open) {
         trace_vm2vm_opened(link->id);
         link->open = true;
-        keep_conn(link);
         if (owner) {
             vm2vm_owner_opened(link);
         } else {
@@ -333,7 +311,6 @@ static void chr_event(void *opaque, QEMUChrEvent event)
         vm2vm_link_wait_for(link, NULL);
         vm2vm_parser_reset(&link->parser);
         out_clear(link);
-        close_conn(link);
         if (owner) {
             vm2vm_owner_closed(link);
         } else {
@@ -428,6 +405,7 @@ static void link_complete(UserCreatable *uc, Error **errp)
         error_prepend(errp, "property 'chardev': ");
         return;
     }
+    vm2vm_parser_init(&link->parser, chr);
     link->timer = timer_new_ms(QEMU_CLOCK_REALTIME, waited, link);
     link->drop_timer = timer_new_ms(QEMU_CLOCK_REALTIME, drop, link);
     if (link->role == VM2VM_ROLE_OWNER && !vm2vm_owner_setup(link, errp)) {
@@ -449,10 +427,8 @@ static void link_init(Object *obj)
     Vm2vmLink *link = VM2VM_LINK(obj);
 
     link->owner.domain = -1;
-    link->conn = -1;
     link->size = DEFAULT_SIZE;
     QSIMPLEQ_INIT(&link->out);
-    vm2vm_parser_init(&link->parser, link);
     vm2vm_backend_init(link);
 }
 

@@ -156,7 +156,6 @@ struct Vm2vmLink {
     bool ready;                 /* and whoever is there speaks the protocol */
     uint32_t peers;
     uint32_t dropped;
-    int conn;                   /* a duplicate of its socket */
     Vm2vmParser parser;
     QSIMPLEQ_HEAD(, Vm2vmOutgoing) out;
     unsigned int nr_out;
