@@ -89,6 +89,7 @@ steps_qemu() {
 	echo "links | host | lab/vms/links.sh link_test.py"
 	echo "vhost-user peers | host | lab/vms/links.sh vhost_user_peer_test.py"
 	echo "vhost-user kinds | host | lab/vms/links.sh vhost_user_kinds_test.py"
+	echo "vhost-user hostile peers | host | lab/vms/links.sh vhost_user_hostile_test.py"
 	echo "vhost-user | host | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
 	echo "vhost-user fence | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
 	echo "fuzz | host | lab/check/fuzz.sh"

@@ -30,15 +30,16 @@ for _offset, _size, _value in DRIVER:
 
 
 @functools.lru_cache
-def firmware(writes=tuple(PCI)):
-	"""A file with it: it writes to these registers, and halts for good."""
-	code = b""
+def firmware(writes=tuple(PCI), again=False):
+	"""A file with it: it writes to these registers, and halts for good, or goes on with the last write."""
+	code, begin = b"", 0
 	for slot, register, value in writes:
-		address = 1 << 31 | slot << 11 | register
+		address, begin = 1 << 31 | slot << 11 | register, len(code)
 		for port, what in ((0xcf8, address), (0xcfc, value)):
 			# mov dx, port; mov eax, what; out dx, eax
 			code += struct.pack("<BHHIH", 0xba, port, 0xb866, what, 0xef66)
-	code += b"\xfa\xf4\xeb\xfd"	# cli; hlt, and again
+	# jmp there; or cli; hlt, and again
+	code += struct.pack("<Bb", 0xeb, begin - len(code) - 2) if again else b"\xfa\xf4\xeb\xfd"
 	image = bytearray(1 << 16)
 	image[:len(code)] = code
 	image[0xfff0:0xfff3] = struct.pack("<BH", 0xe9, 0x10000 - 0xfff3)	# jmp 0
@@ -48,11 +49,12 @@ def firmware(writes=tuple(PCI)):
 
 
 class Bare(VM):
-	"""Its firmware sets up the devices and the queue of d0, kicks that once, and halts."""
+	"""Its firmware sets up the devices and the queue of d0, kicks that once, and halts; or kicks for ever."""
+	kicks = False
 
 	def command_line(self, qmp, channel):
 		return [QEMU, "-name", self.name, "-accel", "kvm", "-cpu", self.cpu, "-M", self.machine, "-m", "64",
-			"-nodefaults", "-no-user-config", "-display", "none", "-bios", firmware(),
+			"-nodefaults", "-no-user-config", "-display", "none", "-bios", firmware(again=self.kicks),
 			"-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
 			# A device that no guest has seen can be unplugged without asking anybody
 			"-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",

@@ -6,8 +6,6 @@ Runs in the lab. QEMUs without a guest; their firmware sets up a device's queue 
 back-ends are of Python.
 """
 
-import errno
-import fcntl
 import mmap
 import os
 import re
@@ -16,136 +14,14 @@ import socket
 import struct
 import time
 
-from bare import DESC, QUEUE_SIZE, USED, AVAIL, Bare, create_vm, lingering, link_domain, temporary
-from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN,
-	SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
-	SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, state, u64)
-from vms import check, comment, equal, main, test
-
-SET_MEM_TABLE, SET_LOG_BASE, GET_VRING_BASE, SET_BACKEND_REQ = 5, 6, 11, 21
-GET_CONFIG, SET_CONFIG, GET_INFLIGHT, SET_INFLIGHT, GET_STATUS = 24, 25, 31, 32, 40
-F_VERSION_1, F_PROTOCOL = 1 << 32, 1 << 30
-P_MQ, P_ACK, P_REQ, P_CONFIG, P_INFLIGHT, P_STATUS, P_DOMAIN = (1 << n for n in (0, 3, 5, 9, 12, 16, 48))
-P_ALL = P_MQ | P_ACK | P_REQ | P_STATUS | P_DOMAIN
-# What a back-end that is a VM never hears: memory, logs, IOTLB, postcopy, errors in an eventfd, and the like
-NEVER = {5, 6, 7, 14, 22, 23, 28, 29, 30, 36, 37, 38, 41, 42, 43}
-PATIENCE, HELD = 1, 10
-# What a busy machine may add
-BUSY = 4
-PATH = str(temporary("vhost-user"))
-GENERIC = "vhost-user-device-pci,virtio-id=4,num_vqs=1,vq_size=128,id=d0,addr=6,chardev=c0,vm2vm-bypass=on"
-
-
-class Back(Peer):
-	"""A back-end. It answers as its tables have it; None is silence."""
-
-	def __init__(self, sock=None, features=F_VERSION_1 | F_PROTOCOL, protocol=P_ALL, **answers):
-		super().__init__(PATH, sock)
-		self.heard, self.passed, self.status = [], {}, 0
-		self.answers = {GET_FEATURES: u64(features), GET_PROTOCOL_FEATURES: u64(protocol), GET_QUEUE_NUM: u64(128),
-			GET_VRING_BASE: state(0, 0)}
-		self.answers.update({int(k[1:]): v for k, v in answers.items()})
-
-	def handle(self):
-		"""One message: its request, or None if it hangs up"""
-		before = len(self.fds)
-		message = self.receive()
-		if message is None:
-			return None
-		request, flags, payload = message
-		check(request not in NEVER, f"request {request} is never sent to a VM")
-		self.heard.append((request, payload))
-		self.passed.setdefault(request, []).extend(self.fds[before:])
-		if request == SET_STATUS:
-			self.status = payload[0]
-		answer = self.answers.get(request, u64(self.status) if request == GET_STATUS else
-			u64(0) if flags & NEED_REPLY else b"")
-		if callable(answer):
-			answer = answer(payload)
-		if answer is None or (not answer and not flags & NEED_REPLY):
-			return request
-		fds = []
-		if isinstance(answer, tuple):
-			answer, fds = answer
-		self.send(request, answer, VERSION | REPLY, fds=fds)
-		return request
-
-	def until(self, *requests, timeout=20):
-		"""Handle messages until one of these has come"""
-		end = time.monotonic() + timeout
-		while True:
-			check(time.monotonic() < end, f"request {requests} comes; heard {[h[0] for h in self.heard]}")
-			request = self.handle()
-			check(request is not None, f"it hangs up; heard {[h[0] for h in self.heard]}")
-			if request in requests:
-				return self
-
-	def started(self):
-		"""Until the device has been started: DRIVER_OK is in the status"""
-		while True:
-			self.until(SET_STATUS)
-			if self.status & 4:
-				return self
-
-	def stopped(self):
-		return self.until(SET_DOMAIN).until(SET_STATUS)
-
-	def of(self, request):
-		return [p for r, p in self.heard if r == request]
-
-	def forget(self):
-		self.heard, self.passed = [], {}
-		return self
-
-
-class Front(Bare):
-	"""No guest of it has to boot."""
-
-	def __enter__(self):
-		return self.begin()
-
-
-def vm(*args, server=True, name="front", device=GENERIC, vm2vm="on", **kwargs):
-	if os.path.exists(PATH):
-		os.unlink(PATH)
-	chardev = f"socket,id=c0,path={PATH}," + ("server=on,wait=off" if server else "reconnect-ms=200")
-	device += f",vm2vm={vm2vm}" if vm2vm else ""
-	return Front(name, "-chardev", chardev, *args, "-device", device, **kwargs)
-
-
-def begin(machine, command):
-	"""A command of QMP's, whose answer nobody waits for"""
-	machine._send(machine.qmp_socket, b'{"execute": "%s"}\n' % command.encode(), time.monotonic() + 5, command)
-
-
-def responsive(machine, within):
-	"""How long QMP takes for an answer"""
-	start = time.monotonic()
-	machine.qmp("query-status")
-	took = time.monotonic() - start
-	check(took < within, f"QMP answers within {within} s, and not after {took:.1f}")
-	return took
-
-
-def eventfd_id(fd):
-	return int(re.search(r"eventfd-id:\s*(\d+)", open(f"/proc/self/fdinfo/{fd}", encoding="ascii").read()).group(1))
-
-
-def is_live(domain):
-	own = create_vm()
-	try:
-		link_domain(own, domain)
-		return True
-	except OSError as e:
-		check(e.errno in (errno.ENODEV, errno.EINVAL), f"errno {e.errno}")
-		return False
-	finally:
-		os.close(own)
-
-
-def last(back, request):
-	return back.passed[request][-1]
-
+from backs import (BLK, BUSY, CONFIG_CHANGE, F_PROTOCOL, F_VERSION_1, GENERIC, GET_CONFIG, GET_INFLIGHT, GET_STATUS, GET_VRING_BASE,
+	HELD, PATH, PATIENCE, P_ACK, P_ALL, P_CONFIG, P_DOMAIN, P_RESET, RESET_DEVICE, SET_BACKEND_REQ, SET_INFLIGHT,
+	SET_MEM_TABLE, Back, Disk, begin, eventfd_id,
+	is_live, last, memory, responsive, vm, waited_for)
+from bare import AVAIL, DESC, QUEUE_SIZE, USED, lingering, temporary
+from links import (GET_FEATURES, GET_QUEUE_NUM, REPLY, SET_DOMAIN, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE,
+	SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, state, u64)
+from vms import check, equal, main, test
 
 # ---- A run
 
@@ -262,47 +138,25 @@ def hung_up(back, within):
 	check(took < within, f"it hangs up within {within} s, and not after {took:.1f}")
 
 
-def early(m, until):
-	"""Who comes while nobody is listened to is asked nothing: how long QMP took while each was there"""
-	times = []
-	while True:
-		other = Peer(PATH)
-		heard = other.receive()
-		other.close()
-		# After that it may be over
-		if time.monotonic() > until:
-			return times
-		equal(heard, None, "what it is asked")
-		times.append(responsive(m, BUSY))
-		time.sleep(0.3)
-
-
-def served(seconds=60):
-	"""A good one is, within this time"""
-	deadline = time.monotonic() + seconds
-	while True:
-		b = Back()
-		if b.handle() is not None:
-			return b.started()
-		b.close()
-		check(time.monotonic() < deadline, "a good one is served")
-		time.sleep(0.3)
-
-
 def silent_at(request):
 	def run():
 		with vm() as m:
-			begun = time.monotonic()
 			b = Back(**{f"_{request}": None})
 			b.until(request)
+			start = time.monotonic()
 			responsive(m, PATIENCE + BUSY)
 			hung_up(b, PATIENCE + BUSY)
 			b.close()
-			# And for a while, which began later than all this, nobody is listened to, at no cost
-			times = early(m, begun + HELD)
-			comment(f"{len(times)} who came back too early")
-			check(times and min(times) < 0.5, f"QMP takes {times}")
-			served().close()
+			# And for a while nobody is taken, at no cost
+			early = Back()
+			responsive(m, BUSY)
+			early.sock.settimeout(max(0.1, start + HELD - 2 - time.monotonic()))
+			try:
+				raise AssertionError(f"it asks who comes back too early: {early.receive()}")
+			except TimeoutError:
+				early.sock.settimeout(30)
+			responsive(m, BUSY)
+			early.started().close()
 	run.__name__ = f"silent_at_{request}"
 	test(run)
 
@@ -425,6 +279,35 @@ def descriptors_whose_close_waits():
 # ---- Devices
 
 @test
+def who_is_told_of_a_reset():
+	"""A back-end that gets memory is not, as it was before there were domains."""
+	class Plain(Back):
+		never = set()
+
+		def started(self):
+			"""Of a generic device it hears no status"""
+			while self.until(SET_VRING_ENABLE).heard[-1][1] != state(0, 1):
+				pass
+			return self
+
+	def reset(m, b):
+		b.forget()
+		begin(m, "system_reset")
+		b.started()
+		return b.of(RESET_DEVICE)
+
+	with vm() as m:
+		b = Back(protocol=P_ALL | P_RESET).started()
+		check(reset(m, b), "a VM is told of resets")
+		b.close()
+	memory_args = ("-object", "memory-backend-memfd,id=m0,size=64M,share=on", "-machine", "memory-backend=m0")
+	with waited_for(lambda s: Plain(s, protocol=P_ALL & ~P_DOMAIN | P_RESET), *memory_args,
+		device=GENERIC.replace(",vm2vm-bypass=on", ""), vm2vm="auto") as (m, b):
+		check(b.of(SET_MEM_TABLE), "it gets memory")
+		equal(reset(m, b), [], "what a process is told of resets")
+
+
+@test
 def a_card_whose_back_end_comes_later():
 	with vm("-netdev", "vhost-user,id=n0,chardev=c0,queues=2,vm2vm=on,vm2vm-bypass=on",
 		device="virtio-net-pci,netdev=n0,mq=on,id=d0,addr=6,romfile=", vm2vm=None) as m:
@@ -437,25 +320,6 @@ def a_card_whose_back_end_comes_later():
 		m.wait_event("NETDEV_VHOST_USER_DISCONNECTED", 5)
 		responsive(m, 1)
 		Back(features=F_VERSION_1 | F_PROTOCOL | 1 << 15).started().close()
-
-
-BLK = "vhost-user-blk-pci,queue-size=128,id=d0,addr=6,chardev=c0,vm2vm-bypass=on"
-CONFIG_CHANGE = 2
-
-
-def memory(seals=7, size=1 << 16):
-	"""For requests in flight: it neither grows nor shrinks, nor does that change"""
-	fd = os.memfd_create("inflight", os.MFD_ALLOW_SEALING)
-	os.ftruncate(fd, size)
-	fcntl.fcntl(fd, 1033, seals)
-	return fd
-
-
-class Disk(Back):
-	def __init__(self, fd, size=1 << 16, **how):
-		super().__init__(protocol=P_ALL | P_CONFIG | P_INFLIGHT, **how)
-		self.answers[GET_CONFIG] = lambda p: p[:12] + struct.pack("<Q", 2048) + bytes(len(p) - 20)
-		self.answers[GET_INFLIGHT] = lambda p: (struct.pack("<QQHHI", size, 0, 1, QUEUE_SIZE, 0), [fd])
 
 
 @test
@@ -495,6 +359,8 @@ def memory_refused(name, make, **how):
 memory_refused("not_sealed", lambda: memory(seals=0))
 memory_refused("that_may_shrink", lambda: memory(seals=5))
 memory_refused("too_small", lambda: memory(size=4096))
+# Which takes its time as it is freed
+memory_refused("too_large", lambda: memory(size=8 << 20))
 memory_refused("of_a_file", lambda: os.open(__file__, os.O_RDONLY))
 
 

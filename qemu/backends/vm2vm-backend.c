@@ -19,7 +19,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-events-vm2vm.h"
 #include "system/runstate.h"
-#include "vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 #include "vm2vm-link.h"
 #include "trace.h"
 
@@ -323,7 +323,7 @@ void vm2vm_backend_end_run(Vm2vmLink *link, bool all)
     for (q = 0; q < VM2VM_MAX_QUEUES; q++) {
         clear_queue(b, q, all);
     }
-    vm2vm_fd_close_of(link, old);
+    vm2vm_fd_close_of(link->chr.chr, old);
     b->device_type = b->nr_queues = 0;
     vm2vm_backend_tell(b);
 }
@@ -333,12 +333,8 @@ void vm2vm_backend_opened(Vm2vmLink *link)
     Vm2vmBackend *b = &link->backend;
     Error *err = NULL;
 
-    if (vm2vm_fd_congested(link)) {
-        error_setg(&err, "descriptors of peers do not close");
-    } else if (!b->registered) {
+    if (!b->registered) {
         error_setg(&err, "no back-end is registered by the guest");
-    }
-    if (err) {
         /* It will try again, and again, so to say it once will do */
         link->drop_quietly = b->turned_away;
         b->turned_away = true;

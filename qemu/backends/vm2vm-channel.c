@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include "qemu/timer.h"
 #include "qapi/error.h"
-#include "vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 #include "vm2vm-link.h"
 
 #define RETRY_MS 20
@@ -60,7 +60,7 @@ void vm2vm_channel_close(Vm2vmLink *link)
     Vm2vmBackend *b = &link->backend;
 
     timer_del(b->channel_timer);
-    vm2vm_fd_close_of(link, b->channel);
+    vm2vm_fd_close_of(link->chr.chr, b->channel);
     b->channel = -1;
     b->config_changed = false;
 }

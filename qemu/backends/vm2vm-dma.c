@@ -29,6 +29,7 @@ typedef struct Vm2vmIommu {
     Vm2vmDma *dma;
     IOMMUMemoryRegion *mr;
     hwaddr offset;              /* of the region in the address space */
+    hwaddr first, last;         /* what is seen of the region */
     IOMMUNotifier n;
     QLIST_ENTRY(Vm2vmIommu) next;
 } Vm2vmIommu;
@@ -148,19 +149,37 @@ static void dma_map(Vm2vmDma *dma, uint64_t iova, uint64_t gpa, uint64_t size,
     }
 }
 
+/*
+ * An intel-iommu with interrupt remapping is seen in two parts, and tells what
+ * lies across the gap at once. QEMU has no such notifiers: so each is told of
+ * all, and takes its part.
+ */
+static bool iommu_part(Vm2vmIommu *iommu, const IOMMUTLBEntry *entry,
+                       hwaddr *iova, hwaddr *gpa, hwaddr *last)
+{
+    hwaddr first = MAX(entry->iova, iommu->first);
+
+    *last = MIN(entry->iova + entry->addr_mask, iommu->last) + iommu->offset;
+    *iova = first + iommu->offset;
+    *gpa = entry->translated_addr + (first - entry->iova);
+    return first <= entry->iova + entry->addr_mask && first <= iommu->last;
+}
+
 static void iommu_notify(IOMMUNotifier *n, IOMMUTLBEntry *entry)
 {
     Vm2vmIommu *iommu = container_of(n, Vm2vmIommu, n);
-    hwaddr iova = entry->iova + iommu->offset;
-    hwaddr last = iova + entry->addr_mask;
+    hwaddr iova, gpa, last;
 
+    if (!iommu_part(iommu, entry, &iova, &gpa, &last)) {
+        return;
+    }
     if ((entry->perm & IOMMU_RW) == IOMMU_NONE) {
         dma_unmap(iommu->dma, iova, last);
         return;
     }
     /* What is to be written only must be readable too: KVM has no such pages */
     if (entry->target_as == &address_space_memory && last <= LAST) {
-        dma_map(iommu->dma, iova, entry->translated_addr, entry->addr_mask + 1,
+        dma_map(iommu->dma, iova, gpa, last - iova + 1,
                 entry->perm & IOMMU_WO);
     }
 }
@@ -182,16 +201,16 @@ static void iommu_add(Vm2vmDma *dma, MemoryRegionSection *section)
     IOMMUMemoryRegion *mr = IOMMU_MEMORY_REGION(section->mr);
     Vm2vmIommu *iommu = g_new0(Vm2vmIommu, 1);
     Error *err = NULL;
-    Int128 end;
 
     iommu->dma = dma;
     iommu->mr = mr;
     iommu->offset = section->offset_within_address_space -
         section->offset_within_region;
-    end = int128_sub(int128_add(int128_make64(section->offset_within_region),
-                                section->size), int128_one());
+    iommu->first = section->offset_within_region;
+    iommu->last = int128_get64(int128_sub(int128_add(
+        int128_make64(iommu->first), section->size), int128_one()));
     iommu_notifier_init(&iommu->n, iommu_notify, IOMMU_NOTIFIER_IOTLB_EVENTS,
-                        section->offset_within_region, int128_get64(end),
+                        0, HWADDR_MAX,
                         memory_region_iommu_attrs_to_index(mr,
                                                     MEMTXATTRS_UNSPECIFIED));
     if (memory_region_register_iommu_notifier(section->mr, &iommu->n, &err)) {
@@ -211,7 +230,7 @@ static void iommu_del(Vm2vmDma *dma, MemoryRegionSection *section)
 
     QLIST_FOREACH(iommu, &dma->iommus, next) {
         if (MEMORY_REGION(iommu->mr) == section->mr &&
-            iommu->n.start == section->offset_within_region) {
+            iommu->first == section->offset_within_region) {
             memory_region_unregister_iommu_notifier(section->mr, &iommu->n);
             QLIST_REMOVE(iommu, next);
             memory_region_unref(section->mr);
@@ -418,21 +437,21 @@ Vm2vmRangeList *vm2vm_dma_approved(Vm2vmDma *dma)
 
 typedef struct Lister {
     IOMMUNotifier n;
-    hwaddr offset;
+    Vm2vmIommu *iommu;
     GArray *ranges;
 } Lister;
 
 static void list_notify(IOMMUNotifier *n, IOMMUTLBEntry *entry)
 {
     Lister *lister = container_of(n, Lister, n);
-    Vm2vmRange r = {
-        .iova = entry->iova + lister->offset,
-        .gpa = entry->translated_addr,
-        .size = entry->addr_mask + 1,
-        .writable = entry->perm & IOMMU_WO,
-    };
+    Vm2vmRange r = { .writable = entry->perm & IOMMU_WO };
+    hwaddr iova, gpa, last;
 
-    if (entry->perm & IOMMU_RW) {
+    if ((entry->perm & IOMMU_RW) &&
+        iommu_part(lister->iommu, entry, &iova, &gpa, &last)) {
+        r.iova = iova;
+        r.gpa = gpa;
+        r.size = last - iova + 1;
         g_array_append_val(lister->ranges, r);
     }
 }
@@ -457,7 +476,7 @@ Vm2vmRangeList *vm2vm_dma_translated(Vm2vmDma *dma)
     guint i;
 
     QLIST_FOREACH(iommu, &dma->iommus, next) {
-        lister.offset = iommu->offset;
+        lister.iommu = iommu;
         iommu_notifier_init(&lister.n, list_notify, IOMMU_NOTIFIER_IOTLB_EVENTS,
                             iommu->n.start, iommu->n.end, iommu->n.iommu_idx);
         if (!memory_region_register_iommu_notifier(MEMORY_REGION(iommu->mr),

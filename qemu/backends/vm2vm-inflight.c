@@ -15,7 +15,7 @@
 #include "qapi/error.h"
 #include "hw/virtio/virtio.h"
 #include "standard-headers/vm2vm_pci.h"
-#include "vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 #include "vm2vm-link.h"
 
 /* Of vhost-user's "Inflight I/O tracking" */
@@ -106,6 +106,6 @@ void vm2vm_inflight_drop(Vm2vmLink *link)
     Vm2vmBackend *b = &link->backend;
 
     assert(!b->window);
-    vm2vm_fd_close_of(link, b->inflight.fd);
+    vm2vm_fd_close_of(link->chr.chr, b->inflight.fd);
     b->inflight = (Vm2vmInflight) { .fd = -1 };
 }

@@ -20,7 +20,7 @@
 #include "qom/object_interfaces.h"
 #include "chardev/char-socket.h"
 #include "chardev/char.h"
-#include "vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 #include "vm2vm-link.h"
 #include "trace.h"
 
@@ -47,8 +47,6 @@ Vm2vmLink *vm2vm_link_next(Vm2vmLink *link)
 
 static const char reading[] = "reading";
 static const char congested[] = "descriptors of peers do not close";
-
-static void set_handlers(Vm2vmLink *link, bool set_open);
 
 static void out_free(Vm2vmLink *link, Vm2vmOutgoing *out)
 {
@@ -284,7 +282,7 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
         }
         vm2vm_parser_reset(&link->parser);
     }
-    if (!err && vm2vm_fd_congested(link)) {
+    if (!err && vm2vm_fd_congested(link->chr.chr)) {
         error_setg(&err, "%s", congested);
     }
     if (err) {
@@ -293,56 +291,14 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
 }
 
 /*
- * What the peer has sent, and nobody has read, is closed with the last
- * descriptor of the socket. That takes its time, maybe.
- */
-static void keep_conn(Vm2vmLink *link)
-{
-    SocketChardev *s = SOCKET_CHARDEV(link->chr.chr);
-
-    link->conn = s->sioc ? fcntl(s->sioc->fd, F_DUPFD_CLOEXEC, 0) : -1;
-}
-
-static void close_conn(Vm2vmLink *link)
-{
-    if (link->conn >= 0) {
-        shutdown(link->conn, SHUT_RDWR);
-        vm2vm_fd_close_of(link, link->conn);
-        link->conn = -1;
-    }
-}
-
-/*
  * A peer that comes and goes costs lines in the log, events and descriptors,
- * whoever hung up. So the next one waits in the socket for a while, and as long
- * as those of former ones do not close. If we are the one who connects, it is
- * the chardev that waits.
+ * whoever hung up. So the next one waits for a while; and if descriptors do not
+ * close, the chardev takes nobody by itself.
  */
-static void listen_later(void *opaque)
+static void hold_next(Vm2vmLink *link)
 {
-    Vm2vmLink *link = opaque;
-    SocketChardev *s = SOCKET_CHARDEV(link->chr.chr);
-    int64_t now = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-
-    if (link->open || !s->listener) {
-        return;
-    }
-    if (vm2vm_fd_congested(link)) {
-        if (!link->congested) {
-            error_report("vm2vm-link '%s': takes no peer: %s", link->id,
-                         congested);
-        }
-        link->congested = true;
-        link->listen_at = now + PEER_INTERVAL_MS;
-    }
-    if (link->listen_at > now) {
-        qio_net_listener_set_client_func_full(s->listener, NULL, NULL, NULL,
-                                              NULL);
-        timer_mod(link->listen_timer, link->listen_at);
-    } else {
-        /* With the handlers the chardev listens again */
-        set_handlers(link, false);
-    }
+    SOCKET_CHARDEV(link->chr.chr)->not_before =
+        qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PEER_INTERVAL_MS;
 }
 
 static void chr_event(void *opaque, QEMUChrEvent event)
@@ -354,7 +310,7 @@ static void chr_event(void *opaque, QEMUChrEvent event)
     if (event == CHR_EVENT_OPENED && !link->open) {
         trace_vm2vm_opened(link->id);
         link->open = true;
-        keep_conn(link);
+        hold_next(link);
         if (owner) {
             vm2vm_owner_opened(link);
         } else {
@@ -371,7 +327,6 @@ static void chr_event(void *opaque, QEMUChrEvent event)
         vm2vm_link_wait_for(link, NULL);
         vm2vm_parser_reset(&link->parser);
         out_clear(link);
-        close_conn(link);
         if (owner) {
             vm2vm_owner_closed(link);
         } else {
@@ -382,18 +337,12 @@ static void chr_event(void *opaque, QEMUChrEvent event)
         }
         g_clear_pointer(&link->drop_reason, g_free);
         link->drop_quietly = false;
-        if (had_peer || vm2vm_fd_congested(link)) {
-            link->listen_at = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                PEER_INTERVAL_MS;
-            listen_later(link);
+        if (!link->congested && vm2vm_fd_congested(link->chr.chr)) {
+            link->congested = true;
+            error_report("vm2vm-link '%s': takes no peer: %s", link->id,
+                         congested);
         }
     }
-}
-
-static void set_handlers(Vm2vmLink *link, bool set_open)
-{
-    qemu_chr_fe_set_handlers(&link->chr, chr_can_read, chr_read, chr_event,
-                             NULL, link, NULL, set_open);
 }
 
 /* Properties that do not go with the role, or not together */
@@ -477,15 +426,16 @@ static void link_complete(UserCreatable *uc, Error **errp)
         error_prepend(errp, "property 'chardev': ");
         return;
     }
+    vm2vm_parser_init(&link->parser, chr);
     link->timer = timer_new_ms(QEMU_CLOCK_REALTIME, waited, link);
     link->drop_timer = timer_new_ms(QEMU_CLOCK_REALTIME, drop, link);
-    link->listen_timer = timer_new_ms(QEMU_CLOCK_REALTIME, listen_later, link);
     if (link->role == VM2VM_ROLE_OWNER && !vm2vm_owner_setup(link, errp)) {
         return;
     }
     link->complete = true;
     QTAILQ_INSERT_TAIL(&links, link, next);
-    set_handlers(link, true);
+    qemu_chr_fe_set_handlers(&link->chr, chr_can_read, chr_read, chr_event,
+                             NULL, link, NULL, true);
 }
 
 static bool link_can_be_deleted(UserCreatable *uc)
@@ -498,10 +448,8 @@ static void link_init(Object *obj)
     Vm2vmLink *link = VM2VM_LINK(obj);
 
     link->owner.domain = -1;
-    link->conn = -1;
     link->size = DEFAULT_SIZE;
     QSIMPLEQ_INIT(&link->out);
-    vm2vm_parser_init(&link->parser, link);
     vm2vm_backend_init(link);
 }
 
@@ -525,7 +473,6 @@ static void link_finalize(Object *obj)
     if (link->timer) {
         timer_free(link->timer);
         timer_free(link->drop_timer);
-        timer_free(link->listen_timer);
         qemu_chr_fe_deinit(&link->chr, false);
     }
     g_free(link->chardev_id);

@@ -156,7 +156,6 @@ struct Vm2vmLink {
     bool ready;                 /* and whoever is there speaks the protocol */
     uint32_t peers;
     uint32_t dropped;
-    int conn;                   /* a duplicate of its socket */
     Vm2vmParser parser;
     QSIMPLEQ_HEAD(, Vm2vmOutgoing) out;
     unsigned int nr_out;
@@ -165,8 +164,6 @@ struct Vm2vmLink {
     QEMUTimer *timer;           /* until when we want something from the peer */
     const char *waits_for;
     QEMUTimer *drop_timer;
-    QEMUTimer *listen_timer;    /* until when the next peer waits */
-    int64_t listen_at;          /* in milliseconds of QEMU_CLOCK_REALTIME */
     bool congested;             /* it waits for descriptors: that was said */
     char *drop_reason;
     bool drop_quietly;

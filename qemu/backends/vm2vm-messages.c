@@ -9,7 +9,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
 #include "qapi/error.h"
-#include "vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 #include "vm2vm-link.h"
 
 /*

@@ -8,7 +8,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 #include "vm2vm-proto.h"
 
 enum { FD_NONE, FD_ONE, FD_VRING, FD_DOMAIN };

@@ -18,7 +18,7 @@
 #include "exec/address-spaces.h"
 #include "system/accel-blocker.h"
 #include "system/vm2vm.h"
-#include "backends/vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 #include "vm2vm-pci.h"
 #include "trace.h"
 
@@ -265,7 +265,7 @@ static void doorbell_write(void *opaque, hwaddr addr, uint64_t value,
         call = vm2vm_backend_call(s->link, value);
     }
     if (call >= 0) {
-        vm2vm_fd_signal(s->link, call);
+        vm2vm_fd_signal(s->link->chr.chr, call);
     }
 }
 

@@ -22,7 +22,7 @@ typedef struct VhostUserVm2vm {
     bool timed;                 /* nothing is waited for without a deadline */
     int64_t budget;             /* how long may be waited, in microseconds */
     int64_t budget_at;          /* as of then */
-    int64_t held_until;         /* until when nobody is spoken to */
+    unsigned int failures;      /* since it last took a domain */
     uint32_t request;           /* that was sent last */
     uint32_t payload;           /* bytes that come after the header */
     bool listens;               /* in place of the device, which does not */
@@ -53,7 +53,11 @@ int vhost_user_vm2vm_tell(VhostUserVm2vm *v, uint32_t request,
                           bool answer);
 /* End the domain, if there is one */
 void vhost_user_vm2vm_end(VhostUserVm2vm *v);
-/* Hang up, and do not listen to whoever comes next for a while */
+/* Whose descriptors are closed: see qemu/vm2vm-fd.h */
+const void *vhost_user_vm2vm_peer(VhostUserVm2vm *v);
+/* A back-end has come: the next one is to wait a little */
+void vhost_user_vm2vm_connected(VhostUserVm2vm *v);
+/* Hang up, and take nobody for a while */
 void vhost_user_vm2vm_give_up(VhostUserVm2vm *v, const char *why);
 
 #endif

@@ -3,8 +3,10 @@
  *
  * The other end is no friend. Nothing is waited for without a deadline, and all
  * waiting together is at most a tenth of the time: who uses that up is not
- * spoken to for a while. Descriptors that nobody asked for are closed
- * elsewhere.
+ * taken for a while. Nobody comes more often than once a second, nor is what is
+ * wrong with him said each time. Descriptors that nobody asked for are closed
+ * elsewhere; who has too many that do not close is dropped, and the chardev
+ * takes nobody until they are.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,7 +17,7 @@
 #include "qemu/error-report.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
-#include "backends/vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 #include "chardev/char-socket.h"
 #include "vhost-user-vm2vm-int.h"
 
@@ -24,7 +26,9 @@
 #define BUDGET      2000000
 /* A tenth of the time comes back */
 #define REFILL      10
-#define HELD        10000000
+/* How long nobody is taken, in milliseconds: after that, and between two */
+#define HELD        10000
+#define INTERVAL    1000
 /* The most that may follow a header */
 #define PAYLOAD_MAX 4096
 /* As much as the back-end's device shows to its guest */
@@ -84,38 +88,74 @@ void vhost_user_vm2vm_cleanup(VhostUserState *user)
             qemu_chr_fe_set_handlers(user->chr, NULL, NULL, NULL, NULL, NULL,
                                      NULL, false);
         }
-        vm2vm_fd_close(v->msgfd);
+        vm2vm_fd_close_of(vhost_user_vm2vm_peer(v), v->msgfd);
         g_free(v);
         user->vm2vm_link = NULL;
     }
 }
 
-bool vhost_user_vm2vm_held(VhostUserState *user)
+const void *vhost_user_vm2vm_peer(VhostUserVm2vm *v)
 {
-    VhostUserVm2vm *v = timed(user);
+    return qemu_chr_fe_get_driver(v->user->chr);
+}
 
-    return v && now_us() < v->held_until;
+/* NULL: it is no socket, or has gone */
+static SocketChardev *socket_of(VhostUserVm2vm *v)
+{
+    Chardev *chr = qemu_chr_fe_get_driver(v->user->chr);
+
+    return object_dynamic_cast(OBJECT(chr), TYPE_CHARDEV_SOCKET) ?
+        SOCKET_CHARDEV(chr) : NULL;
 }
 
 static int socket_fd(VhostUserVm2vm *v)
 {
-    Chardev *chr = qemu_chr_fe_get_driver(v->user->chr);
-    SocketChardev *s;
+    SocketChardev *s = socket_of(v);
 
-    if (!object_dynamic_cast(OBJECT(chr), TYPE_CHARDEV_SOCKET)) {
-        return -1;
-    }
-    s = SOCKET_CHARDEV(chr);
-    return s->state == TCP_CHARDEV_STATE_CONNECTED &&
+    return s && s->state == TCP_CHARDEV_STATE_CONNECTED &&
         s->ioc == QIO_CHANNEL(s->sioc) ? s->sioc->fd : -1;
+}
+
+/* The next connection, not this one, has to wait */
+static void hold(VhostUserVm2vm *v, int ms)
+{
+    SocketChardev *s = socket_of(v);
+
+    if (s) {
+        s->not_before = MAX(s->not_before, now_us() / 1000 + ms);
+    }
+}
+
+void vhost_user_vm2vm_connected(VhostUserVm2vm *v)
+{
+    hold(v, INTERVAL);
+}
+
+bool vhost_user_vm2vm_quiet(VhostUserState *user)
+{
+    return user->vm2vm_link && user->vm2vm_link->failures > 1;
+}
+
+void vhost_user_vm2vm_report(VhostUserState *user, Error *err)
+{
+    if (vhost_user_vm2vm_quiet(user)) {
+        error_free(err);
+        return;
+    }
+    error_report_err(err);
+    if (user->vm2vm_link) {
+        user->vm2vm_link->failures++;
+    }
 }
 
 void vhost_user_vm2vm_give_up(VhostUserVm2vm *v, const char *why)
 {
-    error_report("vhost-user '%s': hanging up: %s", v->id, why);
-    v->held_until = now_us() + HELD;
+    if (!v->failures++) {
+        error_report("vhost-user '%s': hanging up: %s", v->id, why);
+    }
+    hold(v, HELD);
     v->budget = BUDGET;
-    v->budget_at = v->held_until;
+    v->budget_at = now_us() + HELD * 1000;
     qemu_chr_fe_disconnect(v->user->chr);
 }
 
@@ -157,7 +197,7 @@ static void take_fds(VhostUserVm2vm *v, struct msghdr *msg)
             if (v->msgfd < 0) {
                 v->msgfd = fd;
             } else {
-                vm2vm_fd_close(fd);
+                vm2vm_fd_close_of(vhost_user_vm2vm_peer(v), fd);
             }
         }
     }
@@ -219,10 +259,14 @@ static int transfer(VhostUserVm2vm *v, void *buf, int size, bool write,
             transmit(fd, buf + done, size - done, fds, done ? 0 : nr_fds) :
             receive(v, fd, buf + done, size - done);
 
-        if (ret > 0) {
+        if (vm2vm_fd_congested(vhost_user_vm2vm_peer(v))) {
+            why = "descriptors that it has sent do not close";
+        } else if (ret > 0) {
             done += ret;
         } else if (!ret || (errno != EAGAIN && errno != EINTR)) {
-            /* It has gone, and may come back at any time */
+            /* It has gone, and may come back */
+            v->failures++;
+            hold(v, INTERVAL);
             qemu_chr_fe_disconnect(v->user->chr);
             break;
         } else if (!wait_for(v, fd, write ? POLLOUT : POLLIN, deadline)) {
@@ -263,7 +307,7 @@ int vhost_user_vm2vm_read(VhostUserState *user, void *buf, int size)
     }
     if (!v->payload) {
         /* Of the last message nobody wanted it */
-        vm2vm_fd_close(v->msgfd);
+        vm2vm_fd_close_of(vhost_user_vm2vm_peer(v), v->msgfd);
         v->msgfd = -1;
     }
     ret = transfer(v, buf, size, false, NULL, 0);
@@ -311,11 +355,11 @@ bool vhost_user_vm2vm_takes_inflight(struct vhost_dev *dev, int fd,
     struct stat st;
 
     if (!dev->vm2vm || (vm2vm_fd_is(fd, VM2VM_FD_MEMORY) && !offset &&
-                        size <= INFLIGHT_MAX && !fstat(fd, &st) &&
-                        size <= st.st_size)) {
+                        !fstat(fd, &st) && size <= st.st_size &&
+                        st.st_size <= INFLIGHT_MAX)) {
         return true;
     }
-    vm2vm_fd_close(fd);
+    vm2vm_fd_close_of(vhost_user_vm2vm_peer(dev->vm2vm), fd);
     vhost_user_vm2vm_give_up(dev->vm2vm, "its memory for requests in flight is "
                              "none, or may shrink");
     return false;
@@ -323,15 +367,19 @@ bool vhost_user_vm2vm_takes_inflight(struct vhost_dev *dev, int fd,
 
 /* ---- What the back-end says by itself: that its configuration changed */
 
-/* One message of those that have come: 1; 0: not all of one; -1: nonsense */
+/* One message of those that have come: 1; 0: not all of one; -1: no more */
 static int channel_message(VhostUserVm2vm *v, int fd, bool *answer)
 {
     Header h;
     ssize_t ret = receive(v, fd, v->channel + v->channel_got,
                           sizeof(h) - v->channel_got);
 
-    vm2vm_fd_close(v->msgfd);
-    v->msgfd = -1;
+    if (v->msgfd >= 0) {
+        vm2vm_fd_close_of(vhost_user_vm2vm_peer(v), v->msgfd);
+        v->msgfd = -1;
+        vhost_user_vm2vm_give_up(v, "its channel is not for descriptors");
+        return -1;
+    }
     if (ret < 0) {
         return errno == EAGAIN || errno == EINTR ? 0 : -1;
     }
@@ -342,8 +390,20 @@ static int channel_message(VhostUserVm2vm *v, int fd, bool *answer)
     v->channel_got = 0;
     memcpy(&h, v->channel, sizeof(h));
     *answer = h.flags & NEED_REPLY;
-    return h.request == CONFIG_CHANGE && !h.size &&
-        (h.flags & ~NEED_REPLY) == VERSION ? 1 : -1;
+    if (h.request != CONFIG_CHANGE || h.size ||
+        (h.flags & ~NEED_REPLY) != VERSION) {
+        vhost_user_vm2vm_give_up(v, "its channel is for changes of the "
+                                 "configuration");
+        return -1;
+    }
+    return 1;
+}
+
+void vhost_user_vm2vm_channel_init(struct vhost_dev *dev, QIOChannel *ioc)
+{
+    if (dev->vm2vm) {
+        QIO_CHANNEL_SOCKET(ioc)->peer = vhost_user_vm2vm_peer(dev->vm2vm);
+    }
 }
 
 bool vhost_user_vm2vm_channel(struct vhost_dev *dev, QIOChannel *ioc)

@@ -208,6 +208,8 @@ static int begin(VhostUserVm2vm *v, VirtIODevice *vdev)
                                 v->domain, true);
     if (ret == -EIO) {
         vhost_user_vm2vm_give_up(v, "it does not take the domain");
+    } else if (!ret) {
+        v->failures = 0;
     }
     return ret;
 }
@@ -304,6 +306,18 @@ void vhost_user_vm2vm_closed(struct vhost_dev *dev)
     }
 }
 
+/* As if the VM were stopped: the eventfds, which the back-end has, go, too */
+static void stop_lost(void *opaque)
+{
+    VirtIODevice *vdev = opaque;
+
+    if (DEVICE(vdev)->realized) {
+        vdev->vm_running = false;
+        virtio_set_status(vdev, vdev->status);
+    }
+    object_unref(OBJECT(vdev));
+}
+
 /* Of a device that does not reconnect, and so does not listen: -fs, -vsock */
 static void lost(void *opaque, QEMUChrEvent event)
 {
@@ -312,6 +326,9 @@ static void lost(void *opaque, QEMUChrEvent event)
     if (event == CHR_EVENT_CLOSED && v->domain >= 0) {
         error_report("vhost-user '%s': the back-end is lost, and the device "
                      "until its VM is started again", v->id);
+        /* It may have been lost while the device starts, or stops */
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), stop_lost,
+                                object_ref(OBJECT(v->vdev)));
         vhost_user_vm2vm_end(v);
     }
 }
@@ -355,6 +372,7 @@ bool vhost_user_vm2vm_negotiate(struct vhost_dev *dev, VhostUserState *user,
     dev->vm2vm = vhost_user_vm2vm_get(user);
     of(dev)->timed = true;
     of(dev)->channel_got = 0;
+    vhost_user_vm2vm_connected(of(dev));
     if (!dev->vq_index_end) {
         /* Some devices do not say, and then would tell no status */
         dev->vq_index_end = dev->nvqs;
@@ -504,6 +522,8 @@ void vhost_user_vm2vm_doorbells(struct vhost_dev *dev, VirtIODevice *vdev,
             kvm_vm2vm_doorbell_del(n);
         } else if (dev->vm2vm) {
             kvm_vm2vm_doorbell_add(n);
+            /* Which QEMU kicks, too, for a driver that does it another way */
+            n->peer = vhost_user_vm2vm_peer(dev->vm2vm);
         }
     }
 }

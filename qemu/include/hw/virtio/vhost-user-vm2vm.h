@@ -14,6 +14,7 @@
 #include "hw/virtio/vhost.h"
 #include "hw/virtio/vhost-user.h"
 #include "io/channel.h"
+#include "qapi/error.h"
 
 /* Properties of whoever has a VhostUserState */
 #define DEFINE_PROP_VM2VM(_s, _f) \
@@ -35,7 +36,9 @@ int vhost_user_vm2vm_read(VhostUserState *user, void *buf, int size);
 int vhost_user_vm2vm_write(VhostUserState *user, const void *buf, int size,
                            const int *fds, int nr_fds);
 int vhost_user_vm2vm_get_msgfd(VhostUserState *user);
-/* What the back-end says by itself; false: hang up */
+/* The channel by which the back-end says something by itself is made */
+void vhost_user_vm2vm_channel_init(struct vhost_dev *dev, QIOChannel *ioc);
+/* What it says; false: close the channel */
 bool vhost_user_vm2vm_channel(struct vhost_dev *dev, QIOChannel *ioc);
 /* Is this memory for requests in flight? If not it is closed. */
 bool vhost_user_vm2vm_takes_inflight(struct vhost_dev *dev, int fd,
@@ -44,8 +47,10 @@ bool vhost_user_vm2vm_takes_inflight(struct vhost_dev *dev, int fd,
 /* ---- The connection */
 
 void vhost_user_vm2vm_cleanup(VhostUserState *user);
-/* The last one was so slow that this one is to wait */
-bool vhost_user_vm2vm_held(VhostUserState *user);
+/* What is wrong with a back-end has been said: the next ones are the same */
+bool vhost_user_vm2vm_quiet(VhostUserState *user);
+/* Say so, or not. Takes @err. */
+void vhost_user_vm2vm_report(VhostUserState *user, Error *err);
 /*
  * Take from the protocol features that the back-end offers those to be used.
  * From then on @dev->vm2vm is set, if it is one with domains.
@@ -114,6 +119,11 @@ static inline int vhost_user_vm2vm_get_msgfd(VhostUserState *user)
     return qemu_chr_fe_get_msgfd(user->chr);
 }
 
+static inline void vhost_user_vm2vm_channel_init(struct vhost_dev *dev,
+                                                 QIOChannel *ioc)
+{
+}
+
 static inline bool vhost_user_vm2vm_channel(struct vhost_dev *dev,
                                             QIOChannel *ioc)
 {
@@ -131,9 +141,14 @@ static inline void vhost_user_vm2vm_cleanup(VhostUserState *user)
 {
 }
 
-static inline bool vhost_user_vm2vm_held(VhostUserState *user)
+static inline bool vhost_user_vm2vm_quiet(VhostUserState *user)
 {
     return false;
+}
+
+static inline void vhost_user_vm2vm_report(VhostUserState *user, Error *err)
+{
+    error_report_err(err);
 }
 
 static inline bool vhost_user_vm2vm_negotiate(struct vhost_dev *dev,

@@ -10,12 +10,13 @@
 
 #include "qemu/osdep.h"
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/vfs.h>
 #include <linux/magic.h>
 #include "qemu/queue.h"
 #include "qemu/thread.h"
-#include "vm2vm-fd.h"
+#include "qemu/vm2vm-fd.h"
 
 /* What one peer may have that does not close, and all of them together */
 #define MAX_OF_PEER 64
@@ -85,12 +86,38 @@ static void *work(void *opaque)
     return NULL;
 }
 
+/*
+ * qemu_thread_create() aborts if there is none to be had, which a peer could
+ * see to. Then the jobs wait for a thread that is there, or for the next try.
+ */
+static bool create_thread(void)
+{
+    sigset_t all, old;
+    pthread_t thread;
+    bool created;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    created = !pthread_create(&thread, NULL, work, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (created) {
+        pthread_detach(thread);
+    }
+    return created;
+}
+
+/* With the lock: those threads that there are may all be waiting */
+static void add_thread(void)
+{
+    if (nr_threads < MAX_THREADS && create_thread()) {
+        nr_threads++;
+    }
+}
+
 /* Takes @fd */
 static void start(const void *peer, int fd, bool signal)
 {
     Job *job = g_new0(Job, 1);
-    QemuThread thread;
-    bool more;
 
     job->fd = fd;
     job->signal = signal;
@@ -98,14 +125,8 @@ static void start(const void *peer, int fd, bool signal)
     qemu_mutex_lock(&lock);
     QSIMPLEQ_INSERT_TAIL(&jobs, job, next);
     count_jobs(peer, 1);
-    /* Those that there are may all be waiting */
-    more = nr_threads < MAX_THREADS;
-    nr_threads += more;
+    add_thread();
     qemu_mutex_unlock(&lock);
-    if (more) {
-        qemu_thread_create(&thread, "vm2vm-fd", work, NULL,
-                           QEMU_THREAD_DETACHED);
-    }
 }
 
 static bool is_anon(int fd, const char *name)
@@ -194,6 +215,9 @@ bool vm2vm_fd_congested(const void *peer)
     bool congested;
 
     qemu_mutex_lock(&lock);
+    if (!QSIMPLEQ_EMPTY(&jobs)) {
+        add_thread();
+    }
     congested = count_jobs(peer, 0) >= MAX_OF_PEER;
     qemu_mutex_unlock(&lock);
     return congested;

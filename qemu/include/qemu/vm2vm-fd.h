@@ -8,8 +8,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef BACKENDS_VM2VM_FD_H
-#define BACKENDS_VM2VM_FD_H
+#ifndef QEMU_VM2VM_FD_H
+#define QEMU_VM2VM_FD_H
 
 typedef enum Vm2vmFdKind {
     VM2VM_FD_EVENTFD,
@@ -21,9 +21,12 @@ typedef enum Vm2vmFdKind {
 /* All that can come with one message */
 #define VM2VM_FD_MAX 253
 
+#ifdef CONFIG_LINUX
+
 /*
- * Close it, where that may take its time. -1 is nothing. @peer is whoever gets
- * no more of them if they do not close, see vm2vm_fd_congested(); or NULL.
+ * Close it, where that may take its time. -1 is nothing. @peer, a chardev, is
+ * whoever gets no more of them if they do not close, see vm2vm_fd_congested();
+ * or NULL.
  */
 void vm2vm_fd_close_of(const void *peer, int fd);
 void vm2vm_fd_close(int fd);
@@ -39,5 +42,14 @@ bool vm2vm_fd_is(int fd, Vm2vmFdKind kind);
 void vm2vm_fd_signal(const void *peer, int fd);
 /* So many of this peer's do not close that it is better to take no more */
 bool vm2vm_fd_congested(const void *peer);
+
+#else
+
+static inline bool vm2vm_fd_congested(const void *peer)
+{
+    return false;
+}
+
+#endif
 
 #endif
