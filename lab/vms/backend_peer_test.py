@@ -9,6 +9,7 @@ was before, and a good peer has to be served.
 import contextlib
 import fcntl
 import os
+import re
 import socket
 import struct
 import time
@@ -423,7 +424,9 @@ def peers_who_leave_descriptors(vm, before):
 		check(LIMIT <= cost <= LIMIT + MORE, f"threads that wait: {cost}")
 		vm.qmp("query-status", 5)
 		said = [s.split("vm2vm-link ")[1] for s in before.stderr()]
-		equal(said, ["'l0': takes no peer: descriptors of peers do not close"], "what QEMU says")
+		# The last peer may be there when those of the one before become too many
+		equal([re.sub("dropping the|takes no", "no", s) for s in said],
+			["'l0': no peer: descriptors of peers do not close"], "what QEMU says")
 	before.again()
 	serves(vm)
 
@@ -461,7 +464,7 @@ def messages(p):
 
 case("peer_noise", backends.many, noise, Back.ack)
 case("peer_shaken", backends.many, shaken(messages), Back.ack)
-case("thousand_peers", backends.come_and_go)
+case("many_peers", backends.come_and_go)
 
 
 main()

@@ -151,11 +151,11 @@ class Target:
 		self.is_as_before(vm, before)
 
 	def come_and_go(self):
-		"""A thousand who say nothing"""
+		"""Who say nothing, one after the other"""
 		vm, before = self.begin()
 		started = time.monotonic()
-		for _ in range(1000):
+		for _ in range(ROUNDS):
 			Peer(self.path(vm)).close()
-		comment(f"1000 in {time.monotonic() - started:.1f} s")
+		comment(f"{ROUNDS} in {time.monotonic() - started:.1f} s")
 		self.is_as_before(vm, before)
 		self.nothing_is_said(before)

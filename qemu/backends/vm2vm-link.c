@@ -188,6 +188,16 @@ void vm2vm_link_drop(Vm2vmLink *link, Error *err)
 }
 
 /*
+ * A peer that comes and goes costs lines in the log, events and descriptors,
+ * whoever hangs up. So the next one waits for a while.
+ */
+static void hold_next(Vm2vmLink *link)
+{
+    SOCKET_CHARDEV(link->chr.chr)->not_before =
+        qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PEER_INTERVAL_MS;
+}
+
+/*
  * Not from within the chardev's handlers, which do not expect that it closes.
  * Until then the peer is not heard.
  */
@@ -195,6 +205,7 @@ static void drop(void *opaque)
 {
     Vm2vmLink *link = opaque;
 
+    hold_next(link);
     link->dropped++;
     if (!link->drop_quietly) {
         error_report("vm2vm-link '%s': dropping the peer: %s", link->id,
@@ -226,6 +237,7 @@ static void waited(void *opaque)
 
 void vm2vm_link_ready(Vm2vmLink *link)
 {
+    hold_next(link);
     link->ready = true;
     link->turned_away = link->congested = false;
     link->peers++;
@@ -283,6 +295,9 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
         vm2vm_parser_reset(&link->parser);
     }
     if (!err && vm2vm_fd_congested(link->chr.chr)) {
+        /* As those of former peers can be, to say it once will do */
+        link->drop_quietly = link->congested;
+        link->congested = true;
         error_setg(&err, "%s", congested);
     }
     if (err) {
@@ -290,15 +305,16 @@ static void chr_read(void *opaque, const uint8_t *buf, int size)
     }
 }
 
-/*
- * A peer that comes and goes costs lines in the log, events and descriptors,
- * whoever hung up. So the next one waits for a while; and if descriptors do not
- * close, the chardev takes nobody by itself.
- */
-static void hold_next(Vm2vmLink *link)
+/* Until they are closed the chardev takes nobody. Most are soon. */
+static void say_congested(void *opaque)
 {
-    SOCKET_CHARDEV(link->chr.chr)->not_before =
-        qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PEER_INTERVAL_MS;
+    Vm2vmLink *link = opaque;
+
+    if (!link->congested && vm2vm_fd_congested(link->chr.chr)) {
+        link->congested = true;
+        error_report("vm2vm-link '%s': takes no peer: %s", link->id,
+                     congested);
+    }
 }
 
 static void chr_event(void *opaque, QEMUChrEvent event)
@@ -310,7 +326,6 @@ static void chr_event(void *opaque, QEMUChrEvent event)
     if (event == CHR_EVENT_OPENED && !link->open) {
         trace_vm2vm_opened(link->id);
         link->open = true;
-        hold_next(link);
         if (owner) {
             vm2vm_owner_opened(link);
         } else {
@@ -337,11 +352,8 @@ static void chr_event(void *opaque, QEMUChrEvent event)
         }
         g_clear_pointer(&link->drop_reason, g_free);
         link->drop_quietly = false;
-        if (!link->congested && vm2vm_fd_congested(link->chr.chr)) {
-            link->congested = true;
-            error_report("vm2vm-link '%s': takes no peer: %s", link->id,
-                         congested);
-        }
+        timer_mod(link->congested_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + PEER_INTERVAL_MS);
     }
 }
 
@@ -429,6 +441,8 @@ static void link_complete(UserCreatable *uc, Error **errp)
     vm2vm_parser_init(&link->parser, chr);
     link->timer = timer_new_ms(QEMU_CLOCK_REALTIME, waited, link);
     link->drop_timer = timer_new_ms(QEMU_CLOCK_REALTIME, drop, link);
+    link->congested_timer = timer_new_ms(QEMU_CLOCK_REALTIME, say_congested,
+                                         link);
     if (link->role == VM2VM_ROLE_OWNER && !vm2vm_owner_setup(link, errp)) {
         return;
     }
@@ -473,6 +487,7 @@ static void link_finalize(Object *obj)
     if (link->timer) {
         timer_free(link->timer);
         timer_free(link->drop_timer);
+        timer_free(link->congested_timer);
         qemu_chr_fe_deinit(&link->chr, false);
     }
     g_free(link->chardev_id);

@@ -164,7 +164,8 @@ struct Vm2vmLink {
     QEMUTimer *timer;           /* until when we want something from the peer */
     const char *waits_for;
     QEMUTimer *drop_timer;
-    bool congested;             /* it waits for descriptors: that was said */
+    QEMUTimer *congested_timer; /* then it is said that nobody is taken */
+    bool congested;             /* it was */
     char *drop_reason;
     bool drop_quietly;
     bool turned_away;           /* a peer hung up on us, as has been said */
