@@ -138,13 +138,16 @@ bool vhost_user_vm2vm_quiet(VhostUserState *user)
 
 void vhost_user_vm2vm_report(VhostUserState *user, Error *err)
 {
+    VhostUserVm2vm *v = user->vm2vm_link;
+
     if (vhost_user_vm2vm_quiet(user)) {
         error_free(err);
-        return;
+    } else {
+        error_report_err(err);
     }
-    error_report_err(err);
-    if (user->vm2vm_link) {
-        user->vm2vm_link->failures++;
+    if (v) {
+        v->failures++;
+        hold(v, INTERVAL);
     }
 }
 
