@@ -392,7 +392,7 @@ def nothing_runs_while_the_vm_is_stopped():
 		b.stopped()
 		says_so(b)
 		b.close()
-		b = back()
+		b = back().until(SET_BACKEND_REQ)
 		drain(b)
 		says_so(b)
 		equal(b.of(SET_DOMAIN), [], "domains while the VM is stopped")
