@@ -104,7 +104,7 @@
 /*
  * The domain maps all memory that the owner ever has, for reading and writing, at
  * iova = gpa: for a guest without an IOMMU.  It is one mapping, from 0 to all but the
- * last page, and QUERY says so.  MAP gives EEXIST.  UNMAP gives EINVAL, as for a field,
+ * last page, and QUERY says so.  MAP gives EEXIST, if not ENOENT.  UNMAP gives EINVAL, as for a field,
  * so also to a stranger; only KVM_VM2VM_END takes all memory back.
  */
 #define KVM_VM2VM_DOMAIN_ALL_MEMORY	_BITUL(0)
