@@ -99,10 +99,11 @@ struct vm2vm_queue_fd {
  *	EINVAL: there is no such region.  EMFILE, ENFILE, ENOMEM.
  *
  * VM2VM_REVOKE
- *	All regions that this open file has given show the device no more, wherever they are
- *	mapped, when this returns: what a program does that was passed one and does not
- *	answer, never reaches the peer's memory.  Others can be got after that.
- *	EINVAL: the argument is not 0.
+ *	The region with this file descriptor shows the device no more, wherever it is mapped,
+ *	when this returns: what a program does that was passed it and does not answer, never
+ *	reaches the peer's memory.  Another one can be got after that.
+ *	EBADF: there is no such descriptor.  EINVAL: it is no region that this open file has
+ *	given.
  *
  * VM2VM_CLAIM
  *	The device is for this open file to serve, until it is closed.

@@ -36,6 +36,7 @@ struct vm2vm_queue {
  * @pdev: as long as it is not @gone
  * @dev: counts who has this
  * @cdev: the node
+ * @number: its, or -1 when another one may have it
  * @lock: for all that is below but @changes and @wait.  It is taken before a region's lock
  *	and before an eventfd's.  User memory is not touched under it, as the page may be one of
  *	ours.
@@ -53,6 +54,7 @@ struct vm2vm {
 	struct pci_dev *pdev;
 	struct device dev;
 	struct cdev cdev;
+	int number;
 
 	struct mutex lock;	/* see above */
 	bool gone;
@@ -69,6 +71,7 @@ struct vm2vm {
 
 /* Regions */
 int vm2vm_region_get(struct vm2vm *vm, struct file *giver, unsigned int which);
+int vm2vm_region_revoke(struct vm2vm *vm, struct file *giver, unsigned long fd);
 /* Those that @giver has given, or NULL: all */
 void vm2vm_regions_revoke(struct vm2vm *vm, struct file *giver);
 u64 vm2vm_region_size(struct vm2vm *vm, unsigned int which);

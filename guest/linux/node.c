@@ -12,7 +12,6 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "compat.h"
 #include "driver.h"
 
 #define MAX_NODES	256
@@ -170,10 +169,7 @@ static long locked_ioctl(struct vm2vm *vm, struct file *file, unsigned int cmd,
 	case VM2VM_GET_REGION:
 		return number > UINT_MAX ? -EINVAL : vm2vm_region_get(vm, file, number);
 	case VM2VM_REVOKE:
-		if (number)
-			return -EINVAL;
-		vm2vm_regions_revoke(vm, file);
-		return 0;
+		return number > INT_MAX ? -EBADF : vm2vm_region_revoke(vm, file, number);
 	case VM2VM_CLAIM:
 		return number ? -EINVAL : claim(vm, file);
 	case VM2VM_SET_KICK:
@@ -244,11 +240,18 @@ static struct class vm2vm_class = {
 	.dev_groups = vm2vm_groups,
 };
 
+static void free_number(struct vm2vm *vm)
+{
+	if (vm->number >= 0)
+		ida_free(&numbers, vm->number);
+	vm->number = -1;
+}
+
 static void vm2vm_free(struct device *dev)
 {
 	struct vm2vm *vm = container_of(dev, struct vm2vm, dev);
 
-	ida_free(&numbers, MINOR(dev->devt) - MINOR(first_node));
+	free_number(vm);
 	mutex_destroy(&vm->lock);
 	kfree(vm);
 }
@@ -256,15 +259,16 @@ static void vm2vm_free(struct device *dev)
 struct vm2vm *vm2vm_node_alloc(struct pci_dev *pdev)
 {
 	struct vm2vm *vm = kzalloc(sizeof(*vm), GFP_KERNEL);
-	int number;
+	int ret;
 
 	if (!vm)
 		return ERR_PTR(-ENOMEM);
-	number = ida_alloc_max(&numbers, MAX_NODES - 1, GFP_KERNEL);
-	if (number < 0) {
+	ret = ida_alloc_max(&numbers, MAX_NODES - 1, GFP_KERNEL);
+	if (ret < 0) {
 		kfree(vm);
-		return ERR_PTR(number);
+		return ERR_PTR(ret);
 	}
+	vm->number = ret;
 	vm->pdev = pdev;
 	mutex_init(&vm->lock);
 	INIT_LIST_HEAD(&vm->regions);
@@ -273,14 +277,14 @@ struct vm2vm *vm2vm_node_alloc(struct pci_dev *pdev)
 	vm->dev.class = &vm2vm_class;
 	vm->dev.parent = &pdev->dev;
 	vm->dev.release = vm2vm_free;
-	vm->dev.devt = MKDEV(MAJOR(first_node), MINOR(first_node) + number);
+	vm->dev.devt = MKDEV(MAJOR(first_node), MINOR(first_node) + vm->number);
 	cdev_init(&vm->cdev, &vm2vm_fops);
 	vm->cdev.owner = THIS_MODULE;
 	/* The node is vm2vm/N */
-	number = dev_set_name(&vm->dev, "vm2vm!%d", number);
-	if (number) {
+	ret = dev_set_name(&vm->dev, "vm2vm!%d", vm->number);
+	if (ret) {
 		put_device(&vm->dev);
-		return ERR_PTR(number);
+		return ERR_PTR(ret);
 	}
 	return vm;
 }
@@ -294,6 +298,8 @@ int vm2vm_node_add(struct vm2vm *vm)
 void vm2vm_node_remove(struct vm2vm *vm)
 {
 	cdev_device_del(&vm->cdev, &vm->dev);
+	/* Should it come back while somebody still has it open, it has the same name */
+	free_number(vm);
 	mutex_lock(&vm->lock);
 	WRITE_ONCE(vm->gone, true);
 	vm2vm_no_eventfds(vm);

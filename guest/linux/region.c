@@ -221,6 +221,26 @@ static const struct file_operations vm2vm_region_fops = {
 	.llseek = vm2vm_region_llseek,
 };
 
+int vm2vm_region_revoke(struct vm2vm *vm, struct file *giver, unsigned long fd)
+{
+	struct file *file = fget(fd);
+	struct vm2vm_part *r;
+	int ret = -EINVAL;
+
+	lockdep_assert_held(&vm->lock);
+	if (!file)
+		return -EBADF;
+	if (file->f_op == &vm2vm_region_fops) {
+		r = file->private_data;
+		if (r->vm == vm && r->giver == giver) {
+			revoke(r);
+			ret = 0;
+		}
+	}
+	fput(file);
+	return ret;
+}
+
 static struct vm2vm_part *region_alloc(struct vm2vm *vm, struct file *giver, unsigned int which)
 {
 	struct vm2vm_part *r = kzalloc(sizeof(*r), GFP_KERNEL_ACCOUNT);
@@ -269,7 +289,6 @@ static struct file *region_file(struct vm2vm_part *r, unsigned int flags)
 		iput(inode);
 		goto release_fs;
 	}
-	file->f_mode |= FMODE_LSEEK;
 	file->private_data = r;
 	r->mapping = inode->i_mapping;
 	return file;
