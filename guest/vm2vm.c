@@ -2,8 +2,8 @@
 /*
  * vm2vm: reach another VM's memory from a Linux guest, by QEMU's vm2vm-pci.
  *
- * Everything of the PCI device by hand: its registers, the window, the doorbells, and
- * by VFIO its interrupts.  Also devices of the other VM's, which it serves.
+ * Everything of the PCI device by hand: its registers, the window, the doorbells, and its
+ * interrupts.  Also devices of the other VM's, which it serves.
  *
  * Exit status: 0 is yes, 1 is no (or failed, with a message), 2 is wrong usage.
  */
@@ -27,7 +27,9 @@
 #define NONE		UINT64_MAX
 
 static const char usage_text[] =
-	"usage: vm2vm [-d DEVICE | -n INDEX] COMMAND\n"
+	"usage: vm2vm [-d DEVICE | -n NUMBER] COMMAND\n"
+	"DEVICE is a node, what the host calls the link, or an address in PCI; or it is\n"
+	"/dev/vm2vm/NUMBER, of which the first is 0\n"
 	"  info                        registers and queues\n"
 	"  read [-r] IOVA LEN          a hex dump, or the bytes as they are\n"
 	"  write IOVA HEX|-            - reads the bytes from stdin\n"
@@ -458,10 +460,11 @@ static int serve(const char *command, char **argv, int n, const struct options *
 		return cmd_rng(n > 0 ? number(argv[0]) : 0, n > 1 ? number(argv[1]) : 0,
 			       o->seeded, o->seed);
 	if (!strcmp(command, "test-net") && (n == 1 || n == 2))
-		return cmd_test_net(argv[0], o->queues, n == 2 ? number(argv[1]) : 0, o->late);
+		return cmd_test_net(argv[0], o->queues ?: 1, n == 2 ? number(argv[1]) : 0,
+				    o->late);
 	if (!strcmp(command, "test-blk") && (n == 1 || n == 2))
-		return cmd_test_blk(argv[0], o->queues, n == 2 ? number(argv[1]) : 0, o->shuffle,
-				    o->log);
+		return cmd_test_blk(argv[0], o->queues ?: 1, n == 2 ? number(argv[1]) : 0,
+				    o->shuffle, o->log);
 	usage();
 }
 
@@ -496,7 +499,7 @@ static int look(const char *command, char **argv, int n, const struct options *o
 
 int main(int argc, char **argv)
 {
-	struct options options = { .queues = 1 };
+	struct options options = {};
 	const char *wanted = NULL, *command;
 	uint64_t index = 0;
 	int opt, n;
