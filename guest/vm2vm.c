@@ -42,6 +42,10 @@ static const char usage_text[] =
 	"  wait VECTOR [SECONDS]       for an interrupt\n"
 	"  watch SECONDS               all interrupts\n"
 	"  queue Q                     a virtqueue, read through the window\n"
+	"  net [-q PAIRS] TAP [SECONDS]\n"
+	"                              be its network card, by the kernel's vhost-net; frames go\n"
+	"                              to and come from a tap, which is made if there is none, or\n"
+	"                              a macvtap, /dev/tapN.  0 seconds are for ever\n"
 	"  rng [-s SEED] [SECONDS] [COUNT]\n"
 	"                              be the device of the peer's virtio-rng, for so long,\n"
 	"                              0 is for ever, or for COUNT buffers\n"
@@ -432,6 +436,8 @@ static int parse(int argc, char **argv, struct options *o)
 		takes = "r";
 	else if (!strcmp(command, "rng"))
 		takes = "s";
+	else if (!strcmp(command, "net"))
+		takes = "q";
 	else if (!strcmp(command, "test-net"))
 		takes = "qL";
 	else if (!strcmp(command, "test-blk"))
@@ -459,6 +465,8 @@ static int serve(const char *command, char **argv, int n, const struct options *
 	if (!strcmp(command, "rng") && n <= 2)
 		return cmd_rng(n > 0 ? number(argv[0]) : 0, n > 1 ? number(argv[1]) : 0,
 			       o->seeded, o->seed);
+	if (!strcmp(command, "net") && (n == 1 || n == 2))
+		return cmd_net(argv[0], o->queues, n == 2 ? number(argv[1]) : 0);
 	if (!strcmp(command, "test-net") && (n == 1 || n == 2))
 		return cmd_test_net(argv[0], o->queues ?: 1, n == 2 ? number(argv[1]) : 0,
 				    o->late);

@@ -5,11 +5,13 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vm2vm_backend.h"
 #include "vm2vm_dev.h"
 #include "vm2vm_pci.h"
 #include "vm2vm_ring.h"
+#include "vm2vm_uapi.h"
 
 /* A ring may look broken because the peer is being stopped, which we hear of later */
 #define DOUBT_MS	1000
@@ -95,6 +97,18 @@ static void stop_queues(struct backend *b, bool same_run)
 	}
 }
 
+/*
+ * Firmware that knows no IOMMU has its rings where nothing is mapped.  Who serves the queue
+ * for us may take that for an error, and hang up.
+ */
+static const char *look_at_ring(const struct ring *r)
+{
+	uint16_t available = ring_avail_idx(r);
+
+	return (uint16_t)(available - r->next) > r->size ? "is not mapped, or has a bad index" :
+	       NULL;
+}
+
 static void start_queue(struct backend *b, uint32_t q)
 {
 	struct ring *r = &b->rings[q];
@@ -108,11 +122,13 @@ static void start_queue(struct backend *b, uint32_t q)
 	r->used = queue_reg64(q, VM2VM_PCI_QUEUE_USED);
 	/* Of a queue that rested for a while in the same run we know better */
 	wrong = ring_load(r, b->known[q] ? r->next : queue_reg(q, VM2VM_PCI_QUEUE_NEXT));
+	if (!wrong && !b->ops->kick)
+		wrong = look_at_ring(r);
 	if (wrong)
 		ring_break(r, "%s", wrong);
 	b->known[q] = true;
 	b->running[q] = true;
-	b->more[q] = true;
+	b->more[q] = b->ops->kick;
 	b->broken_since[q] = 0;
 	if (!ring_broken(r))
 		b->ops->start(b, q);
@@ -153,6 +169,8 @@ static void update(struct backend *b)
 		}
 		start_queues(b);
 	} while (reg32(VM2VM_PCI_EPOCH) != epoch);
+	if (b->ops->update)
+		b->ops->update(b);
 	b->runs |= !!(reg32(VM2VM_PCI_STATE) & VM2VM_PCI_STATE_WINDOW);
 }
 
@@ -188,7 +206,7 @@ static void handle(struct backend *b)
 
 	if (take_event(&b->events[VM2VM_PCI_VECTOR_STATE]))
 		update(b);
-	for (q = 0; q < b->nr_queues; q++) {
+	for (q = 0; q < b->nr_queues && b->ops->kick; q++) {
 		b->more[q] |= take_event(&b->events[VM2VM_PCI_VECTOR_QUEUE(q)]) > 0;
 		b->more[q] = b->more[q] && backend_serves(b, q) && b->ops->kick(b, q);
 	}
@@ -215,14 +233,42 @@ static int64_t idle_until(struct backend *b, int64_t deadline)
 	return ms >= 0 && (deadline < 0 || soon < deadline) ? soon : deadline;
 }
 
+/* Kicks are ours, or somebody else's */
+static void open_kicks(struct backend *b)
+{
+	unsigned int vectors = VM2VM_PCI_VECTOR_QUEUE(b->nr_queues);
+	bool wanted[NR_VECTORS];
+	uint32_t q;
+
+	memset(wanted, !!b->ops->kick, sizeof(wanted));
+	wanted[VM2VM_PCI_VECTOR_STATE] = true;
+	open_vectors(vectors, wanted, b->events);
+	for (q = 0; q < b->nr_queues && !b->ops->kick; q++) {
+		b->kicks[q] = new_eventfd();
+		b->calls[q] = new_eventfd();
+		set_queue_fd(VM2VM_SET_KICK, q, b->kicks[q]);
+		set_queue_fd(VM2VM_SET_CALL, q, b->calls[q]);
+	}
+}
+
+static void close_kicks(struct backend *b)
+{
+	uint32_t q;
+
+	for (q = 0; q < b->nr_queues && !b->ops->kick; q++) {
+		set_queue_fd(VM2VM_SET_KICK, q, -1);
+		set_queue_fd(VM2VM_SET_CALL, q, -1);
+		close(b->kicks[q]);
+		close(b->calls[q]);
+	}
+}
+
 void backend_run(struct backend *b, int64_t deadline)
 {
 	unsigned int i, vectors = VM2VM_PCI_VECTOR_QUEUE(b->nr_queues);
-	bool wanted[NR_VECTORS];
 	int64_t until;
 
-	memset(wanted, true, sizeof(wanted));
-	open_vectors(vectors, wanted, b->events);
+	open_kicks(b);
 	b->epoch = 0;
 	offer(b);
 	say_ready();
@@ -240,4 +286,5 @@ void backend_run(struct backend *b, int64_t deadline)
 	for (i = 0; i < b->nr_queues; i++)
 		stop_queue(b, i, true);
 	set_reg32(VM2VM_PCI_CONTROL, 0);
+	close_kicks(b);
 }
