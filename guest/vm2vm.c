@@ -46,6 +46,9 @@ static const char usage_text[] =
 	"                              be its network card, by the kernel's vhost-net; frames go\n"
 	"                              to and come from a tap, which is made if there is none, or\n"
 	"                              a macvtap, /dev/tapN.  0 seconds are for ever\n"
+	"  vhost-user SOCKET [SECONDS]\n"
+	"                              have its device served by a vhost-user back-end that\n"
+	"                              listens there, and wait for it\n"
 	"  rng [-s SEED] [SECONDS] [COUNT]\n"
 	"                              be the device of the peer's virtio-rng, for so long,\n"
 	"                              0 is for ever, or for COUNT buffers\n"
@@ -467,6 +470,8 @@ static int serve(const char *command, char **argv, int n, const struct options *
 			       o->seeded, o->seed);
 	if (!strcmp(command, "net") && (n == 1 || n == 2))
 		return cmd_net(argv[0], o->queues, n == 2 ? number(argv[1]) : 0);
+	if (!strcmp(command, "vhost-user") && (n == 1 || n == 2))
+		return cmd_vhost_user(argv[0], n == 2 ? number(argv[1]) : 0);
 	if (!strcmp(command, "test-net") && (n == 1 || n == 2))
 		return cmd_test_net(argv[0], o->queues ?: 1, n == 2 ? number(argv[1]) : 0,
 				    o->late);

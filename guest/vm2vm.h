@@ -16,6 +16,7 @@ int cmd_queue(uint32_t index);
 int cmd_rng(uint64_t seconds, uint64_t max, bool seeded, uint64_t seed);
 /* 0 pairs: as many as there can be */
 int cmd_net(const char *tap, unsigned int pairs, uint64_t seconds);
+int cmd_vhost_user(const char *path, uint64_t seconds);
 int cmd_test_net(const char *tap, unsigned int pairs, uint64_t seconds, bool late);
 int cmd_test_blk(const char *path, unsigned int queues, uint64_t seconds, bool shuffle,
 		 const char *log);

@@ -92,6 +92,7 @@ steps_qemu() {
 	echo "driver | host | lab/vms/links.sh driver_test.py"
 	echo "driver debug | host | env L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py"
 	echo "vhost-net | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
+	echo "foreign | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
 	echo "fuzz | host | lab/check/fuzz.sh"
 }
 
