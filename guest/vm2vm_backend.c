@@ -156,6 +156,9 @@ static void update(struct backend *b)
 	bool same_run;
 	uint32_t epoch;
 
+	/* The device was reset: the guest has slept */
+	if (!(reg32(VM2VM_PCI_CONTROL) & VM2VM_PCI_CONTROL_READY))
+		offer(b);
 	do {
 		epoch = reg32(VM2VM_PCI_EPOCH);
 		/* A new domain is not shown before we have acknowledged it */
