@@ -12,6 +12,8 @@
 void pattern(uint64_t seed, uint64_t iova, uint8_t *to, uint64_t len);
 
 /* Commands; they return the exit status */
+int cmd_list(bool json);
+int cmd_info(bool json);
 int cmd_queue(uint32_t index);
 int cmd_rng(uint64_t seconds, uint64_t max, bool seeded, uint64_t seed);
 /* 0 pairs: as many as there can be */

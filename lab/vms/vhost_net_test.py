@@ -90,6 +90,11 @@ def card_in_a_bridge():
 		info = backend.sh("vm2vm info")
 		for q in range(4):
 			check(f"queue{q}.size" in info, f"queue {q} is enabled: {info}")
+		node = {"node": "/dev/vm2vm/0", "device": "0000:00:05.0", "id": "w-net", "state": "running", "kind": "net", "queues": 4}
+		equal(json.loads(backend.sh("vm2vm list --json")), [node], "what there is")
+		said = json.loads(backend.sh("vm2vm -d w-net info --json"))
+		check({"csum", "mrg_rxbuf", "mq", "event_idx"} <= set(said["feature_names"]), f"features by name: {said}")
+		equal([said["nr_queues"], said["kind"], said["unapproved"]], [4, "net", "fill"], "queues, kind, holes")
 		before = cpu_ticks(program)
 		said = owner.sh(f"ping -f -c {1000 if TRIALS < 10 else 10000} {BACKEND_IP}", 600)
 		check(" 0% packet loss" in said, said)
