@@ -16,6 +16,7 @@
 #   make mutants [MUTANT=name]    does the suite notice a broken kernel, a broken QEMU?
 #   make mutants AUTO=N [SEED=S]  the same with N small mutants, drawn by chance
 #   make dkms                     a package that builds KVM with vm2vm for Debian's kernels
+#   make guest                    one for the backend's guest: driver and program
 #   make kcsan                    does KCSAN see data races in our files?
 #   make nconfig-check            with the feature off, KVM comes out as without us
 #   make hooks-check              each file is reached by one hook
@@ -33,7 +34,7 @@ DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
 export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ LONG
 
-.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench dkms stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
+.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
 .NOTPARALLEL:
 
 all: base selftests
@@ -78,6 +79,8 @@ bench: base selftests
 	@lab/check/bench.sh
 dkms:
 	@lab/dkms/dkms.sh
+guest:
+	@lab/dkms/guest.sh
 stock: base selftests
 	@lab/check/stock.sh
 mutants: base light debug selftests

@@ -2,8 +2,8 @@
 /*
  * vm2vm: reach another VM's memory from a Linux guest, by QEMU's vm2vm-pci.
  *
- * Everything of the PCI device by hand: its registers, the window, the doorbells, and
- * by VFIO its interrupts.  Also devices of the other VM's, which it serves.
+ * Everything of the PCI device by hand: its registers, the window, the doorbells, and its
+ * interrupts.  Also devices of the other VM's, which it serves.
  *
  * Exit status: 0 is yes, 1 is no (or failed, with a message), 2 is wrong usage.
  */
@@ -27,8 +27,11 @@
 #define NONE		UINT64_MAX
 
 static const char usage_text[] =
-	"usage: vm2vm [-d DEVICE | -n INDEX] COMMAND\n"
-	"  info                        registers and queues\n"
+	"usage: vm2vm [-d DEVICE | -n NUMBER] COMMAND\n"
+	"DEVICE is a node, what the host calls the link, or an address in PCI; or it is\n"
+	"/dev/vm2vm/NUMBER, of which the first is 0\n"
+	"  list [--json]               all devices, and what they do\n"
+	"  info [--json]               registers and queues\n"
 	"  read [-r] IOVA LEN          a hex dump, or the bytes as they are\n"
 	"  write IOVA HEX|-            - reads the bytes from stdin\n"
 	"  fill IOVA LEN SEED          write a pattern\n"
@@ -40,6 +43,13 @@ static const char usage_text[] =
 	"  wait VECTOR [SECONDS]       for an interrupt\n"
 	"  watch SECONDS               all interrupts\n"
 	"  queue Q                     a virtqueue, read through the window\n"
+	"  net [-q PAIRS] TAP [SECONDS]\n"
+	"                              be its network card, by the kernel's vhost-net; frames go\n"
+	"                              to and come from a tap, which is made if there is none, or\n"
+	"                              a macvtap, /dev/tapN.  0 seconds are for ever\n"
+	"  vhost-user SOCKET [SECONDS]\n"
+	"                              have its device served by a vhost-user back-end that\n"
+	"                              listens there, and wait for it\n"
 	"  rng [-s SEED] [SECONDS] [COUNT]\n"
 	"                              be the device of the peer's virtio-rng, for so long,\n"
 	"                              0 is for ever, or for COUNT buffers\n"
@@ -92,63 +102,6 @@ void pattern(uint64_t seed, uint64_t iova, uint8_t *to, uint64_t len)
 }
 
 /* Commands without interrupts */
-
-static const char *unapproved(void)
-{
-	switch (reg32(VM2VM_PCI_UNAPPROVED)) {
-	case VM2VM_PCI_UNAPPROVED_FILL:
-		return "fill";
-	case VM2VM_PCI_UNAPPROVED_REPORT:
-		return "report";
-	case VM2VM_PCI_UNAPPROVED_STOP:
-		return "stop";
-	}
-	return "unknown";
-}
-
-static int cmd_info(void)
-{
-	uint32_t state = reg32(VM2VM_PCI_STATE), q, at;
-
-	printf("device %s\n", dev.name);
-	printf("magic 0x%x\n", reg32(VM2VM_PCI_MAGIC));
-	printf("version %u\n", reg32(VM2VM_PCI_VERSION));
-	printf("state 0x%x\n", state);
-	printf("connected %d\n", !!(state & VM2VM_PCI_STATE_CONNECTED));
-	printf("window %d\n", !!(state & VM2VM_PCI_STATE_WINDOW));
-	printf("driver_ok %d\n", !!(state & VM2VM_PCI_STATE_DRIVER_OK));
-	printf("domain %d\n", !!(state & VM2VM_PCI_STATE_DOMAIN));
-	printf("epoch %u\n", reg32(VM2VM_PCI_EPOCH));
-	printf("ack %u\n", reg32(VM2VM_PCI_ACK));
-	printf("ready %u\n", reg32(VM2VM_PCI_CONTROL) & VM2VM_PCI_CONTROL_READY);
-	printf("size 0x%" PRIx64 "\n", dev.size);
-	printf("base 0x%" PRIx64 "\n", dev.base);
-	printf("device_type %u\n", reg32(VM2VM_PCI_DEVICE_TYPE));
-	printf("nr_queues %u\n", reg32(VM2VM_PCI_NR_QUEUES));
-	printf("device_status 0x%x\n", reg32(VM2VM_PCI_DEVICE_STATUS));
-	printf("doorbell_offset 0x%x\n", reg32(VM2VM_PCI_DOORBELL_OFFSET));
-	printf("features 0x%" PRIx64 "\n", reg64(VM2VM_PCI_FEATURES));
-	printf("protocol_features 0x%" PRIx64 "\n", reg64(VM2VM_PCI_PROTOCOL_FEATURES));
-	printf("inflight_size 0x%" PRIx64 "\n", reg64(VM2VM_PCI_INFLIGHT_SIZE));
-	printf("peers %u\n", reg32(VM2VM_PCI_PEERS));
-	printf("unapproved %s\n", unapproved());
-	/* With "fill" nobody counts */
-	printf("refused_reads %" PRIu64 "\n", reg64(VM2VM_PCI_REFUSED_READS));
-	printf("refused_writes %" PRIu64 "\n", reg64(VM2VM_PCI_REFUSED_WRITES));
-	for (q = 0; q < VM2VM_PCI_MAX_QUEUES; q++) {
-		at = VM2VM_PCI_QUEUE(q);
-		if (!reg32(at + VM2VM_PCI_QUEUE_STATE))
-			continue;
-		printf("queue%u.state %u\n", q, reg32(at + VM2VM_PCI_QUEUE_STATE));
-		printf("queue%u.size %u\n", q, reg32(at + VM2VM_PCI_QUEUE_SIZE));
-		printf("queue%u.next %u\n", q, reg32(at + VM2VM_PCI_QUEUE_NEXT));
-		printf("queue%u.desc 0x%" PRIx64 "\n", q, reg64(at + VM2VM_PCI_QUEUE_DESC));
-		printf("queue%u.avail 0x%" PRIx64 "\n", q, reg64(at + VM2VM_PCI_QUEUE_AVAIL));
-		printf("queue%u.used 0x%" PRIx64 "\n", q, reg64(at + VM2VM_PCI_QUEUE_USED));
-		printf("queue%u.kicks %u\n", q, reg32(at + VM2VM_PCI_QUEUE_KICKS));
-	}
-	return 0;
-}
 
 static int cmd_read(uint64_t iova, uint64_t len, bool raw)
 {
@@ -409,7 +362,7 @@ static int cmd_watch(uint64_t seconds)
 /* Options of the commands */
 
 struct options {
-	bool raw, seeded, late, shuffle;
+	bool raw, seeded, late, shuffle, json;
 	uint64_t seed, queues;
 	const char *log;
 };
@@ -418,6 +371,7 @@ static const struct option long_options[] = {
 	{ "late", no_argument, NULL, 'L' },
 	{ "shuffle", no_argument, NULL, 'S' },
 	{ "log", required_argument, NULL, 'l' },
+	{ "json", no_argument, NULL, 'J' },
 	{}
 };
 
@@ -426,10 +380,14 @@ static int parse(int argc, char **argv, struct options *o)
 	const char *command = argv[0], *takes = "";
 	int opt;
 
-	if (!strcmp(command, "read"))
+	if (!strcmp(command, "list") || !strcmp(command, "info"))
+		takes = "J";
+	else if (!strcmp(command, "read"))
 		takes = "r";
 	else if (!strcmp(command, "rng"))
 		takes = "s";
+	else if (!strcmp(command, "net"))
+		takes = "q";
 	else if (!strcmp(command, "test-net"))
 		takes = "qL";
 	else if (!strcmp(command, "test-blk"))
@@ -448,6 +406,7 @@ static int parse(int argc, char **argv, struct options *o)
 		o->seeded |= opt == 's';
 		o->late |= opt == 'L';
 		o->shuffle |= opt == 'S';
+		o->json |= opt == 'J';
 	}
 	return optind;
 }
@@ -457,18 +416,23 @@ static int serve(const char *command, char **argv, int n, const struct options *
 	if (!strcmp(command, "rng") && n <= 2)
 		return cmd_rng(n > 0 ? number(argv[0]) : 0, n > 1 ? number(argv[1]) : 0,
 			       o->seeded, o->seed);
+	if (!strcmp(command, "net") && (n == 1 || n == 2))
+		return cmd_net(argv[0], o->queues, n == 2 ? number(argv[1]) : 0);
+	if (!strcmp(command, "vhost-user") && (n == 1 || n == 2))
+		return cmd_vhost_user(argv[0], n == 2 ? number(argv[1]) : 0);
 	if (!strcmp(command, "test-net") && (n == 1 || n == 2))
-		return cmd_test_net(argv[0], o->queues, n == 2 ? number(argv[1]) : 0, o->late);
+		return cmd_test_net(argv[0], o->queues ?: 1, n == 2 ? number(argv[1]) : 0,
+				    o->late);
 	if (!strcmp(command, "test-blk") && (n == 1 || n == 2))
-		return cmd_test_blk(argv[0], o->queues, n == 2 ? number(argv[1]) : 0, o->shuffle,
-				    o->log);
+		return cmd_test_blk(argv[0], o->queues ?: 1, n == 2 ? number(argv[1]) : 0,
+				    o->shuffle, o->log);
 	usage();
 }
 
 static int look(const char *command, char **argv, int n, const struct options *o)
 {
 	if (!strcmp(command, "info") && n == 0)
-		return cmd_info();
+		return cmd_info(o->json);
 	if (!strcmp(command, "read") && n == 2)
 		return cmd_read(number(argv[0]), number(argv[1]), o->raw);
 	if (!strcmp(command, "write") && n == 2)
@@ -496,7 +460,7 @@ static int look(const char *command, char **argv, int n, const struct options *o
 
 int main(int argc, char **argv)
 {
-	struct options options = { .queues = 1 };
+	struct options options = {};
 	const char *wanted = NULL, *command;
 	uint64_t index = 0;
 	int opt, n;
@@ -519,6 +483,8 @@ int main(int argc, char **argv)
 	argv += optind;
 	command = argv[0];
 	n = parse(argc, argv, &options);
+	if (!strcmp(command, "list") && n == argc)
+		return cmd_list(options.json);
 	find_device(wanted, index);
 	open_device();
 	return look(command, argv + n, argc - n, &options);

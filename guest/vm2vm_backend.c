@@ -5,16 +5,16 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vm2vm_backend.h"
 #include "vm2vm_dev.h"
 #include "vm2vm_pci.h"
 #include "vm2vm_ring.h"
+#include "vm2vm_uapi.h"
 
 /* A ring may look broken because the peer is being stopped, which we hear of later */
 #define DOUBT_MS	1000
-/* How often to look whether we are registered: after this guest's sleep we are not */
-#define READY_MS	1000
 
 static uint32_t queue_reg(uint32_t q, uint32_t reg)
 {
@@ -113,6 +113,18 @@ static void stop_queues(struct backend *b, bool same_run)
 	}
 }
 
+/*
+ * Firmware that knows no IOMMU has its rings where nothing is mapped.  Who serves the queue
+ * for us may take that for an error, and hang up.
+ */
+static const char *look_at_ring(const struct ring *r)
+{
+	uint16_t available = ring_avail_idx(r);
+
+	return (uint16_t)(available - r->next) > r->size ? "is not mapped, or has a bad index" :
+	       NULL;
+}
+
 static void start_queue(struct backend *b, uint32_t q)
 {
 	struct ring *r = &b->rings[q];
@@ -126,11 +138,13 @@ static void start_queue(struct backend *b, uint32_t q)
 	r->used = queue_reg64(q, VM2VM_PCI_QUEUE_USED);
 	/* Of a queue that rested for a while in the same run we know better */
 	wrong = ring_load(r, b->known[q] ? r->next : queue_reg(q, VM2VM_PCI_QUEUE_NEXT));
+	if (!wrong && !b->ops->kick)
+		wrong = look_at_ring(r);
 	if (wrong)
 		ring_break(r, "%s", wrong);
 	b->known[q] = true;
 	b->running[q] = true;
-	b->more[q] = true;
+	b->more[q] = b->ops->kick;
 	b->broken_since[q] = 0;
 	if (!ring_broken(r))
 		b->ops->start(b, q);
@@ -158,6 +172,9 @@ static void update(struct backend *b)
 	bool same_run;
 	uint32_t epoch;
 
+	/* The device was reset: the guest has slept */
+	if (!(reg32(VM2VM_PCI_CONTROL) & VM2VM_PCI_CONTROL_READY))
+		offer(b);
 	do {
 		epoch = reg32(VM2VM_PCI_EPOCH);
 		/* A new domain is not shown before we have acknowledged it */
@@ -171,28 +188,9 @@ static void update(struct backend *b)
 		}
 		start_queues(b);
 	} while (reg32(VM2VM_PCI_EPOCH) != epoch);
+	if (b->ops->update)
+		b->ops->update(b);
 	b->runs |= !!(reg32(VM2VM_PCI_STATE) & VM2VM_PCI_STATE_WINDOW);
-}
-
-/*
- * The device is reset while this guest sleeps.  Nothing tells us so: neither interrupts nor
- * epochs of before count any more.
- */
-static void register_again(struct backend *b)
-{
-	uint32_t q;
-
-	/* That is an exit */
-	if (now_ms() - b->looked < READY_MS)
-		return;
-	b->looked = now_ms();
-	if (reg32(VM2VM_PCI_CONTROL) & VM2VM_PCI_CONTROL_READY)
-		return;
-	for (q = 0; q < b->nr_queues; q++)
-		stop_queue(b, q, false);
-	b->epoch = 0;
-	offer(b);
-	update(b);
 }
 
 /* Say what is wrong with a ring, unless it is only that the peer is gone; is one in doubt? */
@@ -227,7 +225,7 @@ static void handle(struct backend *b)
 
 	if (take_event(&b->events[VM2VM_PCI_VECTOR_STATE]))
 		update(b);
-	for (q = 0; q < b->nr_queues; q++) {
+	for (q = 0; q < b->nr_queues && b->ops->kick; q++) {
 		b->more[q] |= take_event(&b->events[VM2VM_PCI_VECTOR_QUEUE(q)]) > 0;
 		b->more[q] = b->more[q] && backend_serves(b, q) && b->ops->kick(b, q);
 	}
@@ -246,8 +244,6 @@ static int64_t idle_until(struct backend *b, int64_t deadline)
 
 	if (judge(b) && (ms < 0 || ms > DOUBT_MS))
 		ms = DOUBT_MS;
-	if (ms < 0 || ms > READY_MS)
-		ms = READY_MS;
 	for (q = 0; q < b->nr_queues; q++) {
 		if (b->more[q])
 			ms = 0;
@@ -256,14 +252,42 @@ static int64_t idle_until(struct backend *b, int64_t deadline)
 	return ms >= 0 && (deadline < 0 || soon < deadline) ? soon : deadline;
 }
 
+/* Kicks are ours, or somebody else's */
+static void open_kicks(struct backend *b)
+{
+	unsigned int vectors = VM2VM_PCI_VECTOR_QUEUE(b->nr_queues);
+	bool wanted[NR_VECTORS];
+	uint32_t q;
+
+	memset(wanted, !!b->ops->kick, sizeof(wanted));
+	wanted[VM2VM_PCI_VECTOR_STATE] = true;
+	open_vectors(vectors, wanted, b->events);
+	for (q = 0; q < b->nr_queues && !b->ops->kick; q++) {
+		b->kicks[q] = new_eventfd();
+		b->calls[q] = new_eventfd();
+		set_queue_fd(VM2VM_SET_KICK, q, b->kicks[q]);
+		set_queue_fd(VM2VM_SET_CALL, q, b->calls[q]);
+	}
+}
+
+static void close_kicks(struct backend *b)
+{
+	uint32_t q;
+
+	for (q = 0; q < b->nr_queues && !b->ops->kick; q++) {
+		set_queue_fd(VM2VM_SET_KICK, q, -1);
+		set_queue_fd(VM2VM_SET_CALL, q, -1);
+		close(b->kicks[q]);
+		close(b->calls[q]);
+	}
+}
+
 void backend_run(struct backend *b, int64_t deadline)
 {
 	unsigned int i, vectors = VM2VM_PCI_VECTOR_QUEUE(b->nr_queues);
-	bool wanted[NR_VECTORS];
 	int64_t until;
 
-	memset(wanted, true, sizeof(wanted));
-	open_vectors(vectors, wanted, b->events);
+	open_kicks(b);
 	b->epoch = 0;
 	offer(b);
 	say_ready();
@@ -276,10 +300,10 @@ void backend_run(struct backend *b, int64_t deadline)
 				.events = POLLIN,
 			};
 		wait_events(b->events, vectors + b->nr_files, until);
-		register_again(b);
 		handle(b);
 	}
 	for (i = 0; i < b->nr_queues; i++)
 		stop_queue(b, i, true);
 	set_reg32(VM2VM_PCI_CONTROL, 0);
+	close_kicks(b);
 }

@@ -33,11 +33,14 @@ struct backend_ops {
 	void (*stop)(struct backend *b, uint32_t q, bool drain);
 	/*
 	 * There may be something new in it.  It does BACKEND_BATCH at most, so that the
-	 * others, and the end, do not have to wait; true: there is more.
+	 * others, and the end, do not have to wait; true: there is more.  NULL: somebody else
+	 * serves the queues, by the eventfds in @kicks and @calls.
 	 */
 	bool (*kick)(struct backend *b, uint32_t q);
 	/* One of the files can be read. */
 	void (*file)(struct backend *b, unsigned int i);
+	/* Something in the registers may have changed.  May be NULL. */
+	void (*update)(struct backend *b);
 	/* Before each wait: for how many milliseconds at most, or -1. May be NULL. */
 	int (*tick)(struct backend *b);
 };
@@ -59,12 +62,12 @@ struct backend {
 
 	/* Ours */
 	uint32_t epoch, runs;
-	int64_t looked;		/* ms: whether we are registered */
 	uint64_t taken;		/* features that the driver has taken */
 	struct ring rings[VM2VM_PCI_MAX_QUEUES];
 	bool running[VM2VM_PCI_MAX_QUEUES];
 	bool more[VM2VM_PCI_MAX_QUEUES];
 	bool known[VM2VM_PCI_MAX_QUEUES];	/* where it is, in this run */
+	int kicks[VM2VM_PCI_MAX_QUEUES], calls[VM2VM_PCI_MAX_QUEUES];
 	int64_t broken_since[VM2VM_PCI_MAX_QUEUES];	/* ms; -1: it was said */
 	struct pollfd events[NR_VECTORS + BACKEND_FILES];
 };

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The PCI device that shows another VM's memory: found in sysfs, mapped, and by VFIO its
- * interrupts.
+ * The PCI device that shows another VM's memory, by its driver: /dev/vm2vm/N
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <linux/pci_regs.h>
-#include <linux/vfio.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -20,27 +17,20 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "vm2vm_dev.h"
 #include "vm2vm_pci.h"
+#include "vm2vm_uapi.h"
 
-#define PCI_DEVICES	"/sys/bus/pci/devices"
+#define NODES		"/dev/vm2vm"
+#define CLASS		"/sys/class/vm2vm"
 
-/*
- * Linux fills in all page tables of such a mapping at once, and the window may be many
- * times the guest's memory: it is mapped piece by piece, as far as it is used.
- */
-#define PIECE		(16ULL << 20)
-#define MAX_PIECES	64
+static uint8_t *window_start;
+static uint64_t state_changes;	/* that were taken */
 
-static uint8_t **pieces;
-static unsigned int nr_pieces;
-static int window_fd = -1;
-
-struct vm2vm_dev dev;
+struct vm2vm_dev dev = { .fd = -1 };
 
 void die(const char *format, ...)
 {
@@ -80,111 +70,62 @@ static int ms_left(int64_t deadline)
 	return left < INT_MAX ? left : INT_MAX;
 }
 
-/* The device in sysfs */
+/* The device */
 
-static void __attribute__((format(printf, 2, 3))) dev_path(char *path, const char *format, ...)
+/* What sysfs says of the node with this name in there: "vm2vm!0" */
+static bool is_called(const char *entry, const char *wanted)
 {
-	va_list args;
-	int n;
-
-	n = snprintf(path, PATH_MAX, PCI_DEVICES "/%s/", dev.name);
-	va_start(args, format);
-	vsnprintf(path + n, PATH_MAX - n, format, args);
-	va_end(args);
-}
-
-/* 0 or the error, negative */
-static int write_file(const char *path, const char *text)
-{
-	int fd, ret = 0;
-
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
-static bool is_ours(const char *name)
-{
-	static const char * const files[] = { "vendor", "device" };
-	static const unsigned long want[] = { VM2VM_PCI_VENDOR_ID, VM2VM_PCI_DEVICE_ID };
-	char path[PATH_MAX], text[16];
-	unsigned int i;
+	char path[PATH_MAX], text[PATH_MAX], full[32];
+	const char *pci;
+	bool same = false;
+	ssize_t n;
 	FILE *f;
 
-	for (i = 0; i < 2; i++) {
-		snprintf(path, sizeof(path), PCI_DEVICES "/%s/%s", name, files[i]);
-		f = fopen(path, "re");
-		if (!f)
-			return false;
-		if (!fgets(text, sizeof(text), f))
-			text[0] = '\0';
-		fclose(f);
-		if (strtoul(text, NULL, 16) != want[i])
-			return false;
+	snprintf(path, sizeof(path), CLASS "/%s/device", entry);
+	n = readlink(path, text, sizeof(text) - 1);
+	if (n > 0) {
+		text[n] = '\0';
+		pci = strrchr(text, '/') ? strrchr(text, '/') + 1 : text;
+		/* The domain may be left out */
+		snprintf(full, sizeof(full), "0000:%.24s", wanted);
+		if (!strcmp(pci, wanted) || !strcmp(pci, full))
+			return true;
 	}
-	return true;
+	snprintf(path, sizeof(path), CLASS "/%s/id", entry);
+	f = fopen(path, "re");
+	if (f && fgets(text, sizeof(text), f)) {
+		text[strcspn(text, "\n")] = '\0';
+		same = !strcmp(text, wanted);
+	}
+	if (f)
+		fclose(f);
+	return same;
+}
+
+static void find_called(const char *wanted)
+{
+	struct dirent *e;
+	DIR *dir = opendir(CLASS);
+
+	if (!dir)
+		die(CLASS ": %m (is the module vm2vm loaded?)");
+	while (!dev.node[0] && (e = readdir(dir))) {
+		if (!strncmp(e->d_name, "vm2vm!", 6) && is_called(e->d_name, wanted))
+			snprintf(dev.node, sizeof(dev.node), NODES "/%.16s", e->d_name + 6);
+	}
+	closedir(dir);
+	if (!dev.node[0])
+		die("there is no vm2vm device '%s'", wanted);
 }
 
 void find_device(const char *wanted, uint64_t index)
 {
-	struct dirent **entries;
-	uint64_t seen = 0;
-	char full[32];
-	int i, n;
-
-	if (wanted) {
-		/* The domain may be left out */
-		snprintf(full, sizeof(full), "%s%.24s", strlen(wanted) < 12 ? "0000:" : "", wanted);
-		if (strchr(full, '/') || !is_ours(full))
-			die("%s is not a vm2vm device", wanted);
-		strcpy(dev.name, full);
-		return;
-	}
-	n = scandir(PCI_DEVICES, &entries, NULL, alphasort);
-	if (n < 0)
-		die("%s: %m", PCI_DEVICES);
-	for (i = 0; i < n; i++) {
-		if (!dev.name[0] && strlen(entries[i]->d_name) < sizeof(dev.name) &&
-		    is_ours(entries[i]->d_name) && seen++ == index)
-			strcpy(dev.name, entries[i]->d_name);
-		free(entries[i]);
-	}
-	free(entries);
-	if (!dev.name[0])
-		die("no vm2vm device%s", seen ? " with this index" : "");
-}
-
-/*
- * Linux does not enable a device for us that has a driver, and vfio-pci does so only
- * while it is open.  Its memory is all that is needed.  When nobody has it open, vfio-pci
- * also puts it to rest; if the guest sleeps meanwhile, its registers and its BARs are only
- * restored by an end of that rest.
- */
-static void enable_device(void)
-{
-	char path[PATH_MAX];
-	uint16_t command;
-	int fd;
-
-	dev_path(path, "power/control");
-	write_file(path, "on");
-	dev_path(path, "enable");
-	write_file(path, "1");
-
-	dev_path(path, "config");
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || pread(fd, &command, 2, PCI_COMMAND) != 2)
-		die("%s: %m", path);
-	if (!(command & PCI_COMMAND_MEMORY)) {
-		command |= PCI_COMMAND_MEMORY;
-		if (pwrite(fd, &command, 2, PCI_COMMAND) != 2)
-			die("%s: %m", path);
-	}
-	close(fd);
+	if (!wanted)
+		snprintf(dev.node, sizeof(dev.node), NODES "/%" PRIu64, index);
+	else if (wanted[0] == '/')
+		snprintf(dev.node, sizeof(dev.node), "%s", wanted);
+	else
+		find_called(wanted);
 }
 
 void ring_doorbell(uint32_t queue)
@@ -192,67 +133,68 @@ void ring_doorbell(uint32_t queue)
 	set_reg32(dev.doorbells, queue);
 }
 
+int open_region(unsigned int which)
+{
+	int fd = ioctl(dev.fd, VM2VM_GET_REGION, which);
+
+	if (fd < 0)
+		die("%s: region %u: %m", dev.node, which);
+	return fd;
+}
+
+static void *map_region(unsigned int which, uint64_t size, int prot)
+{
+	int fd = open_region(which);
+	void *at = mmap(NULL, size, prot, MAP_SHARED, fd, 0);
+
+	if (at == MAP_FAILED)
+		die("%s: mapping 0x%" PRIx64 " bytes of region %u: %m", dev.node, size, which);
+	close(fd);
+	return at;
+}
+
+static void open_node(int flags, int prot)
+{
+	struct vm2vm_info info;
+
+	dev.fd = open(dev.node, flags | O_NONBLOCK | O_CLOEXEC);
+	if (dev.fd < 0)
+		die("%s: %m%s", dev.node, errno != ENOENT ? "" : access(CLASS, F_OK) ?
+		    " (is the module vm2vm loaded?)" : "");
+	if (ioctl(dev.fd, VM2VM_GET_INFO, &info))
+		die("%s: %m", dev.node);
+	snprintf(dev.name, sizeof(dev.name), "%.31s", info.pci);
+	dev.nr_queues = info.queues;
+	dev.regs_size = info.registers;
+	dev.regs = map_region(VM2VM_REGION_REGISTERS, info.registers, prot);
+}
+
 void open_device(void)
 {
-	char path[PATH_MAX];
-	struct stat st;
-	int fd;
-
-	enable_device();
-	dev_path(path, "resource%d", VM2VM_PCI_REGISTERS_BAR);
-	fd = open(path, O_RDWR | O_SYNC | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st))
-		die("%s: %m", path);
-	dev.regs_size = st.st_size;
-	if (dev.regs_size < VM2VM_PCI_REGISTERS_BAR_SIZE)
-		die("%s: too small for the registers", path);
-	dev.regs = mmap(NULL, dev.regs_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (dev.regs == MAP_FAILED)
-		die("%s: %m", path);
-	close(fd);
-	/* A later version only adds */
-	if (reg32(VM2VM_PCI_MAGIC) != VM2VM_PCI_MAGIC_VALUE ||
-	    reg32(VM2VM_PCI_VERSION) < VM2VM_PCI_VERSION_VALUE)
-		die("%s: the registers do not look like ours: magic 0x%x, version %u", dev.name,
-		    reg32(VM2VM_PCI_MAGIC), reg32(VM2VM_PCI_VERSION));
+	open_node(O_RDWR, PROT_READ | PROT_WRITE);
+	/* The driver has checked what there is of this */
 	dev.doorbells = reg32(VM2VM_PCI_DOORBELL_OFFSET);
-	if (dev.doorbells % 4 || dev.doorbells > dev.regs_size - 4)
-		die("%s: the doorbells are said to be at 0x%x of BAR 0", dev.name, dev.doorbells);
 	dev.size = reg64(VM2VM_PCI_SIZE);
 	dev.base = reg64(VM2VM_PCI_BASE);
+	window_start = map_region(VM2VM_REGION_WINDOW, dev.size, PROT_READ | PROT_WRITE);
+}
 
-	dev_path(path, "resource%d_wc", VM2VM_PCI_WINDOW_BAR);
-	window_fd = open(path, O_RDWR | O_CLOEXEC);
-	if (window_fd < 0) {
-		dev_path(path, "resource%d", VM2VM_PCI_WINDOW_BAR);
-		window_fd = open(path, O_RDWR | O_CLOEXEC);
+void look_at_device(void)
+{
+	if (dev.fd >= 0) {
+		munmap((void *)dev.regs, dev.regs_size);
+		close(dev.fd);
 	}
-	if (window_fd < 0 || fstat(window_fd, &st))
-		die("%s: %m", path);
-	if ((uint64_t)st.st_size < dev.size)
-		die("%s: 0x%" PRIx64 " bytes, for a window of 0x%" PRIx64, path,
-		    (uint64_t)st.st_size, dev.size);
-	pieces = calloc(dev.size / PIECE + 1, sizeof(*pieces));
-	if (!pieces)
-		die("%m");
+	open_node(O_RDONLY, PROT_READ);
 }
 
 volatile void *open_inflight(void)
 {
 	static volatile void *memory;
-	char path[PATH_MAX];
-	int fd;
 
-	if (memory)
-		return memory;
-	dev_path(path, "resource%d", VM2VM_PCI_INFLIGHT_BAR);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		die("%s: %m", path);
-	memory = mmap(NULL, VM2VM_PCI_INFLIGHT_BAR_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (memory == MAP_FAILED)
-		die("%s: %m", path);
-	close(fd);
+	if (!memory)
+		memory = map_region(VM2VM_REGION_INFLIGHT, VM2VM_PCI_INFLIGHT_BAR_SIZE,
+				    PROT_READ | PROT_WRITE);
 	return memory;
 }
 
@@ -273,27 +215,7 @@ void need_window(uint64_t iova, uint64_t len)
 
 volatile void *window(uint64_t iova)
 {
-	uint64_t offset = iova - dev.base, i = offset / PIECE, start = i * PIECE, len;
-	uint64_t n;
-
-	if (!pieces[i]) {
-		if (nr_pieces == MAX_PIECES) {
-			for (n = 0; n <= dev.size / PIECE; n++) {
-				if (!pieces[n])
-					continue;
-				len = dev.size - n * PIECE;
-				munmap(pieces[n], len < PIECE ? len : PIECE);
-				pieces[n] = NULL;
-			}
-			nr_pieces = 0;
-		}
-		len = dev.size - start < PIECE ? dev.size - start : PIECE;
-		pieces[i] = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, window_fd, start);
-		if (pieces[i] == MAP_FAILED)
-			die("mapping the window at 0x%" PRIx64 ": %m", dev.base + start);
-		nr_pieces++;
-	}
-	return pieces[i] + (offset - start);
+	return window_start + (iova - dev.base);
 }
 
 /* How many bytes the next access has */
@@ -306,17 +228,10 @@ static unsigned int step(uint64_t iova, uint64_t len)
 	return n;
 }
 
-/* How many of them are mapped together, and where */
-static volatile uint8_t *stretch(uint64_t iova, uint64_t len, uint64_t *n)
+void window_read(uint64_t iova, void *data, uint64_t len)
 {
-	*n = PIECE - (iova - dev.base) % PIECE;
-	if (*n > len)
-		*n = len;
-	return window(iova);
-}
-
-static void stretch_read(volatile uint8_t *from, uint8_t *to, uint64_t len)
-{
+	volatile uint8_t *from = window(iova);
+	uint8_t *to = data;
 	unsigned int n;
 	uint64_t v;
 
@@ -339,8 +254,10 @@ static void stretch_read(volatile uint8_t *from, uint8_t *to, uint64_t len)
 	}
 }
 
-static void stretch_write(volatile uint8_t *to, const uint8_t *from, uint64_t len)
+void window_write(uint64_t iova, const void *data, uint64_t len)
 {
+	volatile uint8_t *to = window(iova);
+	const uint8_t *from = data;
 	unsigned int n;
 	uint64_t v = 0;
 
@@ -363,164 +280,69 @@ static void stretch_write(volatile uint8_t *to, const uint8_t *from, uint64_t le
 	}
 }
 
-void window_read(uint64_t iova, void *to, uint64_t len)
-{
-	volatile uint8_t *from;
-	uint64_t n;
+/* Interrupts */
 
-	for (; len; iova += n, to += n, len -= n) {
-		from = stretch(iova, len, &n);
-		stretch_read(from, to, n);
-	}
+void claim_device(void)
+{
+	if (ioctl(dev.fd, VM2VM_CLAIM, 0))
+		die("%s: %m%s", dev.node, errno == EBUSY ? " (another program serves it)" : "");
 }
 
-void window_write(uint64_t iova, const void *from, uint64_t len)
+int new_eventfd(void)
 {
-	volatile uint8_t *to;
-	uint64_t n;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-	for (; len; iova += n, from += n, len -= n) {
-		to = stretch(iova, len, &n);
-		stretch_write(to, from, n);
-	}
-}
-
-/* Interrupts, by VFIO */
-
-static void bind_vfio(void)
-{
-	char path[PATH_MAX], link[PATH_MAX];
-	const char *driver = "";
-	ssize_t n;
-	int ret;
-
-	if (access("/sys/bus/pci/drivers/vfio-pci", F_OK))
-		die("there is no vfio-pci: is the module loaded?");
-	dev_path(path, "driver");
-	n = readlink(path, link, sizeof(link) - 1);
-	if (n > 0) {
-		link[n] = '\0';
-		driver = strrchr(link, '/') ? strrchr(link, '/') + 1 : link;
-	}
-	/* Without an IOMMU, and with one that does not check interrupts */
-	write_file("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "1");
-	write_file("/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", "1");
-	if (!strcmp(driver, "vfio-pci"))
-		return;
-	dev_path(path, "driver_override");
-	ret = write_file(path, "vfio-pci");
-	if (ret)
-		die("%s: %s", path, strerror(-ret));
-	if (driver[0]) {
-		dev_path(path, "driver/unbind");
-		ret = write_file(path, dev.name);
-		if (ret)
-			die("%s: %s", path, strerror(-ret));
-	}
-	ret = write_file("/sys/bus/pci/drivers_probe", dev.name);
-	dev_path(path, "driver");
-	if (readlink(path, link, sizeof(link)) < 0)
-		die("%s: vfio-pci does not take it%s%s", dev.name, ret ? ": " : "",
-		    ret ? strerror(-ret) : "");
-}
-
-/* Without an IOMMU its group has a name that says so. */
-static int open_group(bool *noiommu)
-{
-	char path[PATH_MAX], link[PATH_MAX];
-	const char *group;
-	ssize_t n;
-	int fd;
-
-	dev_path(path, "iommu_group");
-	n = readlink(path, link, sizeof(link) - 1);
-	if (n < 0)
-		die("%s: no IOMMU group, not even an unsafe one: %m", dev.name);
-	link[n] = '\0';
-	group = strrchr(link, '/') ? strrchr(link, '/') + 1 : link;
-	*noiommu = true;
-	snprintf(path, sizeof(path), "/dev/vfio/noiommu-%.16s", group);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT) {
-		*noiommu = false;
-		snprintf(path, sizeof(path), "/dev/vfio/%.16s", group);
-		fd = open(path, O_RDWR | O_CLOEXEC);
-	}
 	if (fd < 0)
-		die("%s: %m%s", path, errno == EBUSY ? " (is another vm2vm waiting?)" : "");
+		die("eventfd: %m");
 	return fd;
+}
+
+void set_queue_fd(unsigned long call, uint32_t queue, int fd)
+{
+	struct vm2vm_queue_fd arg = { .queue = queue, .fd = fd };
+
+	if (ioctl(dev.fd, call, &arg))
+		die("%s: the %s of queue %u: %m", dev.node,
+		    call == VM2VM_SET_KICK ? "kick" : "call", queue);
+}
+
+static uint64_t take_state(void)
+{
+	struct vm2vm_state state;
+	uint64_t count;
+
+	if (read(dev.fd, &state, sizeof(state)) != sizeof(state)) {
+		if (errno == EAGAIN || errno == EINTR)
+			return 0;
+		die("%s: %m%s", dev.node, errno == ENODEV ? " (the device has gone)" : "");
+	}
+	count = state.changes - state_changes;
+	state_changes = state.changes;
+	return count;
 }
 
 unsigned int open_vectors(unsigned int n, const bool *wanted, struct pollfd *events)
 {
-	char buffer[sizeof(struct vfio_irq_set) + NR_VECTORS * sizeof(int32_t)]
-		__attribute__((aligned(8)));
-	struct vfio_group_status status = { .argsz = sizeof(status) };
-	struct vfio_region_info config = {
-		.argsz = sizeof(config),
-		.index = VFIO_PCI_CONFIG_REGION_INDEX,
-	};
-	struct vfio_irq_info info = {
-		.argsz = sizeof(info),
-		.index = VFIO_PCI_MSIX_IRQ_INDEX,
-	};
-	struct vfio_irq_set *set = (void *)buffer;
-	int container, group, device;
-	int32_t fds[NR_VECTORS];
-	uint16_t command;
-	bool noiommu;
 	unsigned int i;
 
-	bind_vfio();
-	container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-	if (container < 0)
-		die("/dev/vfio/vfio: %m");
-	group = open_group(&noiommu);
-	if (ioctl(group, VFIO_GROUP_GET_STATUS, &status))
-		die("VFIO_GROUP_GET_STATUS: %m");
-	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
-		die("%s: another device of its IOMMU group has a driver", dev.name);
-	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container))
-		die("VFIO_GROUP_SET_CONTAINER: %m");
-	if (ioctl(container, VFIO_SET_IOMMU, noiommu ? VFIO_NOIOMMU_IOMMU : VFIO_TYPE1v2_IOMMU))
-		die("VFIO_SET_IOMMU: %m");
-	device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, dev.name);
-	if (device < 0)
-		die("VFIO_GROUP_GET_DEVICE_FD: %m");
-
-	if (ioctl(device, VFIO_DEVICE_GET_IRQ_INFO, &info))
-		die("VFIO_DEVICE_GET_IRQ_INFO: %m");
-	if (!wanted && n > info.count)
-		n = info.count;
-	if (n > info.count)
-		die("%s has %u vectors", dev.name, info.count);
+	claim_device();
+	if (!wanted && n > VM2VM_PCI_VECTOR_QUEUE(dev.nr_queues))
+		n = VM2VM_PCI_VECTOR_QUEUE(dev.nr_queues);
+	if (n > VM2VM_PCI_VECTOR_QUEUE(dev.nr_queues))
+		die("%s has %u vectors", dev.name, VM2VM_PCI_VECTOR_QUEUE(dev.nr_queues));
 	for (i = 0; i < n; i++) {
-		fds[i] = -1;
-		if (!wanted || wanted[i]) {
-			fds[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-			if (fds[i] < 0)
-				die("eventfd: %m");
+		events[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+		if (wanted && !wanted[i])
+			continue;
+		if (i == VM2VM_PCI_VECTOR_STATE) {
+			events[i].fd = dev.fd;
+			/* What there is now is no interrupt */
+			take_state();
+			continue;
 		}
-		events[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+		events[i].fd = new_eventfd();
+		set_queue_fd(VM2VM_SET_KICK, i - VM2VM_PCI_VECTOR_QUEUE(0), events[i].fd);
 	}
-	*set = (struct vfio_irq_set){
-		.argsz = sizeof(*set) + n * sizeof(fds[0]),
-		.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-		.index = VFIO_PCI_MSIX_IRQ_INDEX,
-		.count = n,
-	};
-	memcpy(set->data, fds, n * sizeof(fds[0]));
-	if (ioctl(device, VFIO_DEVICE_SET_IRQS, set))
-		die("VFIO_DEVICE_SET_IRQS: %m");
-
-	/* Message-signalled interrupts are writes of the device, which VFIO has forbidden. */
-	if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &config))
-		die("VFIO_DEVICE_GET_REGION_INFO: %m");
-	if (pread(device, &command, 2, config.offset + PCI_COMMAND) != 2)
-		die("reading PCI_COMMAND: %m");
-	command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
-	if (pwrite(device, &command, 2, config.offset + PCI_COMMAND) != 2)
-		die("writing PCI_COMMAND: %m");
 	return n;
 }
 
@@ -528,6 +350,8 @@ uint64_t take_event(const struct pollfd *event)
 {
 	uint64_t count;
 
+	if (event->fd == dev.fd)
+		return take_state();
 	if (event->fd < 0 || read(event->fd, &count, sizeof(count)) != sizeof(count))
 		return 0;
 	return count;

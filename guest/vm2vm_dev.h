@@ -22,7 +22,9 @@
 #define NR_VECTORS	VM2VM_PCI_NR_VECTORS
 
 struct vm2vm_dev {
-	char name[32];
+	char node[64], name[32];	/* path, and address in PCI */
+	int fd;
+	uint32_t nr_queues;	/* that can be kicked */
 	volatile uint8_t *regs;
 	size_t regs_size;
 	uint32_t doorbells;	/* where in them */
@@ -33,9 +35,14 @@ extern struct vm2vm_dev dev;
 
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...);
 
-/* By address, or NULL: the one with this index */
+/*
+ * By its node's path, by what the host calls the link, or by address in PCI; or NULL: the one
+ * with this number
+ */
 void find_device(const char *wanted, uint64_t index);
 void open_device(void);
+/* Just its registers, for reading; in place of one that was looked at before */
+void look_at_device(void);
 
 /* Registers */
 
@@ -61,6 +68,8 @@ static inline void set_reg64(uint32_t offset, uint64_t value)
 
 void ring_doorbell(uint32_t queue);
 
+/* A file of one of VM2VM_REGION_*, to be mapped or passed on */
+int open_region(unsigned int which);
 /* The in-flight memory, VM2VM_PCI_INFLIGHT_BAR_SIZE bytes, whether something is there or not */
 volatile void *open_inflight(void);
 
@@ -96,24 +105,25 @@ static inline uint64_t window64(uint64_t iova)
 	return *(volatile uint64_t *)window(iova);
 }
 
-/*
- * The window may be mapped write-combining, where x86 keeps no order at all, neither of
- * stores nor of loads.  Only a full fence will do, whatever the algorithm needs.
- */
+/* Full: also of a store before a load, which is the one order that x86 does not keep */
 static inline void fence(void)
 {
 	__builtin_ia32_mfence();
 }
 
-/* Interrupts, by VFIO */
+/* Interrupts */
 
 int64_t now_ms(void);
 /* Seconds from now, 0 is never: for wait_events() */
 int64_t deadline_in(uint64_t seconds);
+/* The device is ours to serve, as long as the program runs, or else it ends the program. */
+void claim_device(void);
+int new_eventfd(void);
+/* By VM2VM_SET_KICK or VM2VM_SET_CALL */
+void set_queue_fd(unsigned long call, uint32_t queue, int fd);
 /*
- * An event for each of the first n vectors of which wanted[] says so, or NULL: for all
- * that there are.  Everything stays open as long as the program runs, and when it ends the device
- * is reset.  Returns n.
+ * Claims the device, and an event for each of the first n vectors of which wanted[] says so,
+ * or NULL: for all that there are.  Returns n.
  */
 unsigned int open_vectors(unsigned int n, const bool *wanted, struct pollfd *events);
 /* How many interrupts there have been since the last time */

@@ -92,6 +92,10 @@ steps_qemu() {
 	echo "vhost-user hostile peers | host | lab/vms/links.sh vhost_user_hostile_test.py"
 	echo "vhost-user | host | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
 	echo "vhost-user fence | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
+	echo "driver | host | lab/vms/links.sh driver_test.py"
+	echo "driver debug | host | env L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py"
+	echo "vhost-net | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
+	echo "foreign | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
 	echo "fuzz | host | lab/check/fuzz.sh"
 	[ -z "$long" ] || echo "qemu others | host | lab/build/vmm.sh others"
 }
@@ -119,6 +123,7 @@ steps_mmu() { echo "mmu | host | lab/check/mmu.sh"; }
 # KVM's modules, built for Debian's own kernel and run there
 steps_debian() {
 	echo "dkms | host | lab/dkms/debian.sh"
+	echo "dkms guest | host | lab/check/headers.sh"
 	echo "debian core | debian | $(together 5 vm2vm_test vm2vm_abi_test ${long:+vm2vm_revoke_test vm2vm_matrix_test})"
 	[ -z "$long" ] || echo "intel debian core | intel debian | $(together 5 vm2vm_test)"
 }
@@ -134,7 +139,7 @@ inputs() {
 		case $1 in
 		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
 			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort
-			case $2 in *vmm* | *links* | *fuzz* | *qtest* | *lint*)
+			case $2 in *vmm* | *links* | *fuzz* | *qtest* | *lint* | *headers*)
 				find qemu guest -type f -exec sha256sum {} + | sort
 				sha256sum "$BUILD/base/arch/x86/boot/bzImage" "$BUILD"/base/arch/x86/kvm/*.ko ;;
 			esac ;;

@@ -36,9 +36,13 @@ code=$(our_files | grep "$special" || true)
 # shellcheck disable=SC2086
 [ -z "$code" ] || checkpatch COMPLEX_MACRO,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT,SPACING --file $code
 # A program that has no header of the kernel's
-code=$(our_files | grep '^guest/.*\.[ch]$' || true)
+code=$(our_files | grep '^guest/.*\.[ch]$' | grep -v '^guest/linux/' || true)
 # shellcheck disable=SC2086
 [ -z "$code" ] || checkpatch PREFER_KERNEL_TYPES,BIT_MACRO,VOLATILE,CAMELCASE,PREFER_DEFINED_ATTRIBUTE_MACRO,STRCPY,EMBEDDED_FUNCTION_NAME --file $code
+# A module that is built for older kernels, too
+code=$(our_files | grep '^guest/linux/.*\.[ch]$' || true)
+# shellcheck disable=SC2086
+[ -z "$code" ] || checkpatch LINUX_VERSION_CODE,CONSTANT_COMPARISON --file $code
 # shellcheck disable=SC2046
 [ -z "$(our_patches)" ] || checkpatch "" --patch $(our_patches)
 
@@ -54,6 +58,7 @@ fits() {
 	done
 }
 fits "$LINUX" lab/mutants/kernel/*.patch
+fits guest lab/mutants/guest/*.patch
 [ ! -d "$BUILD/qemu-src" ] || fits "$BUILD/qemu-src" lab/mutants/qemu/*.patch
 
 say "lint: W=1 and sparse"
@@ -78,6 +83,11 @@ if [ -n "$objects" ]; then
 	fi
 fi
 for o in $objects; do [ -f "$out/$o" ] || { echo "lint: $o was not built"; bad=1; }; done
+"$ROOT/lab/build/module.sh" base W=1 C=1 >"$LOGS/lint-module.log" || bad=1
+if [ -s "$LOGS/lint-module.log" ]; then
+	cat "$LOGS/lint-module.log"
+	bad=1
+fi
 
 # Only where QEMU has been built: its source comes with that
 qemu=$BUILD/qemu-pristine/scripts/checkpatch.pl

@@ -1,14 +1,15 @@
 #!/bin/bash
-# hand.sh: break our code in the ways of lab/mutants/kernel/*.patch and lab/mutants/qemu/*.patch,
-# one at a time, and see the tests notice. Each patch says on top what must notice:
+# hand.sh: break our code in the ways of lab/mutants/kernel/*.patch, lab/mutants/qemu/*.patch and
+# lab/mutants/guest/*.patch, one at a time, and see the tests notice. Each patch says on top what must notice:
 #
 #	# kills: [PROGRAM] TEST		of KVM's part: vm2vm_test if no program is given
 #	# where: LAB KERNEL		amd base if not given
 #	# params: NAME=VALUE		parameters of KVM's modules
-#	# kills: SCRIPT TEST		of QEMU's part: one of lab/vms/*.py
+#	# kills: SCRIPT TEST		of QEMU's and the guest's part: one of lab/vms/*.py
 #
 # Just TEST is run, with KVM's modules, or QEMU, built from the changed source.
-# MUTANT=name, or MUTANT=qemu/name, tries that one only; MUTANTS=kernel or qemu, those.
+# MUTANT=name, MUTANT=qemu/name or MUTANT=guest/name tries that one only; MUTANTS=kernel, qemu or
+# guest, those.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/mutants/work.sh"
 
@@ -96,6 +97,25 @@ try_qemu() {
 	restore
 }
 
+# try_guest NAME PATCH
+try_guest() {
+	local name=$1 patch=$2 script test status=0
+	log=$LOGS/mutant-$name.log
+	read -r script test < <(sed -n 's/^# kills: *//p' "$patch") || true
+	[ -n "$test" ] || { result bad "$name: ERROR: it has no line '# kills: SCRIPT TEST'"; return; }
+	rm -rf "$work/guest"
+	mkdir -p "$work/guest"
+	cp -r "$ROOT/guest" "$work/guest/source"
+	if ! mutate "$patch" "$ROOT/guest" "$work/guest/source"; then
+		result bad "$name: ERROR: it does not apply ($log)"
+	else
+		GUEST_SOURCE=$work/guest/source GUEST_OUT=$work/guest/out TIMEOUT=${TIMEOUT:-600} \
+			LOG=$LOGS/console-mutant-$name.log "$ROOT/lab/vms/links.sh" "$script" "$test" >"$log" 2>&1 || status=$?
+		verdict "$name" "$test" "$status"
+	fi
+	files=
+}
+
 prepared=
 for patch in "$ROOT"/lab/mutants/kernel/*.patch; do
 	name=$(basename "$patch" .patch)
@@ -110,6 +130,12 @@ for patch in "$ROOT"/lab/mutants/qemu/*.patch; do
 	[[ " $prepared " = *" qemu "* ]] || (prepare_qemu)
 	prepared="$prepared qemu"
 	try_qemu "qemu-${name#qemu/}" "$patch"
+done
+for patch in "$ROOT"/lab/mutants/guest/*.patch; do
+	name=guest/$(basename "$patch" .patch)
+	[ "${MUTANTS:-guest}" = guest ] || continue
+	[ -z "${MUTANT:-}" ] || [ "$MUTANT" = "$name" ] || continue
+	try_guest "guest-${name#guest/}" "$patch"
 done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

@@ -296,7 +296,7 @@ def guests_sleep():
 		sleep_and_wake(owner, lambda: equal(scan(backend), set(), "while the owner sleeps"))
 		seen(owner, backend)
 		check(same_pages(owner, backend), "mapped when the owner is back")
-		# The device's power goes, and with it what is registered: the program registers again
+		# The device's power goes, and so does what is registered: the program is told
 		sleep_and_wake(backend, lambda: None)
 		backend.wait_event("VM2VM_PEER_LOST", reason="the guest's back-end has gone")
 		seen(owner, backend)
@@ -346,7 +346,7 @@ def devices_and_objects_come_and_go():
 				"addr": {"type": "unix", "data": {"path": pair.path}}, "server": False, "reconnect-ms": 200}})
 			owner.qmp("object-add", **{"qom-type": "vm2vm-link"}, id="l0", role="owner", chardev="c0", device="d0")
 			backend.qmp("device_add", driver="vm2vm-pci", id="w0", bus="rp", link="l0")
-			backend.wait_for("ls /sys/bus/pci/devices/0000:01:00.0", 30)
+			backend.wait_for("[ -e /dev/vm2vm/0 ]", 30)
 			refused(backend, "object-del", "in use", id="l0")
 			hold(backend)
 			seen(owner, backend)

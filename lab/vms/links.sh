@@ -4,7 +4,9 @@
 #
 #   ASAN=1         with the QEMU that checks itself (lab/build/vmm.sh asan)
 #   QEMU=FILE      with that one
-#   L2_KERNEL=FILE with that kernel for the guests, a bzImage where it was built
+#   L2_KERNEL=FILE with that kernel for the guests, a bzImage where it was built; if that is in
+#                  build/, also with our driver for it
+#   GUEST_SOURCE, GUEST_OUT   for lab/build/guest.sh and lab/build/module.sh
 #   VM2VM_TRIALS   how often what is repeated is
 #
 # Exit status 4: there is no QEMU to be had.
@@ -15,13 +17,17 @@ if [ -z "${QEMU:-}" ]; then
 	"$ROOT/lab/build/vmm.sh" ${ASAN:+asan} >&2
 	QEMU=$BUILD/qemu${ASAN:+-asan}/qemu-system-x86_64
 fi
+export GUEST_OUT=${GUEST_OUT:-$BUILD/guest}
 "$ROOT/lab/build/guest.sh" >&2
+L2_KERNEL=${L2_KERNEL:-$BUILD/base/arch/x86/boot/bzImage}
+tree=${L2_KERNEL%/arch/x86/boot/bzImage}
+[ "${tree%/*}" != "$BUILD" ] || "$ROOT/lab/build/module.sh" "${tree##*/}" >&2
 
 # Quicker here than in the lab
-export BUILD QEMU L2_KERNEL=${L2_KERNEL:-$BUILD/base/arch/x86/boot/bzImage} PYTHONDONTWRITEBYTECODE=1
+export BUILD QEMU L2_KERNEL PYTHONDONTWRITEBYTECODE=1
 /usr/bin/python3 "$ROOT/lab/vms/vms.py" >/dev/null
 
-env="BUILD=$BUILD QEMU=$QEMU L2_KERNEL=$L2_KERNEL VMS_LOGS=$LOGS/vms/${1%.py} PYTHONDONTWRITEBYTECODE=1"
+env="BUILD=$BUILD GUEST_OUT=$GUEST_OUT QEMU=$QEMU L2_KERNEL=$L2_KERNEL VMS_LOGS=$LOGS/vms/${1%.py} PYTHONDONTWRITEBYTECODE=1"
 env="$env VM2VM_TRIALS=${VM2VM_TRIALS:-} ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1"
 script=$ROOT/lab/vms/$1
 shift

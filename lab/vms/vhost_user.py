@@ -8,12 +8,13 @@ import re
 import time
 
 from links import IOMMUS, TOOL
-from vms import VM, VMError
+from vms import VM, VMError, check
 
 # Of the card and the backend's tap
 OWNER_IP, BACKEND_IP = "10.7.0.1", "10.7.0.2"
 MAC = "52:54:00:76:32:76"
 numbers = itertools.count()
+STORAGE = "qemu-storage-daemon"
 
 
 class Served:
@@ -92,6 +93,36 @@ class Program:
 			f"while kill -0 $(cat {self.out}.pid); do sleep 0.05; done", check=False)
 
 
+class Storage:
+	"""qemu-storage-daemon with a disk, in the backend's guest"""
+
+	socket = "/run/d0.sock"
+
+	def __init__(self, vm, mib):
+		self.vm = vm
+		vm.sh(f"[ -e /tmp/disk ] || dd if=/dev/zero of=/tmp/disk bs=1M count=0 seek={mib} status=none")
+
+	def start(self):
+		self.vm.run(f"{STORAGE} --blockdev file,node-name=d0,filename=/tmp/disk --export vhost-user-blk,id=e0,node-name=d0,"
+			f"addr.type=unix,addr.path={self.socket},writable=on,num-queues=2 >/run/daemon 2>&1 & echo $! >/run/daemon.pid")
+		self.vm.wait_for(f"[ -S {self.socket} ] || ! kill -0 $(cat /run/daemon.pid)", 60)
+		check(self.alive(), self.said())
+		return self
+
+	def said(self):
+		return self.vm.sh("cat /run/daemon")
+
+	def alive(self):
+		return self.vm.run("kill -0 $(cat /run/daemon.pid)", check=False).status == 0
+
+	def signal(self, name):
+		self.vm.sh(f"kill -{name} $(cat /run/daemon.pid)")
+
+	def kill(self):
+		self.vm.sh("kill -KILL $(cat /run/daemon.pid); while kill -0 $(cat /run/daemon.pid) 2>/dev/null; do sleep 0.05; done; "
+			f"rm {self.socket}")
+
+
 # The owner's guest
 
 def driver(vm, virtio_id):
@@ -117,6 +148,10 @@ def link_up(vm):
 def make_tap(vm, pairs=2):
 	many = "multi_queue" if pairs > 1 else ""
 	vm.sh(f"ip tuntap add dev tap0 mode tap {many}; ip addr add {BACKEND_IP}/24 dev tap0; ip link set tap0 up")
+
+
+def make_bridge(vm, name="br0"):
+	vm.sh(f"ip link add {name} type bridge; ip addr add {BACKEND_IP}/24 dev {name}; ip link set {name} up")
 
 
 def ping(vm, count=3, timeout=60):

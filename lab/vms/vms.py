@@ -14,8 +14,8 @@ The guest is the lab's own kernel with an initramfs: bash, coreutils and the lik
 the build machine. A command's output comes back over a virtio-serial port. What waits has
 a timeout, and a VM that dies meanwhile raises VMError with what it said last.
 
-Environment: QEMU, its program; L2_KERNEL, a bzImage or vmlinux in its build directory,
-from where modules are taken too; GUEST_TOOLS, more programs for the guest; VMS_CACHE, where
+Environment: QEMU, its program; L2_KERNEL, a bzImage or vmlinux in its build directory;
+GUEST_OUT, our programs and modules for guests; GUEST_TOOLS, more programs for the guest; VMS_CACHE, where
 initramfs files are kept; VMS_LOGS, where consoles go.
 
 `python3 vms.py` builds the initramfs ahead, which is quicker outside the lab.
@@ -46,13 +46,13 @@ ROOT = LAB.parent
 BUILD = pathlib.Path(os.environ.get("BUILD") or ROOT / "build")
 QEMU = os.environ.get("QEMU") or "qemu-system-x86_64"
 KERNEL = pathlib.Path(os.environ.get("L2_KERNEL") or BUILD / "base/arch/x86/boot/bzImage")
+# Where lab/build/guest.sh and lab/build/module.sh put what they build
+GUEST = pathlib.Path(os.environ.get("GUEST_OUT") or BUILD / "guest")
 # Generous: the emulated machine shares its CPUs with whatever runs on the build machine
 TIMEOUT = 120
 
 # ---- The guest's file system
 
-# By vfio-pci a program in the guest gets interrupts
-MODULES = ("virt/lib/irqbypass.ko", "drivers/vfio/pci/vfio-pci-core.ko", "drivers/vfio/pci/vfio-pci.ko")
 PORT = "vm2vm.run"
 
 # Each process that is started costs tens of milliseconds here: one mount, and a shell that
@@ -96,21 +96,22 @@ tmp /tmp tmpfs mode=1777
 """
 
 
-def tools():
-	"""Paths of the programs that go along: those of lab/machine/initramfs.sh, and ours."""
+def tools(more=()):
+	"""Paths of the programs that go along: those of lab/machine/initramfs.sh, more, and ours."""
 	text = (LAB / "machine/initramfs.sh").read_text()
-	names = re.search(r'^tools="([^"]*)"', text, re.M).group(1).split() + ["od", "ip", "ping", "mkfs.ext4", "pkill", "base64"]
+	names = re.search(r'^tools="([^"]*)"', text, re.M).group(1).split() + ["od", "chgrp", "ip", "ping", "mkfs.ext4", "pkill", "base64", "iperf3", *more]
 	found = [shutil.which(n, path="/usr/sbin:/usr/bin:/sbin:/bin") for n in names]
 	ours = os.environ.get("GUEST_TOOLS")
 	ours = shlex.split(ours) if ours else [
-		str(p) for p in (BUILD / "guest").glob("*") if p.is_file() and os.access(p, os.X_OK)]
+		str(p) for p in GUEST.glob("*") if p.is_file() and os.access(p, os.X_OK)]
 	return sorted({f for f in found if f}), ours
 
 
 def kernel_modules(kernel):
+	"""Ours, if it was built for this kernel"""
 	for parent in kernel.resolve().parents:
 		if (parent / ".config").exists():
-			return [parent / m for m in MODULES if (parent / m).exists()]
+			return [m for m in [GUEST / parent.name / "linux/vm2vm.ko"] if m.exists()]
 	return []
 
 
@@ -139,10 +140,10 @@ class Cpio:
 		self.add(name or str(path), stat.S_IFREG | (0o755 if os.access(path, os.X_OK) else 0o644), data)
 
 
-def initramfs(kernel=KERNEL, cache=None):
+def initramfs(kernel=KERNEL, cache=None, more=()):
 	"""The initramfs for this kernel: made once, and again when what is in it changes."""
 	cache = pathlib.Path(cache or os.environ.get("VMS_CACHE") or BUILD / "guest/cache")
-	found, ours = tools()
+	found, ours = tools(more)
 	modules = kernel_modules(kernel)
 	key = hashlib.sha256((INIT + FSTAB).encode() + pathlib.Path(__file__).read_bytes())
 	for f in found + ours + modules:
@@ -238,10 +239,12 @@ class VM:
 	"""A VM with a Linux guest. Anything more for QEMU's command line goes into args."""
 
 	def __init__(self, name, *args, memory=256, smp=1, machine="q35", cpu="host", append="",
-		     kernel=None, base=None):
+		     kernel=None, base=None, tools=()):
 		self.name, self.args = name, [str(a) for a in args]
 		self.memory, self.smp, self.machine, self.cpu, self.append = memory, smp, machine, cpu, append
 		self.kernel = pathlib.Path(kernel or KERNEL)
+		# Programs of the build machine's that its guest has besides the usual ones
+		self.tools = tools
 		self.logs = pathlib.Path(base or os.environ.get("VMS_LOGS") or tempfile.mkdtemp(prefix="vms-"))
 		self.process = self.boot_seconds = None
 		self.events = []
@@ -267,7 +270,7 @@ class VM:
 			"-M", self.machine, "-m", str(self.memory), "-smp", str(self.smp),
 			"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 			"-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
-			"-kernel", str(self.kernel), "-initrd", str(initramfs(self.kernel)), "-append", append,
+			"-kernel", str(self.kernel), "-initrd", str(initramfs(self.kernel, more=self.tools)), "-append", append,
 			"-chardev", f"socket,id=vms-qmp,fd={qmp}", "-mon", "chardev=vms-qmp,mode=control",
 			"-chardev", f"file,id=vms-console,path={self.console}", "-serial", "chardev:vms-console",
 			"-chardev", f"socket,id=vms-run,fd={channel}",

@@ -6,7 +6,7 @@ import sys
 
 sys.dont_write_bytecode = True	# nothing of this run stays in the checkout
 # pylint: disable=wrong-import-position
-from vms import VM, CommandError, QMPError, Skip, VMError, VMTimeout, check, comment, equal, main, test
+from vms import VM, CommandError, QMPError, VMError, VMTimeout, check, comment, equal, main, test
 
 
 @test
@@ -57,17 +57,6 @@ def hotplug():
 		vm.qmp("device_del", id="new")
 		vm.wait_event("DEVICE_DELETED", 60, device="new")
 		check(vm.run("ls /sys/bus/pci/devices/0000:01:00.0", check=False).status, "it is gone")
-
-
-@test
-def interrupts_by_vfio():
-	with VM("a", "-device", "virtio-rng-pci,addr=5,disable-legacy=on") as vm:
-		if vm.run("[ -d /sys/bus/pci/drivers/vfio-pci ]", check=False).status:
-			raise Skip("this kernel has no vfio-pci")
-		vm.sh("""cd /sys/bus/pci; echo 1 >/sys/module/vfio/parameters/enable_unsafe_noiommu_mode
-			echo vfio-pci >devices/0000:00:05.0/driver_override
-			echo 0000:00:05.0 >devices/0000:00:05.0/driver/unbind; echo 0000:00:05.0 >drivers_probe""")
-		check(vm.sh("ls /dev/vfio").startswith("noiommu-0"), "a group without an IOMMU")
 
 
 @test

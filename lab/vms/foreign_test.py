@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""foreign_test.py: a stock guest's device, served by a vhost-user back-end that knows nothing of
+vm2vm, in the guest next door. Runs in the lab.
+
+VM2VM_TRIALS is how often what is repeated is; its default is for a quick run.
+"""
+
+import os
+import random
+import re
+import shutil
+import time
+
+from vhost_user import STORAGE, Program, Served, Storage, disk, late_writes, rebind, wait_until
+from vms import Skip, VMError, check, comment, equal, main, test
+
+TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
+BLK = 2
+MIB = 64
+
+
+def begin():
+	if not shutil.which(STORAGE):
+		raise Skip(f"there is no {STORAGE}")
+	served = Served("blk")
+	return served, served.backend(memory=512, tools=(STORAGE,))
+
+
+def begin_verify(owner):
+	# One request at a time: of those that a daemon had begun that was killed none is known
+	owner.run(f"verify {disk(owner)} 8 1 >/run/verify 2>&1 & echo $! >/run/verify.pid")
+
+
+def end_verify(owner):
+	owner.sh("kill $(cat /run/verify.pid)")
+	owner.wait_for("! kill -0 $(cat /run/verify.pid)", 600)
+	said = owner.sh("cat /run/verify")
+	check(re.search("^verified: ", said, re.M), said)
+	comment(said)
+
+
+def requests(owner):
+	"""That its disk has done"""
+	fields = owner.sh(f"cat /sys/block/{disk(owner)[5:]}/stat").split()
+	return int(fields[0]) + int(fields[4])
+
+
+@test
+def storage_daemon_has_a_file_system():
+	served, backend = begin()
+	with backend:
+		storage = Storage(backend, MIB)
+		# The program first: it waits, and says for what
+		backend.run(f"vm2vm vhost-user {storage.socket} >/run/early 2>&1 & echo $! >/run/early.pid")
+		backend.wait_for("grep -q 'waiting for a back-end' /run/early", 30)
+		storage.start()
+		backend.wait_for("grep -q ready /run/early", 30)
+		owner = served.owner().start()
+		name = disk(owner)
+		equal(owner.sh(f"cat /sys/block/{name[5:]}/size"), str(MIB << 11), "sectors")
+		owner.sh(f"mkfs.ext4 -q {name} && mkdir -p /run/disk && mount {name} /run/disk", 200)
+		owner.sh("head -c 10000000 /dev/urandom >/run/data; sha256sum </run/data >/run/sum; cp /run/data /run/disk; sync")
+		owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
+		for _ in range(TRIALS):
+			rebind(owner, BLK)
+			name = disk(owner)
+			owner.sh(f"mount {name} /run/disk")
+			equal(owner.sh("sha256sum </run/disk/data"), owner.sh("cat /run/sum"), "what is in the file")
+			owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
+		equal([s for s in owner.sh("dmesg").splitlines() if "I/O error" in s], [], "complaints of the owner's kernel")
+		equal(backend.sh("dd if=/tmp/disk bs=1080 skip=1 count=1 status=none | od -An -tx1 -N2").split(), ["53", "ef"],
+			"the file system's magic number, in the backend's file")
+		check(storage.alive(), storage.said())
+		equal(backend.sh("grep -c 'hung up' /run/early; true"), "0", f"times that the daemon hung up: {storage.said()}")
+		equal(late_writes(owner), [], "writes to freed pages")
+		slow = backend.qmp("query-vm2vm-links")[0]["backend"]["slow-doorbells"]
+		check(slow < 10, f"doorbells by way of QEMU: {slow}")
+
+
+@test
+def daemon_and_program_are_killed():
+	served, backend = begin()
+	with backend:
+		storage = Storage(backend, MIB)
+		storage.start()
+		program = Program(backend, served, "blk", f"vhost-user {storage.socket}").start()
+		owner = served.owner().start()
+		begin_verify(owner)
+		for _ in range(TRIALS):
+			for victim in (storage, program):
+				before = requests(owner)
+				wait_until(lambda: requests(owner) > before + 20, "requests are done")
+				time.sleep(random.random() / 5)
+				victim.kill()
+				victim.start()
+		end_verify(owner)
+		equal(late_writes(owner), [], "writes to freed pages")
+
+
+@test
+def one_that_hangs_loses_the_window():
+	"""It is stopped in the middle of requests, and goes on when they are another run's."""
+	served, backend = begin()
+	with backend:
+		storage = Storage(backend, MIB)
+		storage.start()
+		program = Program(backend, served, "blk", f"vhost-user {storage.socket}").start()
+		owner = served.owner().start()
+		begin_verify(owner)
+		for _ in range(TRIALS):
+			before = requests(owner)
+			wait_until(lambda: requests(owner) > before + 20, "requests are done")
+			storage.signal("STOP")
+			# A new run of the owner's device
+			owner.qmp("stop")
+			backend.wait_for(f"grep -q 'does not answer' {program.out}", 30)
+			owner.qmp("cont")
+			storage.signal("CONT")
+			time.sleep(0.5)
+			if not storage.alive():
+				raise VMError(f"the daemon has ended: {storage.said()}")
+			backend.sh(f": >{program.out}")
+		end_verify(owner)
+		check(program.alive(), program.said())
+		equal(late_writes(owner), [], "writes to freed pages")
+
+
+main()
