@@ -104,8 +104,8 @@
 /*
  * The domain maps all memory that the owner ever has, for reading and writing, at
  * iova = gpa: for a guest without an IOMMU.  It is one mapping, from 0 to all but the
- * last page, and QUERY says so.  MAP gives EEXIST, if not ENOENT.  UNMAP gives EINVAL, as for a field,
- * so also to a stranger; only KVM_VM2VM_END takes all memory back.
+ * last page, and QUERY says so.  MAP gives EEXIST, if not ENOENT.  UNMAP gives EINVAL, as
+ * for a field, so also to a stranger; only KVM_VM2VM_END takes all memory back.
  */
 #define KVM_VM2VM_DOMAIN_ALL_MEMORY	_BITUL(0)
 /* Links may wait for approval, see KVM_VM2VM_LINK_WAIT. */
