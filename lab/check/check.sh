@@ -88,16 +88,20 @@ steps_qemu() {
 	echo "backend peers | host | lab/vms/links.sh backend_peer_test.py"
 	echo "links | host | lab/vms/links.sh link_test.py"
 	echo "vhost-user peers | host | lab/vms/links.sh vhost_user_peer_test.py"
-	echo "vhost-user kinds | host | lab/vms/links.sh vhost_user_kinds_test.py"
 	echo "vhost-user hostile peers | host | lab/vms/links.sh vhost_user_hostile_test.py"
+	echo "fuzz | host | lab/check/fuzz.sh"
+	[ -z "$long" ] || echo "qemu others | host | lab/build/vmm.sh others"
+}
+
+# Devices that a guest serves
+steps_served() {
+	echo "vhost-user kinds | host | lab/vms/links.sh vhost_user_kinds_test.py"
 	echo "vhost-user | host | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
 	echo "vhost-user fence | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
 	echo "driver | host | lab/vms/links.sh driver_test.py"
 	echo "driver debug | host | env L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py"
 	echo "vhost-net | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
 	echo "foreign | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
-	echo "fuzz | host | lab/check/fuzz.sh"
-	[ -z "$long" ] || echo "qemu others | host | lab/build/vmm.sh others"
 }
 
 # Bochs is slow, so the core and what only VMX has
@@ -130,7 +134,7 @@ steps_debian() {
 
 steps_bench() { echo "bench | host | lab/check/bench.sh"; }
 
-groups="qemu debug mmu base intel source bench debian tlb"
+groups="served debug qemu mmu base intel source bench debian tlb"
 
 # inputs WHERE COMMAND: a hash of everything that a step depends on
 inputs() {
