@@ -6,6 +6,7 @@ vm2vm, in the guest next door. Runs in the lab.
 VM2VM_TRIALS is how often what is repeated is; its default is for a quick run.
 """
 
+import contextlib
 import os
 import random
 import re
@@ -78,8 +79,9 @@ def storage_daemon_has_a_file_system():
 		check(slow < 10, f"doorbells by way of QEMU: {slow}")
 
 
-@test
-def daemon_and_program_are_killed():
+@contextlib.contextmanager
+def under_load():
+	"""A disk of the daemon's, with requests of the owner's under way; in the end all of it is verified"""
 	served, backend = begin()
 	with backend:
 		storage = Storage(backend, MIB)
@@ -87,30 +89,34 @@ def daemon_and_program_are_killed():
 		program = Program(backend, served, "blk", f"vhost-user {storage.socket}").start()
 		owner = served.owner().start()
 		begin_verify(owner)
+		yield owner, backend, storage, program
+		end_verify(owner)
+		check(program.alive(), program.said())
+		equal(late_writes(owner), [], "writes to freed pages")
+
+
+def go_on(owner):
+	before = requests(owner)
+	wait_until(lambda: requests(owner) > before + 20, "requests are done")
+
+
+@test
+def daemon_and_program_are_killed():
+	with under_load() as (owner, _, storage, program):
 		for _ in range(TRIALS):
 			for victim in (storage, program):
-				before = requests(owner)
-				wait_until(lambda: requests(owner) > before + 20, "requests are done")
+				go_on(owner)
 				time.sleep(random.random() / 5)
 				victim.kill()
 				victim.start()
-		end_verify(owner)
-		equal(late_writes(owner), [], "writes to freed pages")
 
 
 @test
 def one_that_hangs_loses_the_window():
 	"""It is stopped in the middle of requests, and goes on when they are another run's."""
-	served, backend = begin()
-	with backend:
-		storage = Storage(backend, MIB)
-		storage.start()
-		program = Program(backend, served, "blk", f"vhost-user {storage.socket}").start()
-		owner = served.owner().start()
-		begin_verify(owner)
+	with under_load() as (owner, backend, storage, program):
 		for _ in range(TRIALS):
-			before = requests(owner)
-			wait_until(lambda: requests(owner) > before + 20, "requests are done")
+			go_on(owner)
 			storage.signal("STOP")
 			# A new run of the owner's device
 			owner.qmp("stop")
@@ -121,9 +127,6 @@ def one_that_hangs_loses_the_window():
 			if not storage.alive():
 				raise VMError(f"the daemon has ended: {storage.said()}")
 			backend.sh(f": >{program.out}")
-		end_verify(owner)
-		check(program.alive(), program.said())
-		equal(late_writes(owner), [], "writes to freed pages")
 
 
 main()
