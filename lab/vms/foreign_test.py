@@ -13,11 +13,10 @@ import re
 import shutil
 import time
 
-from vhost_user import STORAGE, Program, Served, Storage, disk, late_writes, rebind, wait_until
+from vhost_user import STORAGE, Program, Served, Storage, disk, file_system_holds, late_writes, wait_until
 from vms import Skip, VMError, check, comment, equal, main, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
-BLK = 2
 MIB = 64
 
 
@@ -60,16 +59,7 @@ def storage_daemon_has_a_file_system():
 		owner = served.owner().start()
 		name = disk(owner)
 		equal(owner.sh(f"cat /sys/block/{name[5:]}/size"), str(MIB << 11), "sectors")
-		owner.sh(f"mkfs.ext4 -q {name} && mkdir -p /run/disk && mount {name} /run/disk", 200)
-		owner.sh("head -c 10000000 /dev/urandom >/run/data; sha256sum </run/data >/run/sum; cp /run/data /run/disk; sync")
-		owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
-		for _ in range(TRIALS):
-			rebind(owner, BLK)
-			name = disk(owner)
-			owner.sh(f"mount {name} /run/disk")
-			equal(owner.sh("sha256sum </run/disk/data"), owner.sh("cat /run/sum"), "what is in the file")
-			owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
-		equal([s for s in owner.sh("dmesg").splitlines() if "I/O error" in s], [], "complaints of the owner's kernel")
+		file_system_holds(owner, TRIALS)
 		equal(backend.sh("dd if=/tmp/disk bs=1080 skip=1 count=1 status=none | od -An -tx1 -N2").split(), ["53", "ef"],
 			"the file system's magic number, in the backend's file")
 		check(storage.alive(), storage.said())

@@ -8,7 +8,7 @@ import re
 import time
 
 from links import IOMMUS, TOOL
-from vms import VM, VMError, check
+from vms import VM, VMError, check, equal
 
 # Of the card and the backend's tap
 OWNER_IP, BACKEND_IP = "10.7.0.1", "10.7.0.2"
@@ -172,6 +172,22 @@ def disk(vm, timeout=60):
 	# One write is one request: none is merged with others
 	vm.sh(f"echo 2 >/sys/block/{block}/queue/nomerges")
 	return f"/dev/{block}"
+
+
+def file_system_holds(owner, rebinds):
+	"""A file on the owner's disk is there after each time that the driver lets go. Returns disk()."""
+	name = disk(owner)
+	owner.sh(f"mkfs.ext4 -q {name} && mkdir -p /run/disk && mount {name} /run/disk", 200)
+	owner.sh("head -c 10000000 /dev/urandom >/run/data; sha256sum </run/data >/run/sum; cp /run/data /run/disk; sync")
+	owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
+	for _ in range(rebinds):
+		rebind(owner, 2)
+		name = disk(owner)
+		owner.sh(f"mount {name} /run/disk")
+		equal(owner.sh("sha256sum </run/disk/data"), owner.sh("cat /run/sum"), "what is in the file")
+		owner.sh("umount /run/disk; echo 3 >/proc/sys/vm/drop_caches")
+	equal([s for s in owner.sh("dmesg").splitlines() if "I/O error" in s], [], "complaints of the owner's kernel")
+	return name
 
 
 def late_writes(vm):
