@@ -54,7 +54,10 @@ static void backend_continue(void)
 	start_thread(&backend.thread, backend_vcpu, NULL);
 }
 
-/* Whether the thread sleeps, as far as can be seen. */
+/*
+ * Whether the thread sleeps until a signal comes, as far as can be seen.  In KVM_RUN by a
+ * new thread, before the guest runs, there is a grace period of RCU, in which none does.
+ */
 static bool backend_sleeps(void)
 {
 	char path[64], line[256] = "", *p;
@@ -67,7 +70,7 @@ static bool backend_sleeps(void)
 		return false;
 	p = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
 	fclose(f);
-	return p && (p[2] == 'S' || p[2] == 'D');
+	return p && p[2] == 'S';
 }
 
 /* Until the access waits, which it has not begun to when the thread has. */
