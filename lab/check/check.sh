@@ -69,10 +69,13 @@ steps_base() {
 }
 
 steps_debug() {
-	# Of the same in four styles, one; and what takes its time with every object tracked
-	local dirty="vm2vm_dirty_test -v get" core="vm2vm_test -T many_mappings"
-	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test
-	echo "debug core | debug | $(together 3 "$core" vm2vm_abi_test vm2vm_access_test "$dirty" vm2vm_doorbell_test vm2vm_example_test)"
+	# Of the same in four styles, one; and not what takes its time with every object tracked,
+	# or is for kernels that do not track them
+	local dirty="vm2vm_dirty_test -T huge_hugetlb -T huge_thp -v get" core="vm2vm_test -T many_mappings"
+	local abi="vm2vm_abi_test -T memory -T link_limit_of_owner"
+	local bells="vm2vm_doorbell_test -T abi_descriptors -T abi_fields -T abi_overlaps -T abi_callers -T many"
+	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test abi=vm2vm_abi_test bells=vm2vm_doorbell_test
+	echo "debug core | debug | $(together 1 "$core" "$abi" vm2vm_access_test "$dirty" "$bells" vm2vm_example_test)"
 	echo "debug revokers | debug | $(together 3 vm2vm_revoke_test vm2vm_bound_test vm2vm_miss_test vm2vm_stall_test ${long:+vm2vm_race_test} vm2vm_shapes_test)"
 	echo "debug more | debug | $(together 3 vm2vm_inject_test vm2vm_fill_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
 }
@@ -95,11 +98,13 @@ steps_qemu() {
 
 # Devices that a guest serves
 steps_served() {
+	local few=" all_at_once"
+	[ -z "$long" ] || few=
 	echo "vhost-user kinds | host | lab/vms/links.sh vhost_user_kinds_test.py"
 	echo "vhost-user | host | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
 	echo "vhost-user fence | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
 	echo "driver | host | lab/vms/links.sh driver_test.py"
-	echo "driver debug | host | env L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py"
+	echo "driver debug | host | env L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py$few"
 	echo "vhost-net | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
 	echo "foreign | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
 }
@@ -108,7 +113,7 @@ steps_served() {
 few_doorbells="vm2vm_doorbell_test -T abi_limit -T abi_max_array -T many -T storm"
 steps_intel() {
 	# shellcheck disable=SC2086
-	echo "intel core | intel base | $(together 3 vm2vm_test vm2vm_abi_test ${long:+vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
+	echo "intel core | intel base | $(together 3 vm2vm_test ${long:+vm2vm_abi_test vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
 	# shellcheck disable=SC2086
 	echo "intel light | intel light | $(together 3 ${long:+vm2vm_test vm2vm_revoke_test "$few_doorbells"} vm2vm_view_test)"
 }
@@ -139,7 +144,8 @@ groups="served debug qemu mmu base intel source bench debian tlb"
 # inputs WHERE COMMAND: a hash of everything that a step depends on
 inputs() {
 	{
-		echo "$1 $2"
+		# What a host's step leaves out without LONG=1 is for its script to say
+		echo "$1 $2 ${long:-quick}"
 		case $1 in
 		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
 			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort

@@ -46,6 +46,11 @@ code=$(our_files | grep '^guest/linux/.*\.[ch]$' || true)
 # shellcheck disable=SC2046
 [ -z "$(our_patches)" ] || checkpatch "" --patch $(our_patches)
 
+# What a program left there by accident is not to be committed
+say "lint: files"
+stray=$(git -c safe.directory="*" ls-files | grep -v / | grep -vx 'README\.md\|Makefile\|Kconfig\|\.gitignore' || true)
+[ -z "$stray" ] || { echo "at the root, and not known there: $stray"; bad=1; }
+
 # A mutant that says nothing, or that does not apply any more, tests nothing, and is not seen to
 say "lint: mutants"
 # fits TREE PATCH...: of each, that it says what kills it, and applies

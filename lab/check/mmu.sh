@@ -67,7 +67,7 @@ echo "TAP version 13"
 while IFS='|' read -r name machine params trials tests; do
 	name=${name// /} machine=${machine# } params=${params# }
 	[[ $name =~ ${MODES:-.} ]] || continue
-	if [ -z "${LONG:-}${MODES:-}" ] && [[ $name =~ ^(emulated-shadow|debug-.*|intel-dirty|intel-preempted|intel-shadow)$ ]]; then continue; fi
+	if [ -z "${LONG:-}${MODES:-}" ] && [[ $name =~ ^(emulated-dirty|emulated-shadow|debug-.*|intel-dirty|intel-preempted|intel-shadow|intel-views)$ ]]; then continue; fi
 	read -r lab kernel <<<"$machine"
 	trials=${trials// /}
 	[ -n "${LONG:-}" ] || trials=$(((trials + 9) / 10))

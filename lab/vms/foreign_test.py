@@ -16,7 +16,7 @@ import time
 from vhost_user import STORAGE, Program, Served, Storage, disk, file_system_holds, late_writes, wait_until
 from vms import Skip, VMError, check, comment, equal, main, test
 
-TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
+TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 MIB = 64
 
 

