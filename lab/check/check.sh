@@ -10,7 +10,8 @@
 # do by themselves.
 #
 # Steps are in groups. Those of a group go one after the other; there are three groups at a
-# time, as some steps wait for most of theirs, and the groups that take longest come first.
+# time (LANES=N: N), as some steps wait for most of theirs, and the groups that take longest
+# come first.
 . "$(dirname "$0")/../lib.sh"
 cd "$ROOT"
 long=${LONG:+1}
@@ -74,9 +75,12 @@ steps_debug() {
 	local dirty="vm2vm_dirty_test -T huge_hugetlb -T huge_thp -v get" core="vm2vm_test -T many_mappings"
 	local abi="vm2vm_abi_test -T memory -T link_limit_of_owner"
 	local bells="vm2vm_doorbell_test -T abi_descriptors -T abi_fields -T abi_overlaps -T abi_callers -T many"
-	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test abi=vm2vm_abi_test bells=vm2vm_doorbell_test
+	local shapes="vm2vm_shapes_test -T close_orders_vcpu -T backends_32 -T each_other_processes -T ring_processes"
+	local bound="vm2vm_bound_test -T is_small"
+	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test abi=vm2vm_abi_test bells=vm2vm_doorbell_test \
+		shapes=vm2vm_shapes_test bound=vm2vm_bound_test
 	echo "debug core | debug | $(together 1 "$core" "$abi" vm2vm_access_test "$dirty" "$bells" vm2vm_example_test)"
-	echo "debug revokers | debug | $(together 3 vm2vm_revoke_test vm2vm_bound_test vm2vm_miss_test vm2vm_stall_test ${long:+vm2vm_race_test} vm2vm_shapes_test)"
+	echo "debug revokers | debug | $(together 3 vm2vm_revoke_test "$bound" vm2vm_miss_test vm2vm_stall_test ${long:+vm2vm_race_test} "$shapes")"
 	echo "debug more | debug | $(together 3 vm2vm_inject_test vm2vm_fill_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
 }
 
@@ -271,7 +275,7 @@ read -r _ failed _ <"$sums/build"
 
 # Process groups of their own: what is interrupted takes all of its machines along
 set -m
-for _ in 1 2 3; do lane </dev/null & done
+for _ in $(seq "${LANES:-3}"); do lane </dev/null & done
 set +m
 # shellcheck disable=SC2046
 trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null || true; rm -rf "$sums"' EXIT
