@@ -17,18 +17,20 @@ cd "$ROOT"
 long=${LONG:+1}
 times=$LOGS/check.times
 
-# together TRIALS PROGRAM...: a command that runs them all, in one machine. A program may
-# come with arguments. With LONG=1 it repeats as often as it does by itself, but for rings,
-# a million of which take minutes.
+# together TRIALS LONG PROGRAM...: a command that runs them all, in one machine. A program may
+# come with arguments. With LONG=1 it repeats so often, with "-" as often as it does by itself,
+# but for rings, a million of which take minutes.
 together() {
-	local p trials=$1 command="bad=0"
-	shift
+	local p trials=$1 times command="bad=0"
+	[ -z "$long" ] || trials=$2
+	shift 2
 	for p; do
-		case ${long:+long-}$p in
-		long-vm2vm_doorbell_test*) command="$command ; VM2VM_TRIALS=200 $SELFTESTS/$p || bad=1" ;;
-		long-*) command="$command ; $SELFTESTS/$p || bad=1" ;;
-		*) command="$command ; VM2VM_TRIALS=$trials $SELFTESTS/$p || bad=1" ;;
+		case $trials$p in
+		-vm2vm_doorbell_test*) times="VM2VM_TRIALS=100 " ;;
+		-*) times= ;;
+		*) times="VM2VM_TRIALS=$trials " ;;
 		esac
+		command="$command ; $times$SELFTESTS/$p || bad=1"
 	done
 	echo "$command ; exit \$bad"
 }
@@ -56,10 +58,10 @@ steps_source() {
 # long to start and to stop, so a few at a time.
 steps_base() {
 	local p
-	echo "base | base | $(together 10 vm2vm_test vm2vm_abi_test vm2vm_access_test vm2vm_dirty_test vm2vm_example_test \
+	echo "base | base | $(together 10 - vm2vm_test vm2vm_abi_test vm2vm_access_test vm2vm_dirty_test vm2vm_example_test \
 		vm2vm_doorbell_test vm2vm_fill_test vm2vm_miss_test vm2vm_shapes_test vm2vm_race_test)"
-	echo "base revokers | base | $(together 10 vm2vm_revoke_test vm2vm_bound_test vm2vm_stall_test vm2vm_mmu_test vm2vm_view_test)"
-	echo "base matrix | base | $(together 5 vm2vm_matrix_test)"
+	echo "base revokers | base | $(together 10 - vm2vm_revoke_test vm2vm_bound_test vm2vm_stall_test vm2vm_mmu_test vm2vm_view_test)"
+	echo "base matrix | base | $(together 5 - vm2vm_matrix_test)"
 	# The same with an owner that logs
 	[ -z "$long" ] || echo "base logged matrix | base | VM2VM_LOG=1 $SELFTESTS/vm2vm_matrix_test"
 	for p in ${LINUX_TESTS:-}; do
@@ -79,9 +81,9 @@ steps_debug() {
 	local bound="vm2vm_bound_test -T is_small"
 	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test abi=vm2vm_abi_test bells=vm2vm_doorbell_test \
 		shapes=vm2vm_shapes_test bound=vm2vm_bound_test
-	echo "debug core | debug | $(together 1 "$core" "$abi" vm2vm_access_test "$dirty" "$bells" vm2vm_example_test)"
-	echo "debug revokers | debug | $(together 3 vm2vm_revoke_test "$bound" vm2vm_miss_test vm2vm_stall_test ${long:+vm2vm_race_test} "$shapes")"
-	echo "debug more | debug | $(together 3 vm2vm_inject_test vm2vm_fill_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
+	echo "debug core | debug | $(together 1 10 "$core" "$abi" vm2vm_access_test "$dirty" "$bells" vm2vm_example_test)"
+	echo "debug revokers | debug | $(together 3 20 vm2vm_revoke_test "$bound" vm2vm_miss_test vm2vm_stall_test ${long:+vm2vm_race_test} "$shapes")"
+	echo "debug more | debug | $(together 3 20 vm2vm_inject_test vm2vm_fill_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
 }
 
 steps_qemu() {
@@ -109,6 +111,7 @@ steps_served() {
 	echo "vhost-user fence | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
 	echo "driver | host | lab/vms/links.sh driver_test.py"
 	echo "driver debug | host | env L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py$few"
+	echo "hostile owners | host | env ${long:+L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage TIMEOUT=7200} lab/vms/links.sh hostile_owner_test.py"
 	echo "vhost-net | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
 	echo "foreign | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
 }
@@ -117,9 +120,9 @@ steps_served() {
 few_doorbells="vm2vm_doorbell_test -T abi_limit -T abi_max_array -T many -T storm"
 steps_intel() {
 	# shellcheck disable=SC2086
-	echo "intel core | intel base | $(together 3 vm2vm_test ${long:+vm2vm_abi_test vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
+	echo "intel core | intel base | $(together 3 10 vm2vm_test ${long:+vm2vm_abi_test vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
 	# shellcheck disable=SC2086
-	echo "intel light | intel light | $(together 3 ${long:+vm2vm_test vm2vm_revoke_test "$few_doorbells"} vm2vm_view_test)"
+	echo "intel light | intel light | $(together 3 10 ${long:+vm2vm_test vm2vm_revoke_test "$few_doorbells"} vm2vm_view_test)"
 }
 
 # With a TLB that keeps what KVM does not flush
@@ -127,7 +130,7 @@ steps_tlb() {
 	local views="vm2vm_view_test -f inside"
 	[ -z "$long" ] || views=vm2vm_view_test
 	echo "tlb | host | lab/build/tlb.sh"
-	echo "tlb all | tlb base | $(together 3 ${long:+vm2vm_test} vm2vm_revoke_test "$views")"
+	echo "tlb all | tlb base | $(together 3 50 ${long:+vm2vm_test} vm2vm_revoke_test "$views")"
 }
 
 # The same windows by every MMU, and by KVM's emulator
@@ -137,8 +140,8 @@ steps_mmu() { echo "mmu | host | lab/check/mmu.sh"; }
 steps_debian() {
 	echo "dkms | host | lab/dkms/debian.sh"
 	echo "dkms guest | host | lab/check/headers.sh"
-	echo "debian core | debian | $(together 5 vm2vm_test vm2vm_abi_test ${long:+vm2vm_revoke_test vm2vm_matrix_test})"
-	[ -z "$long" ] || echo "intel debian core | intel debian | $(together 5 vm2vm_test)"
+	echo "debian core | debian | $(together 5 - vm2vm_test vm2vm_abi_test ${long:+vm2vm_revoke_test vm2vm_matrix_test})"
+	[ -z "$long" ] || echo "intel debian core | intel debian | $(together 5 10 vm2vm_test)"
 }
 
 steps_bench() { echo "bench | host | lab/check/bench.sh"; }

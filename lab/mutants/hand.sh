@@ -109,7 +109,7 @@ try_guest() {
 	if ! mutate "$patch" "$ROOT/guest" "$work/guest/source"; then
 		result bad "$name: ERROR: it does not apply ($log)"
 	else
-		GUEST_SOURCE=$work/guest/source GUEST_OUT=$work/guest/out TIMEOUT=${TIMEOUT:-600} \
+		LONG=1 GUEST_SOURCE=$work/guest/source GUEST_OUT=$work/guest/out TIMEOUT=${TIMEOUT:-600} \
 			LOG=$LOGS/console-mutant-$name.log "$ROOT/lab/vms/links.sh" "$script" "$test" >"$log" 2>&1 || status=$?
 		verdict "$name" "$test" "$status"
 	fi

@@ -2,6 +2,7 @@
 """vhost_user.py: an owner with QEMU's own vhost-user devices, and a backend whose guest serves
 them, for tests and the demo."""
 
+import glob
 import itertools
 import os
 import re
@@ -14,7 +15,11 @@ from vms import VM, VMError, check, equal
 OWNER_IP, BACKEND_IP = "10.7.0.1", "10.7.0.2"
 MAC = "52:54:00:76:32:76"
 numbers = itertools.count()
-STORAGE = "qemu-storage-daemon"
+STORAGE, SWITCH = "qemu-storage-daemon", "dpdk-testpmd"
+# Its drivers are not libraries of its own. Each by that of its names which others know it by: by two it is loaded twice.
+SWITCH_DRIVERS = [f for name in ("bus_vdev", "net_vhost", "mempool_ring")
+	for f in glob.glob(f"/usr/lib/*/dpdk/pmds-*/librte_{name}.so.[0-9][0-9]")]
+SWITCH_TOOLS = (SWITCH, *SWITCH_DRIVERS)
 
 
 class Served:
@@ -93,18 +98,14 @@ class Program:
 			f"while kill -0 $(cat {self.out}.pid); do sleep 0.05; done", check=False)
 
 
-class Storage:
-	"""qemu-storage-daemon with a disk, in the backend's guest"""
+class Daemon:
+	"""A vhost-user back-end program in the backend's guest; command makes it listen at socket"""
 
-	socket = "/run/d0.sock"
-
-	def __init__(self, vm, mib):
+	def __init__(self, vm):
 		self.vm = vm
-		vm.sh(f"[ -e /tmp/disk ] || dd if=/dev/zero of=/tmp/disk bs=1M count=0 seek={mib} status=none")
 
 	def start(self):
-		self.vm.run(f"{STORAGE} --blockdev file,node-name=d0,filename=/tmp/disk --export vhost-user-blk,id=e0,node-name=d0,"
-			f"addr.type=unix,addr.path={self.socket},writable=on,num-queues=2 >/run/daemon 2>&1 & echo $! >/run/daemon.pid")
+		self.vm.run(f"{self.command} >/run/daemon 2>&1 & echo $! >/run/daemon.pid")
 		self.vm.wait_for(f"[ -S {self.socket} ] || ! kill -0 $(cat /run/daemon.pid)", 60)
 		check(self.alive(), self.said())
 		return self
@@ -121,6 +122,32 @@ class Storage:
 	def kill(self):
 		self.vm.sh("kill -KILL $(cat /run/daemon.pid); while kill -0 $(cat /run/daemon.pid) 2>/dev/null; do sleep 0.05; done; "
 			f"rm {self.socket}")
+
+
+class Storage(Daemon):
+	"""qemu-storage-daemon with a disk"""
+
+	socket = "/run/d0.sock"
+	command = (f"{STORAGE} --blockdev file,node-name=d0,filename=/tmp/disk --export vhost-user-blk,id=e0,node-name=d0,"
+		f"addr.type=unix,addr.path={socket},writable=on,num-queues=2")
+
+	def __init__(self, vm, mib):
+		super().__init__(vm)
+		vm.sh(f"[ -e /tmp/disk ] || dd if=/dev/zero of=/tmp/disk bs=1M count=0 seek={mib} status=none")
+
+
+class Switch(Daemon):
+	"""DPDK's testpmd with one port, which answers ARP and pings itself, whatever address they are for"""
+
+	socket = "/run/s0.sock"
+	# Whoever ends its input ends it
+	command = (f"tail -f /dev/null | {SWITCH} {' '.join(f'-d {f}' for f in SWITCH_DRIVERS)} --no-huge -m 256 --no-pci --no-telemetry "
+		f"--no-shconf -l 0,1 --vdev net_vhost0,iface={socket},queues=1 -- --forward-mode=icmpecho --total-num-mbufs=4096")
+
+	def __init__(self, vm):
+		super().__init__(vm)
+		# It loads its drivers only from where nobody else may write
+		vm.sh("mkdir -p /var/run; chmod 755 / /usr /usr/lib /usr/lib/x86_64-linux-gnu /usr/lib/x86_64-linux-gnu/dpdk*")
 
 
 # The owner's guest

@@ -24,6 +24,7 @@ initramfs files are kept; VMS_LOGS, where consoles go.
 import atexit
 import collections
 import fnmatch
+import glob
 import hashlib
 import json
 import os
@@ -97,10 +98,13 @@ tmp /tmp tmpfs mode=1777
 
 
 def tools(more=()):
-	"""Paths of the programs that go along: those of lab/machine/initramfs.sh, more, and ours."""
+	"""Paths of the programs that go along: those of lab/machine/initramfs.sh, more (names of programs, or
+	patterns of paths), and ours."""
 	text = (LAB / "machine/initramfs.sh").read_text()
-	names = re.search(r'^tools="([^"]*)"', text, re.M).group(1).split() + ["od", "chgrp", "ip", "ping", "mkfs.ext4", "pkill", "base64", "iperf3", *more]
+	names = re.search(r'^tools="([^"]*)"', text, re.M).group(1).split() + ["od", "chgrp", "ip", "ping", "mkfs.ext4", "pkill", "base64", "iperf3",
+		*(m for m in more if not m.startswith("/"))]
 	found = [shutil.which(n, path="/usr/sbin:/usr/bin:/sbin:/bin") for n in names]
+	found += [f for m in more if m.startswith("/") for f in glob.glob(m)]
 	ours = os.environ.get("GUEST_TOOLS")
 	ours = shlex.split(ours) if ours else [
 		str(p) for p in GUEST.glob("*") if p.is_file() and os.access(p, os.X_OK)]
