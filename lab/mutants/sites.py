@@ -4,7 +4,7 @@ ways in it, each to be turned on by its number.
 A mutant is an expression or a statement with another one beside it:
 
 	if (a && b)		if (VM2VM_MUTANT(7) ? !!(b) : (a && b))
-	kfree(m);		if (!VM2VM_MUTANT(8)) kfree(m);
+	kfree(m);		{ if (!VM2VM_MUTANT(8)) kfree(m); }
 
 so one build has hundreds of them, and none costs more than a comparison. Lines keep
 their numbers.
@@ -261,7 +261,8 @@ def instrument(source, mutants):
 
     def choose(ms, original):
         if ms[0].statement:
-            return "".join(f"if (!VM2VM_MUTANT({m.number})) " for m in ms) + original
+            # In braces, for there may be an else after it that is another one's
+            return "{ " + "".join(f"if (!VM2VM_MUTANT({m.number})) " for m in ms) + original + " }"
         if any(m.boolean for m in ms):
             original = f"!!({original})"
         return "(" + "".join(f"VM2VM_MUTANT({m.number}) ? ({m.text if not m.boolean else '!!(' + m.text + ')'}) : "

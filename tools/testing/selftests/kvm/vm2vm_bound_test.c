@@ -315,6 +315,27 @@ TEST_F(bound, harvest_across_areas)
 	}
 }
 
+/* A mapping of more pages than a word of the log has. */
+TEST_F(bound, harvest_of_long_mapping)
+{
+	const uint64_t pages[] = { 0, 1, 62, 63, 64, 65, 127, 128 }, nr = 129;
+	uint64_t bitmap[(PAGES + 63) / 64], i, k;
+	struct peer *p = &self->p;
+
+	vm2vm_map(p->domain, PEER_IOVA, PEER_OWNER_GPA, nr * 4096, VM2VM_RW);
+	link_all(p, nr * 4096);
+	vm_set_user_memory_region(p->owner, 0, KVM_MEM_LOG_DIRTY_PAGES, PEER_OWNER_GPA, p->size,
+				  p->mem);
+	for (i = 0; i < ARRAY_SIZE(pages); i++) {
+		/* What was written before is protected again each time. */
+		for (k = 0; k < 2; k++) {
+			peer_write(p, pages[i] * 4096, i);
+			kvm_vm_get_dirty_log(p->owner, 0, bitmap);
+			EXPECT_EQ(1ul << pages[i] % 64, bitmap[pages[i] / 64]);
+		}
+	}
+}
+
 #define LOG_SIZE	(512ul << 30)
 #define LOG_IOVA	((300ul << 30) + PG_SIZE_2M - 8192)	/* two pages, and two more */
 
@@ -410,6 +431,33 @@ TEST_F(bound, age_few)
 TEST_F(bound, age_too_many)
 {
 	check_age(&self->p, 500, false);
+}
+
+/* A page that no iova has is known not to be young, however many windows show another one. */
+TEST_F_TIMEOUT(bound, age_unmapped, 300)
+{
+	int fd = open("/sys/kernel/mm/page_idle/bitmap", O_RDWR), domain = -1;
+	struct peer *p = &self->p;
+	unsigned int i;
+	uint64_t pfn;
+
+	TEST_ASSERT(fd >= 0, "page_idle: %s", strerror(errno));
+	for (i = 0; i < KVM_VM2VM_MAX_ALL_LINKS; i++) {
+		if (i % KVM_VM2VM_MAX_LINKS == 0) {
+			domain = vm2vm_create_domain(p->owner);
+			vm2vm_map(domain, PEER_IOVA, PEER_OWNER_GPA + 4096, 4096, VM2VM_RW);
+		}
+		vm2vm_link(p->backend, domain, PEER_SLOT + i, PEER_WINDOW + i * 4096, PEER_IOVA,
+			   4096, 0);
+	}
+	*peer_word(p, 0) = 3;
+	*peer_word(p, 4096) = 1;
+	EXPECT_EQ(i, peer_sum(p, PEER_WINDOW, i, 4096));
+	TEST_ASSERT(!mlock(p->mem, 4096) && !munlock(p->mem, 4096), "mlock");
+	pfn = idle_pfn(p->mem);
+	set_idle(fd, pfn);
+	EXPECT_TRUE(is_idle(fd, pfn));
+	close(fd);
 }
 
 #define IDLE_LINKS	200u
@@ -651,6 +699,41 @@ TEST_F_TIMEOUT(bound, fault_elsewhere, 120)
 	EXPECT_EQ(9, peer_read(p, 4096));
 	EXPECT_LT(seconds() - start, 1.5);
 	churn_stop(&c);
+}
+
+#define BATCH	4096ul		/* how many mappings UNMAP removes at once */
+
+static void *churn_unmap_batch(void *arg)
+{
+	struct churn *c = arg;
+
+	vm2vm_unmap(c->p->domain, PEER_IOVA, BATCH * 4096);
+	WRITE_ONCE(c->rounds, 1);
+	return NULL;
+}
+
+/* What UNMAP is at is not faulted in again meanwhile, neither the first page nor the last. */
+TEST_F_TIMEOUT(bound, fault_at_the_edges, 120)
+{
+	const uint64_t offset[] = { 0, 4096, (BATCH - 2) * 4096, (BATCH - 1) * 4096 };
+	struct peer *p = &self->p;
+	struct churn c;
+	unsigned int i;
+
+	link_all(p, BATCH * 4096);
+	for (i = 0; i < ARRAY_SIZE(offset); i++) {
+		approve(p, BATCH, 4096, PAGES);
+		p->mmio = 0;
+		peer_read(p, offset[i]);
+		EXPECT_EQ(0, p->mmio);
+		churn_start(&c, p, churn_unmap_batch);
+		while (!READ_ONCE(c.rounds))
+			peer_read(p, offset[i]);
+		churn_stop(&c);
+		p->mmio = 0;
+		peer_read(p, offset[i]);
+		EXPECT_EQ(1, p->mmio);
+	}
 }
 
 TEST_HARNESS_MAIN

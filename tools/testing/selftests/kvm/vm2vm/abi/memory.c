@@ -78,7 +78,7 @@ TEST_F_TIMEOUT(abi, memory, 300)
 {
 	struct env *e = &self->env;
 
-	works(e, "GET_DIRTY leaks", false, leaks(e, get_dirty, 1000, 4096));
+	works(e, "GET_DIRTY leaks", false, leaks(e, get_dirty, 8000, 4096));
 	works(e, "LINK of what is no domain leaks", false, leaks(e, link_nothing, 20000, 256));
 	works(e, "LINK that fills and UNLINK leak", false, leaks(e, link_and_fill, 300, 4096));
 	works(e, "a VM with doorbells leaks", false, leaks(e, ring_nobody, 100, 8192));

@@ -45,6 +45,27 @@ TEST_F(bell, length)
 	EXPECT_EQ(0, peer_vcpu_stat(a->vcpu, "vm2vm_rings_signalled"));
 }
 
+/* A write over the end of a page comes in two, of lengths that no doorbell can have. */
+TEST_F(bell, across_pages)
+{
+	const uint64_t end = BELL_MMIO + 4096;
+	struct bell_vm *a = &self->a, *b = &self->b;
+	struct bell_at at = { false, 0, 8 };
+	unsigned int len;
+
+	bell_irqfd(b, self->fd, BELL_GSI);
+	for (at.addr = end - 7; at.addr < end; at.addr++) {
+		/* 2 of 3 bytes, 4 of 5, 6 or 7; and those of the second page. */
+		len = end - at.addr;
+		if (len == 1 || len == 2 || len == 4)
+			continue;
+		bell_doorbell(a, at, len < 4 ? 2 : 4, self->fd);
+		bell_ring(a, at, 0, 0, 1);
+		EXPECT_RANG(b, 0, 0, a, 2);
+		bell_doorbell_deassign(a, at, len < 4 ? 2 : 4, self->fd);
+	}
+}
+
 /* Length 0: any write at the address, and none beside it. */
 TEST_F(bell, any_length)
 {
