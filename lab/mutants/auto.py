@@ -54,7 +54,8 @@ WORLDS = {
     "intel": ("intel", "light", "", ["test", "view_test", "revoke_test", "doorbell_test"], "view|vmx|prove|doorbell"),
     "tlb": ("tlb", "light", "", ["view_test", "revoke_test", "dirty_test"], "revoke|dirty|view|vmx"),
     "inject": ("amd", "debug", "", ["inject_test", "abi_test"], "."),
-    "qemu": ("amd", "base", "", ["link_peer_test.py", "link_test.py"], "qemu/"),
+    "qemu": ("amd", "base", "", ["link_peer_test.py", "backend_peer_test.py", "backend_test.py", "vhost_user_peer_test.py",
+                                 "vhost_user_hostile_test.py", "link_test.py"], "qemu/"),
 }
 
 HEADER = """

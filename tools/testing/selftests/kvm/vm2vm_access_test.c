@@ -297,6 +297,35 @@ TEST_F(forced, locked)
 	EXPECT_EQ(0, a->holes);
 }
 
+/* The same instructions are for the guest's own memory as before, if it has a window or not. */
+TEST_F(forced, locked_own)
+{
+	const uint64_t gva = 0x40000000;
+	struct access *a = &self->a;
+	struct kvm_vm *vm = a->p.backend;
+	vm_paddr_t gpa = vm_phy_page_alloc(vm, 0x10000, 0);
+	uint64_t *word = addr_gpa2hva(vm, gpa);
+
+	virt_map(vm, gva, gpa, 1);
+	*word = VALUE;
+	access_do(a, ACCESS_XCHG, gva, 0, 0, OTHER);
+	EXPECT_EQ(VALUE, a->cmd->val);
+	EXPECT_EQ(OTHER, *word);
+
+	a->cmd->old = VALUE;
+	access_do(a, ACCESS_CMPXCHG, gva, 0, 0, 5);
+	EXPECT_EQ(0, a->cmd->equal);
+	EXPECT_EQ(OTHER, a->cmd->old);
+	EXPECT_EQ(OTHER, *word);
+	access_do(a, ACCESS_CMPXCHG, gva, 0, 0, 5);
+	EXPECT_EQ(1, a->cmd->equal);
+	EXPECT_EQ(5, *word);
+
+	access_do(a, ACCESS_INC, gva, 0, 0, 0);
+	EXPECT_EQ(6, *word);
+	EXPECT_EQ(0, a->holes);
+}
+
 struct adder {
 	uint64_t *word;
 	uint64_t count;

@@ -394,6 +394,9 @@ TEST_F_TIMEOUT(miss, wait_refuse_fill, 120)
 	backend_link(&self->b, self->domain, WAIT | KVM_VM2VM_LINK_FILL);
 	access_start(r, MISS_READ, 3, 0);
 	expect_miss(self->domain, 3, RD);
+	/* What is revoked meanwhile is something else. */
+	map_pages(self->domain, 5, 1, RD);
+	EXPECT_EQ(1, unmap_pages(self->domain, 5, 1));
 	EXPECT_EQ(1, refuse_pages(self->domain, 3, 1));
 	EXPECT_EQ(HOLE, access_val(r));
 	EXPECT_EQ(1, peer_vcpu_stat(r->vcpu, "vm2vm_fills"));

@@ -264,26 +264,47 @@ static void map_page(struct interrupter *in)
 	vm2vm_map(in->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, VM2VM_RW);
 }
 
-/* What is not approved is by the time that the access begins to wait for that. */
-TEST_F_TIMEOUT(revoke, map_races_wait, 600)
+static void map_page_readonly(struct interrupter *in)
 {
-	struct interrupter in = { .begin = unmap_page, .interrupt = map_page };
-	struct spinner *s = &self->s;
+	vm2vm_map(in->domain, PEER_IOVA, PEER_OWNER_GPA, 4096, KVM_VM2VM_MAP_READ);
+}
+
+/* What is not approved is by the time that the access begins to wait for that. */
+static void try_map_races_wait(struct interrupter *in, struct spinner *s)
+{
 	unsigned int i;
 
-	if (!interrupter_start(&in, s))
-		SKIP(return, "it takes preempt=full, and two CPUs");
-	in.domain = vm2vm_create_domain_flags(self->p.owner, KVM_VM2VM_DOMAIN_MISSES);
-	map_page(&in);
-	vm2vm_link(self->p.backend, in.domain, PEER_SLOT, s->link, PEER_IOVA, 4096,
+	in->domain = vm2vm_create_domain_flags(s->p->owner, KVM_VM2VM_DOMAIN_MISSES);
+	in->interrupt(in);
+	vm2vm_link(s->p->backend, in->domain, PEER_SLOT, s->link, PEER_IOVA, 4096,
 		   KVM_VM2VM_LINK_WAIT);
 	spinner_begin(s->loop, s->page[0]);
 	for (i = 0; i < s->trials; i++) {
-		interrupter_try(&in, i);
+		interrupter_try(in, i);
 		spinner_wait(s->loop, 3);
 	}
-	interrupter_stop(&in);
-	close(in.domain);
+	interrupter_stop(in);
+	close(in->domain);
+}
+
+TEST_F_TIMEOUT(revoke, map_races_wait, 600)
+{
+	struct interrupter in = { .begin = unmap_page, .interrupt = map_page };
+
+	if (!interrupter_start(&in, &self->s))
+		SKIP(return, "it takes preempt=full, and two CPUs");
+	try_map_races_wait(&in, &self->s);
+}
+
+/* The same for a read of what is approved for that. */
+TEST_F_TIMEOUT(revoke, map_races_wait_to_read, 600)
+{
+	struct interrupter in = { .begin = unmap_page, .interrupt = map_page_readonly };
+
+	WRITE_ONCE(self->s.loop->readonly, 1);
+	if (!interrupter_start(&in, &self->s))
+		SKIP(return, "it takes preempt=full, and two CPUs");
+	try_map_races_wait(&in, &self->s);
 }
 
 static void delete_memslot(struct interrupter *in)
@@ -317,6 +338,30 @@ TEST_F_TIMEOUT(revoke, memslot_races_filler, 600)
 		TEST_ASSERT(READ_ONCE(s->loop->last) == SPINNER_OLD,
 			    "trial %u: there is a filler yet", i);
 		vm2vm_unlink(self->p.backend, PEER_SLOT);
+	}
+	interrupter_stop(&in);
+}
+
+/* And what was filled for the lack of an approval is as soon as that has been given. */
+TEST_F_TIMEOUT(revoke, map_races_filler, 600)
+{
+	struct interrupter in = { .begin = unmap_page, .interrupt = map_page };
+	struct spinner *s = &self->s;
+	unsigned int i;
+
+	if (!interrupter_start(&in, s))
+		SKIP(return, "it takes preempt=full, and two CPUs");
+	WRITE_ONCE(s->loop->readonly, 1);
+	in.domain = self->p.domain;
+	spinner_map(s);
+	vm2vm_link(self->p.backend, in.domain, PEER_SLOT, s->link, PEER_IOVA, 4096,
+		   KVM_VM2VM_LINK_FILL);
+	spinner_begin(s->loop, s->page[0]);
+	for (i = 0; i < s->trials; i++) {
+		interrupter_try(&in, i);
+		spinner_wait(s->loop, 3);
+		TEST_ASSERT(READ_ONCE(s->loop->last) == SPINNER_OLD,
+			    "trial %u: there is a filler yet", i);
 	}
 	interrupter_stop(&in);
 }

@@ -70,6 +70,53 @@ TEST_F(access, file)
 	close(fd);
 }
 
+#define GOES_SIZE	(64ul << 20)
+
+static uint64_t free_memory(void)
+{
+	return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
+}
+
+/* A process with memory of its own, whose holes in a file have to be brought in. */
+static void goes(void)
+{
+	void *mem = mmap(NULL, GOES_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			 0);
+	int fd = memfd_create("vm2vm", MFD_CLOEXEC);
+	static struct access a;
+	unsigned int i;
+
+	TEST_ASSERT(mem != MAP_FAILED, "mmap");
+	memset(mem, 1, GOES_SIZE);
+	access_init(&a, SIZE, access_guest);
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, SIZE), "memfd: %s", strerror(errno));
+	TEST_ASSERT(mmap(a.p.mem, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    a.p.mem, "mmap");
+	share(&a.p, VM2VM_RW, 0);
+	for (i = 0; i < PAGES; i++)
+		access_write(&a, i * 4096, VALUE);
+	_exit(*word_at(&a.p, 0) != VALUE);
+}
+
+/* What a process had is free when it is gone: nobody keeps its address space. */
+TEST(owner_goes)
+{
+	uint64_t before = free_memory();
+	unsigned int i;
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		goes();
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	for (i = 0; i < 1000 && free_memory() + GOES_SIZE / 2 < before; i++)
+		usleep(10000);
+	EXPECT_GT(1000, i);
+}
+
 /* A file whose server keeps KVM waiting: in time there is a hole, and later the page. */
 TEST_F_TIMEOUT(access, file_not_answered, 120)
 {
@@ -100,6 +147,35 @@ TEST_F_TIMEOUT(access, file_not_answered, 120)
 		val = access_out(a, 0);
 	EXPECT_EQ((uint32_t)FUSE_VALUE(FUSE_STUCK + owner_offset(0) / 4096), val);
 	fuse_kill(&server);
+}
+
+/* The pages that the guest, or KVM for it, has read and written are nobody's but the owner's. */
+TEST_F(access, not_pinned)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	unsigned int i, tries;
+	bool moved;
+
+	if (!mem_has_nodes())
+		SKIP(return, "no two nodes of memory");
+	share(p, VM2VM_RW, 0);
+	for (i = 0; i < 4; i++)
+		*word_at(p, i * 4096) = VALUE + i;
+	access_do(a, ACCESS_MOVSQ_ONE, PEER_WINDOW + 4096, PEER_WINDOW, 0, 0);
+	EXPECT_EQ(VALUE + 2, access_read(a, 2 * 4096));
+	access_write(a, 3 * 4096, VALUE);
+	for (i = 0; i < 4; i++) {
+		/* It may be on its way to the lists of pages. */
+		for (moved = false, tries = 0; !moved && tries < 100; tries++) {
+			mem_settle();
+			moved = mem_move(word_at(p, i * 4096));
+		}
+		EXPECT_TRUE(moved);
+	}
+	for (i = 0; i < 4; i++)
+		EXPECT_EQ(VALUE + (i == 2 ? 2 : 0), access_read(a, i * 4096));
+	EXPECT_EQ(0, a->holes);
 }
 
 TEST_F(access, swapped)
@@ -225,6 +301,8 @@ TEST_F(access, userfault)
 		SKIP(return, "no userfaultfd");
 	start = mem_now();
 	access_write(a, 0, VALUE);
+	/* There is some time to answer, which is counted in ticks. */
+	EXPECT_LT(10 * mem_tick(), mem_now() - start);
 	EXPECT_GT(10, mem_now() - start);
 	EXPECT_EQ(8, a->holes);
 	close(uffd);

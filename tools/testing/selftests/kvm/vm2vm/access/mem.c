@@ -94,6 +94,23 @@ void mem_settle(void)
 	syscall(__NR_move_pages, 0, 0ul, NULL, &node, NULL, MPOL_MF_MOVE);
 }
 
+bool mem_has_nodes(void)
+{
+	return !access("/sys/devices/system/node/node1/meminfo", F_OK);
+}
+
+bool mem_move(void *addr)
+{
+	int status = -1, node;
+
+	/* Without nodes it says where the page is. */
+	if (syscall(__NR_move_pages, 0, 1ul, &addr, NULL, &status, 0) || status < 0)
+		return false;
+	node = !status;
+	return !syscall(__NR_move_pages, 0, 1ul, &addr, &node, &status, MPOL_MF_MOVE) &&
+	       status == node;
+}
+
 /* What /proc/self/pagemap has about the page at @addr. */
 static uint64_t mem_pagemap(void *addr)
 {
@@ -163,4 +180,12 @@ double mem_now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+double mem_tick(void)
+{
+	struct timespec tick;
+
+	TEST_ASSERT(!clock_getres(CLOCK_MONOTONIC_COARSE, &tick), "clock_getres");
+	return tick.tv_sec + tick.tv_nsec / 1e9;
 }

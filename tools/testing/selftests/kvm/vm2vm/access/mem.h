@@ -23,6 +23,12 @@ void mem_swap_stop(long n);
  */
 void mem_settle(void);
 
+/* Whether there are two NUMA nodes, for pages to move between. */
+bool mem_has_nodes(void);
+
+/* Move the page at @addr to the other of them; false if somebody keeps it where it is. */
+bool mem_move(void *addr);
+
 bool mem_is_swapped(void *addr);
 
 #define MEM_IDLE	"/sys/kernel/mm/page_idle/bitmap"
@@ -41,5 +47,8 @@ void *mem_1g(void);
 
 /* Seconds since an arbitrary time. */
 double mem_now(void);
+
+/* Seconds from one tick of the kernel's to the next. */
+double mem_tick(void);
 
 #endif /* SELFTEST_KVM_VM2VM_ACCESS_MEM_H */

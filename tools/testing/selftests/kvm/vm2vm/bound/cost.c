@@ -12,7 +12,7 @@
 #include "vm2vm_peer.h"
 
 #define PAGES		8ul
-#define WINDOW_SIZE	(1ul << 30)
+#define WINDOW_SIZE	0x40000000ul
 
 FIXTURE(cost)
 {

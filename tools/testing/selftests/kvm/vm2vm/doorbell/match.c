@@ -66,6 +66,22 @@ TEST_F(bell, across_pages)
 	}
 }
 
+/* A port is all of its number, and nothing beside it: none that looks alike rings. */
+TEST_F(bell, ports_apart)
+{
+	struct bell_vm *a = &self->a, *b = &self->b;
+	struct bell_at at = { true, BELL_PORT, 1 };
+	unsigned int i;
+
+	bell_irqfd(b, self->fd, BELL_GSI);
+	for (i = 0; i < 32; i++, at.addr++)
+		bell_doorbell(a, at, at.len, self->fd);
+	at.addr = BELL_PORT >> 8;
+	bell_ring(a, at, 0, 0, 1);
+	EXPECT_RANG(b, 0, 0, a, 1);
+	EXPECT_EQ(at.addr, a->exit_addr);
+}
+
 /* Length 0: any write at the address, and none beside it. */
 TEST_F(bell, any_length)
 {
