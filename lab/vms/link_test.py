@@ -482,7 +482,7 @@ def owner_migrates():
 	with source, pair.backend() as backend:
 		hold(backend)
 		seen(source, backend)
-		source.run("while :; do dd if=/dev/hwrng bs=64 count=1 iflag=fullblock status=none >>/run/data; done &")
+		source.run("while :; do dd if=/dev/hwrng bs=64 count=1 iflag=fullblock status=none >>/run/data; done & echo $! >/run/loop")
 		# A pattern in its memory, to be the same there
 		source.sh("head -c 8000000 /dev/urandom >/run/pattern; sha256sum </run/pattern >/run/sum")
 		path = f"/tmp/migrate-{os.getpid()}"
@@ -495,6 +495,9 @@ def owner_migrates():
 		arrives(target)
 		seen(target, backend)
 		equal(target.sh("sha256sum </run/pattern"), target.sh("cat /run/sum"), "the pattern")
+		# What is mapped is not to change from one look to the other
+		target.sh("kill $(cat /run/loop)")
+		target.wait_for("! cat /proc/[0-9]*/comm 2>/dev/null | grep -qx dd")
 		check(same_pages(target, backend), "mapped")
 
 
