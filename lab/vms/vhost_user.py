@@ -26,12 +26,12 @@ class Served:
 	"""The command lines of an owner with these devices, "net", "blk" or "rng", and of a backend
 	with a vm2vm-pci device for each"""
 
-	def __init__(self, *kinds, iommu="virtio", strict=True, queues=2, server="backend", vm2vm="on", bypass=False, mac=MAC, others=()):
+	def __init__(self, *kinds, iommu="virtio", strict=True, queues=2, server="backend", vm2vm="on", bypass=False, others=()):
 		"""With vm2vm="on" the owner waits for no backend; bypass: approve all memory to a device without IOMMU;
 		others: the backend has devices of these names for other owners, too"""
 		n = next(numbers)
 		self.windows = {k: f"/tmp/served-{os.getpid()}-{n}-{k}" for k in (*kinds, *others)}
-		self.paths, self.mac = {k: self.windows[k] for k in kinds}, mac
+		self.paths = {k: self.windows[k] for k in kinds}
 		self.iommu, self.strict, self.queues, self.server = iommu, strict, queues, server
 		self.policy = f"vm2vm={vm2vm}{',vm2vm-bypass=on' if bypass else ''}"
 
@@ -42,7 +42,7 @@ class Served:
 		chardev = ["-chardev", f"socket,id=c-{kind},path={self.paths[kind]},{side}"]
 		if kind == "net":
 			return chardev + ["-netdev", f"vhost-user,id=n-net,chardev=c-net,queues={self.queues},{self.policy}",
-				"-device", f"virtio-net-pci,netdev=n-net,mq=on,mac={self.mac},romfile=,disable-legacy=on,{platform}"]
+				"-device", f"virtio-net-pci,netdev=n-net,mq=on,mac={MAC},romfile=,disable-legacy=on,{platform}"]
 		more = f"num-queues={self.queues},disable-legacy=on" if kind == "blk" else "vectors=2"
 		return chardev + ["-device", f"vhost-user-{kind}-pci,chardev=c-{kind},{self.policy},{more},{platform}"]
 
@@ -139,18 +139,15 @@ class Storage(Daemon):
 
 
 class Switch(Daemon):
-	"""DPDK's testpmd: with one port it answers ARP and pings itself, whatever address they are for; with two
-	what comes in by one goes out by the other"""
+	"""DPDK's testpmd with one port, which answers ARP and pings itself, whatever address they are for"""
 
-	def __init__(self, vm, ports=1):
+	socket = "/run/s0.sock"
+	# Whoever ends its input ends it
+	command = (f"tail -f /dev/null | {SWITCH} {' '.join(f'-d {f}' for f in SWITCH_DRIVERS)} --no-huge -m 256 --no-pci --no-telemetry "
+		f"--no-shconf -l 0,1 --vdev net_vhost0,iface={socket},queues=1 -- --forward-mode=icmpecho --total-num-mbufs=4096")
+
+	def __init__(self, vm):
 		super().__init__(vm)
-		self.sockets = [f"/run/s{n}.sock" for n in range(ports)]
-		self.socket = self.sockets[-1]
-		drivers = " ".join(f"-d {f}" for f in SWITCH_DRIVERS)
-		devices = " ".join(f"--vdev net_vhost{n},iface={path},queues=1" for n, path in enumerate(self.sockets))
-		# Whoever ends its input ends it
-		self.command = (f"tail -f /dev/null | {SWITCH} {drivers} --no-huge -m 256 --no-pci --no-telemetry --no-shconf -l 0,1 {devices} "
-			f"-- --forward-mode={'icmpecho' if ports == 1 else 'io'} --total-num-mbufs=4096")
 		# It loads its drivers only from where nobody else may write
 		vm.sh("mkdir -p /var/run; chmod 755 / /usr /usr/lib /usr/lib/x86_64-linux-gnu /usr/lib/x86_64-linux-gnu/dpdk*")
 
@@ -173,8 +170,8 @@ def interface(vm):
 	return vm.wait_for(f"ls /sys/bus/virtio/devices/{name}/net", 30)
 
 
-def link_up(vm, address=OWNER_IP):
-	vm.sh(f"d={interface(vm)}; ip addr replace {address}/24 dev $d; ip link set $d up")
+def link_up(vm):
+	vm.sh(f"d={interface(vm)}; ip addr replace {OWNER_IP}/24 dev $d; ip link set $d up")
 
 
 def make_tap(vm, pairs=2):

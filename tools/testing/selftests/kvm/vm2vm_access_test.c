@@ -272,41 +272,10 @@ TEST_F(forced, load_store)
 	EXPECT_EQ(0, a->holes);
 }
 
-TEST_F(forced, locked)
+/* Locked instructions on the word at @gva, which is @word to the test. */
+static void try_locked(struct __test_metadata *_metadata, struct access *a, uint64_t gva,
+		       uint64_t *word)
 {
-	struct access *a = &self->a;
-	struct peer *p = &a->p;
-	uint64_t *word = word_at(p, 0);
-
-	*word = VALUE;
-	access_do(a, ACCESS_XCHG, PEER_WINDOW, 0, 0, OTHER);
-	EXPECT_EQ(VALUE, a->cmd->val);
-	EXPECT_EQ(OTHER, *word);
-
-	a->cmd->old = VALUE;
-	access_do(a, ACCESS_CMPXCHG, PEER_WINDOW, 0, 0, 5);
-	EXPECT_EQ(0, a->cmd->equal);
-	EXPECT_EQ(OTHER, a->cmd->old);
-	EXPECT_EQ(OTHER, *word);
-	access_do(a, ACCESS_CMPXCHG, PEER_WINDOW, 0, 0, 5);
-	EXPECT_EQ(1, a->cmd->equal);
-	EXPECT_EQ(5, *word);
-
-	access_do(a, ACCESS_INC, PEER_WINDOW, 0, 0, 0);
-	EXPECT_EQ(6, *word);
-	EXPECT_EQ(0, a->holes);
-}
-
-/* The same instructions are for the guest's own memory as before, if it has a window or not. */
-TEST_F(forced, locked_own)
-{
-	const uint64_t gva = 0x40000000;
-	struct access *a = &self->a;
-	struct kvm_vm *vm = a->p.backend;
-	vm_paddr_t gpa = vm_phy_page_alloc(vm, 0x10000, 0);
-	uint64_t *word = addr_gpa2hva(vm, gpa);
-
-	virt_map(vm, gva, gpa, 1);
 	*word = VALUE;
 	access_do(a, ACCESS_XCHG, gva, 0, 0, OTHER);
 	EXPECT_EQ(VALUE, a->cmd->val);
@@ -324,6 +293,25 @@ TEST_F(forced, locked_own)
 	access_do(a, ACCESS_INC, gva, 0, 0, 0);
 	EXPECT_EQ(6, *word);
 	EXPECT_EQ(0, a->holes);
+}
+
+TEST_F(forced, locked)
+{
+	struct access *a = &self->a;
+
+	try_locked(_metadata, a, PEER_WINDOW, word_at(&a->p, 0));
+}
+
+/* The same instructions are for the guest's own memory as before, if it has a window or not. */
+TEST_F(forced, locked_own)
+{
+	const uint64_t gva = 0x40000000;
+	struct access *a = &self->a;
+	struct kvm_vm *vm = a->p.backend;
+	vm_paddr_t gpa = vm_phy_page_alloc(vm, 0x10000, 0);
+
+	virt_map(vm, gva, gpa, 1);
+	try_locked(_metadata, a, gva, addr_gpa2hva(vm, gpa));
 }
 
 struct adder {

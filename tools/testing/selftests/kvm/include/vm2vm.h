@@ -26,6 +26,12 @@ static inline unsigned int vm2vm_trials(unsigned int standard)
 	return atoi(trials) > 1 ? atoi(trials) : 1;
 }
 
+/* Bytes that nobody has, of what the machine has. */
+static inline uint64_t vm2vm_free_memory(void)
+{
+	return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
+}
+
 static inline int vm2vm_ioctl(int fd, unsigned long nr, void *arg)
 {
 	int r = ioctl(fd, nr, arg);

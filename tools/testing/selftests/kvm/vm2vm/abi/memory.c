@@ -10,11 +10,6 @@
 #define ROUNDS		5
 #define LARGE		0x40000000ull	/* a window whose bitmaps are pages */
 
-static uint64_t free_memory(void)
-{
-	return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
-}
-
 /*
  * Whether @nr calls of @once take @size bytes each that do not come back.  Others use memory,
  * too: so it is not one round that says so, but all of them.
@@ -27,10 +22,10 @@ static bool leaks(struct env *e, bool (*once)(struct env *e), unsigned int nr, s
 	for (i = 0; i < nr / 10; i++)
 		TEST_ASSERT(once(e), "call %u: %s", i, strerror(errno));
 	for (round = 0; round < ROUNDS; round++) {
-		before = free_memory();
+		before = vm2vm_free_memory();
 		for (i = 0; i < nr; i++)
 			TEST_ASSERT(once(e), "call %u: %s", i, strerror(errno));
-		if (free_memory() + nr * size / 2 > before)
+		if (vm2vm_free_memory() + nr * size / 2 > before)
 			return false;
 	}
 	return true;

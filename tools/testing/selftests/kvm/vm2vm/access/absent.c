@@ -72,11 +72,6 @@ TEST_F(access, file)
 
 #define GOES_SIZE	(64ul << 20)
 
-static uint64_t free_memory(void)
-{
-	return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
-}
-
 /* A process with memory of its own, whose holes in a file have to be brought in. */
 static void goes(void)
 {
@@ -101,7 +96,7 @@ static void goes(void)
 /* What a process had is free when it is gone: nobody keeps its address space. */
 TEST(owner_goes)
 {
-	uint64_t before = free_memory();
+	uint64_t before = vm2vm_free_memory();
 	unsigned int i;
 	int status;
 	pid_t pid;
@@ -112,7 +107,7 @@ TEST(owner_goes)
 		goes();
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
-	for (i = 0; i < 1000 && free_memory() + GOES_SIZE / 2 < before; i++)
+	for (i = 0; i < 1000 && vm2vm_free_memory() + GOES_SIZE / 2 < before; i++)
 		usleep(10000);
 	EXPECT_GT(1000, i);
 }

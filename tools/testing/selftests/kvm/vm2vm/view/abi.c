@@ -294,11 +294,6 @@ TEST_F(views, init)
 #define MEMORY_ROUNDS	5
 #define MEMORY_TIMES	300u
 
-static uint64_t free_memory(void)
-{
-	return (uint64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
-}
-
 /*
  * What a vCPU has of a view, a page of page tables, goes with the link: kmemleak does not know of
  * it.  Others use memory, too, so not one round says that it does not, but all of them.
@@ -311,13 +306,13 @@ TEST_F_TIMEOUT(views, memory, 600)
 
 	view_map_window(w, 1);
 	for (round = 0; round < MEMORY_ROUNDS; round++) {
-		before = free_memory();
+		before = vm2vm_free_memory();
 		for (i = 0; i < MEMORY_TIMES; i++) {
 			ASSERT_EQ(0, __view_link(w, 1, w->owner[0].domain, PEER_IOVA, 4096, 0));
 			view_enter(&w->cpu[0], 1);
 			vm2vm_unlink(w->vm, VIEW_SLOT(1));
 		}
-		if (free_memory() + MEMORY_TIMES * 4096 / 2 > before)
+		if (vm2vm_free_memory() + MEMORY_TIMES * 4096 / 2 > before)
 			break;
 	}
 	EXPECT_LT(round, MEMORY_ROUNDS);
