@@ -63,7 +63,11 @@ class Back(Peer):
 		fds = []
 		if isinstance(answer, tuple):
 			answer, fds = answer
-		self.send(request, answer, VERSION | REPLY, fds=fds)
+		try:
+			self.send(request, answer, VERSION | REPLY, fds=fds)
+		except ConnectionError:
+			# It has hung up after it asked
+			return None
 		return request
 
 	def until(self, *requests, timeout=20):
