@@ -10,8 +10,9 @@
 #ifdef CONFIG_KVM_VM2VM
 
 /*
- * Of a VM.  As an owner: its domains and mappings, and how often it has revoked
- * (calls and invalidations that had something to look for).  As a backend: links, and
+ * Of a VM.  As an owner: its domains and mappings, how many mappings MAP has made and
+ * UNMAP has taken away, and how often it has revoked (calls and invalidations that had
+ * something to look for).  As a backend: links, and
  * the longest time, in nanoseconds, that a revocation, a harvest or ageing by an owner
  * has held its mmu_lock; and approved accesses to which the link's answer was that of a
  * page that is not approved, because the owner had no page there, no memory for it, or
@@ -21,6 +22,8 @@
 #define KVM_VM2VM_VM_STAT						\
 	u64 vm2vm_domains;						\
 	atomic64_t vm2vm_mappings;					\
+	atomic64_t vm2vm_mapped;					\
+	atomic64_t vm2vm_unmapped;					\
 	atomic64_t vm2vm_revokes;					\
 	u64 vm2vm_links;						\
 	u64 vm2vm_held_max_ns;						\
@@ -33,6 +36,8 @@
 #define KVM_VM2VM_VM_STATS()						\
 	STATS_DESC_ICOUNTER(VM, vm2vm_domains),				\
 	STATS_DESC_ICOUNTER(VM, vm2vm_mappings),			\
+	STATS_DESC_COUNTER(VM, vm2vm_mapped),				\
+	STATS_DESC_COUNTER(VM, vm2vm_unmapped),				\
 	STATS_DESC_COUNTER(VM, vm2vm_revokes),				\
 	STATS_DESC_ICOUNTER(VM, vm2vm_links),				\
 	STATS_DESC_PEAK(VM, vm2vm_held_max_ns, KVM_STATS_UNIT_SECONDS,	\

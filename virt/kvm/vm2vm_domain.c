@@ -225,6 +225,7 @@ static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
 	if (!r) {
 		vm2vm_fill_replace(d, m->iova, vm2vm_mapping_last(m));
 		atomic64_inc(&owner->stat.vm2vm_mappings);
+		atomic64_inc(&owner->stat.vm2vm_mapped);
 		trace_kvm_vm2vm_map(owner, args);
 	}
 	mutex_unlock(&d->lock);
@@ -317,7 +318,9 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	nr = d->nr_mappings;
 	args->unmapped = vm2vm_unmap_whole(d, first, last);
 	r = 0;
-	atomic64_sub(nr - d->nr_mappings, &owner->stat.vm2vm_mappings);
+	nr -= d->nr_mappings;
+	atomic64_sub(nr, &owner->stat.vm2vm_mappings);
+	atomic64_add(nr, &owner->stat.vm2vm_unmapped);
 	trace_kvm_vm2vm_unmap(owner, args);
 out:
 	mutex_unlock(&d->lock);

@@ -209,6 +209,8 @@ TEST_F(seen, statistics)
 	seen_do_all(_metadata, self);
 	expect_stat(_metadata, p->owner, "vm2vm_domains", 2);
 	expect_stat(_metadata, p->owner, "vm2vm_mappings", 3);
+	expect_stat(_metadata, p->owner, "vm2vm_mapped", 4);
+	expect_stat(_metadata, p->owner, "vm2vm_unmapped", 1);
 	expect_stat(_metadata, p->owner, "vm2vm_revokes", 3);
 	expect_stat(_metadata, p->owner, "vm2vm_links", 0);
 	expect_stat(_metadata, p->backend, "vm2vm_domains", 0);
@@ -227,6 +229,8 @@ TEST_F(seen, statistics)
 	close(self->asked);
 	expect_stat(_metadata, p->owner, "vm2vm_domains", 1);
 	expect_stat(_metadata, p->owner, "vm2vm_mappings", 2);
+	expect_stat(_metadata, p->owner, "vm2vm_mapped", 4);
+	expect_stat(_metadata, p->owner, "vm2vm_unmapped", 1);
 	expect_stat(_metadata, p->owner, "vm2vm_revokes", 4);
 }
 
