@@ -9,7 +9,7 @@ packages="linux-source-6.12 build-essential ccache flex bison bc libelf-dev libs
 	bochs bochsbios vgabios bochs-sdl isolinux syslinux-common xorriso"
 [ "${1:-}" != qemu ] || packages="build-essential dpkg-dev git ninja-build pkg-config libglib2.0-dev
 	libpixman-1-dev zlib1g-dev libfdt-dev bzip2 python3 python3-venv seabios qemu-system-data ipxe-qemu
-	iproute2 iputils-ping e2fsprogs procps iperf3"
+	iproute2 iputils-ping e2fsprogs procps iperf3 socat"
 [ "${1:-}" != menu ] || packages="libncurses-dev"
 [ "${1:-}" != fuzz ] || packages="clang $(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p')"
 

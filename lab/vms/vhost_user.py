@@ -26,13 +26,16 @@ class Served:
 	"""The command lines of an owner with these devices, "net", "blk" or "rng", and of a backend
 	with a vm2vm-pci device for each"""
 
-	def __init__(self, *kinds, iommu="virtio", strict=True, queues=2, server="backend", vm2vm="on", bypass=False, others=()):
+	def __init__(self, *kinds, iommu="virtio", strict=True, queues=2, server="backend", vm2vm="on", bypass=False, others=(),
+		     name="", mac=MAC, first=0):
 		"""With vm2vm="on" the owner waits for no backend; bypass: approve all memory to a device without IOMMU;
-		others: the backend has devices of these names for other owners, too"""
+		others: the backend has devices of these names for other owners, too. Of a second owner of the
+		same backend's: name is what its devices begin with there, first the number of the first of them"""
 		n = next(numbers)
 		self.windows = {k: f"/tmp/served-{os.getpid()}-{n}-{k}" for k in (*kinds, *others)}
 		self.paths = {k: self.windows[k] for k in kinds}
 		self.iommu, self.strict, self.queues, self.server = iommu, strict, queues, server
+		self.name, self.mac, self.first = name, mac, first
 		self.policy = f"vm2vm={vm2vm}{',vm2vm-bypass=on' if bypass else ''}"
 
 	def device(self, kind, addr, more=""):
@@ -42,7 +45,7 @@ class Served:
 		chardev = ["-chardev", f"socket,id=c-{kind},path={self.paths[kind]},{side}"]
 		if kind == "net":
 			return chardev + ["-netdev", f"vhost-user,id=n-net,chardev=c-net,queues={self.queues},{self.policy}",
-				"-device", f"virtio-net-pci,netdev=n-net,mq=on,mac={MAC},romfile=,disable-legacy=on,{platform}"]
+				"-device", f"virtio-net-pci,netdev=n-net,mq=on,mac={self.mac},romfile=,disable-legacy=on,{platform}"]
 		more = f"num-queues={self.queues},disable-legacy=on" if kind == "blk" else "vectors=2"
 		return chardev + ["-device", f"vhost-user-{kind}-pci,chardev=c-{kind},{self.policy},{more},{platform}"]
 
@@ -54,7 +57,7 @@ class Served:
 
 	def window(self, kind, addr, more=""):
 		"""QEMU's arguments for one of the backend's"""
-		device = f"vm2vm-pci,id=w-{kind},addr={addr:#x}{more}"
+		device = f"vm2vm-pci,id=w-{self.name}{kind},addr={addr:#x}{more}"
 		if self.server == "backend":
 			return ["-device", f"{device},path={self.windows[kind]}"]
 		return ["-chardev", f"socket,id=c-{kind},path={self.windows[kind]},reconnect-ms=200",
@@ -67,7 +70,7 @@ class Served:
 
 	def index(self, kind):
 		"""Of its device in the backend's guest"""
-		return list(self.windows).index(kind)
+		return self.first + list(self.windows).index(kind)
 
 
 class Program:
@@ -76,7 +79,7 @@ class Program:
 	def __init__(self, vm, served, kind, command):
 		self.vm, self.kind = vm, kind
 		self.command = f"{TOOL} -n {served.index(kind)} {command}"
-		self.out = f"/run/served-{kind}"
+		self.out = f"/run/served-{served.name}{kind}"
 
 	def start(self):
 		self.vm.run(f"{self.command} >{self.out} 2>&1 & echo $! >{self.out}.pid")
@@ -127,15 +130,19 @@ class Daemon:
 
 
 class Storage(Daemon):
-	"""qemu-storage-daemon with a disk"""
+	"""qemu-storage-daemon with a disk of so many MiB, or with these: {name: a file or a device of the guest's}"""
 
-	socket = "/run/d0.sock"
-	command = (f"{STORAGE} --blockdev file,node-name=d0,filename=/tmp/disk --export vhost-user-blk,id=e0,node-name=d0,"
-		f"addr.type=unix,addr.path={socket},writable=on,num-queues=2")
-
-	def __init__(self, vm, mib):
+	def __init__(self, vm, mib, disks=None):
 		super().__init__(vm)
-		vm.sh(f"[ -e /tmp/disk ] || dd if=/dev/zero of=/tmp/disk bs=1M count=0 seek={mib} status=none")
+		self.sockets = {n: f"/run/{n}.sock" for n in disks or ("disk",)}
+		# The last that it makes
+		self.socket = list(self.sockets.values())[-1]
+		self.command = STORAGE
+		for n, path in (disks or {"disk": "/tmp/disk"}).items():
+			self.command += (f" --blockdev {'host_device' if path.startswith('/dev/') else 'file'},node-name={n},filename={path}"
+				f" --export vhost-user-blk,id=e-{n},node-name={n},addr.type=unix,addr.path={self.sockets[n]},writable=on,num-queues=2")
+		if not disks:
+			vm.sh(f"[ -e /tmp/disk ] || dd if=/dev/zero of=/tmp/disk bs=1M count=0 seek={mib} status=none")
 
 
 class Switch(Daemon):
@@ -170,8 +177,8 @@ def interface(vm):
 	return vm.wait_for(f"ls /sys/bus/virtio/devices/{name}/net", 30)
 
 
-def link_up(vm):
-	vm.sh(f"d={interface(vm)}; ip addr replace {OWNER_IP}/24 dev $d; ip link set $d up")
+def link_up(vm, address=OWNER_IP):
+	vm.sh(f"d={interface(vm)}; ip addr replace {address}/24 dev $d; ip link set $d up")
 
 
 def make_tap(vm, pairs=2):
@@ -183,10 +190,10 @@ def make_bridge(vm, name="br0"):
 	vm.sh(f"ip link add {name} type bridge; ip addr add {BACKEND_IP}/24 dev {name}; ip link set {name} up")
 
 
-def ping(vm, count=3, timeout=60):
+def ping(vm, count=3, timeout=60, address=BACKEND_IP):
 	"""It takes a while until it is answered after something was set up: then each is."""
-	vm.wait_for(f"ping -c 1 -W 1 {BACKEND_IP}", timeout)
-	return vm.sh(f"ping -c {count} -i 0.1 -W 10 {BACKEND_IP}")
+	vm.wait_for(f"ping -c 1 -W 1 {address}", timeout)
+	return vm.sh(f"ping -c {count} -i 0.1 -W 10 {address}")
 
 
 def rebind(vm, virtio_id):
