@@ -4,7 +4,7 @@
 #   make run CMD='...'            run a command in the lab; LAB=amd|intel|tlb KERNEL=base|debug|light|debian
 #                                 (make exits with 2 if it fails, lab/machine/run.sh as it does)
 #   make shell                    a root shell in the lab; Ctrl-a x quits (intel: exit)
-#   make demo                     the demonstration: two QEMU VMs
+#   make demo                     the demonstration: three QEMU VMs
 #   make demo-core                that of the kernel's calls alone, by a VMM of our own
 #   make check                    the tests; FORCE=1: also those that passed and have not
 #                                 changed; LONG=1: all there are, and far longer

@@ -18,7 +18,7 @@ Environment: QEMU, its program; L2_KERNEL, a bzImage or vmlinux in its build dir
 GUEST_OUT, our programs and modules for guests; GUEST_TOOLS, more programs for the guest; VMS_CACHE, where
 initramfs files are kept; VMS_LOGS, where consoles go.
 
-`python3 vms.py` builds the initramfs ahead, which is quicker outside the lab.
+`python3 vms.py [PROGRAM...]` builds the initramfs ahead, which is quicker outside the lab.
 """
 
 import atexit
@@ -577,4 +577,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-	print(initramfs())
+	print(initramfs(more=sys.argv[1:]))
