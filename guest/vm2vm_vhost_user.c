@@ -51,6 +51,12 @@ enum message_id {
 #define F_PLATFORM	(1ULL << VIRTIO_F_ACCESS_PLATFORM)
 /* Where such a ring goes on is more than an index */
 #define F_PACKED	(1ULL << VIRTIO_F_RING_PACKED)
+/*
+ * What the peer is not offered on its behalf, and it is not told of.  It takes bus addresses
+ * for memory, whatever the peer's driver knows of an IOMMU: one who has not offered to ask for
+ * translations hangs up on such features, and one who has would ask.
+ */
+#define F_WITHHELD	(F_PROTOCOL | F_LOG_ALL | F_PLATFORM | F_PACKED)
 #define P_MQ		(1ULL << 0)
 #define P_REPLY_ACK	(1ULL << 3)
 /* Those that are the peer's matter, too */
@@ -248,7 +254,7 @@ static void get_offer(struct front *f, struct backend *b)
 	if (!f->lost && (!queues || queues > 2 * VM2VM_PCI_MAX_QUEUES))
 		lose(f, "it has %" PRIu64 " queues", queues);
 	b->nr_queues = queues < dev.nr_queues ? queues : dev.nr_queues;
-	b->features = f->features & ~(F_PROTOCOL | F_LOG_ALL | F_PLATFORM | F_PACKED);
+	b->features = f->features & ~F_WITHHELD;
 	b->protocol = f->protocol & P_CARRIED;
 	b->config_size = 0;
 	if (f->protocol & VM2VM_PCI_PROTOCOL_CONFIG)
@@ -311,7 +317,8 @@ static void front_start(struct backend *b, uint32_t q)
 	};
 
 	if (!f->nr_running++) {
-		tell_u64(f, SET_FEATURES, b->taken | (f->features & F_PROTOCOL), -1);
+		tell_u64(f, SET_FEATURES,
+			 (b->taken & ~F_WITHHELD) | (f->features & F_PROTOCOL), -1);
 		set_memory(f);
 		set_inflight(f);
 	}

@@ -182,7 +182,7 @@ class Demo:
 		self.vm3.wait_for("grep -l 0x0001 /sys/bus/virtio/devices/*/device", 60)
 		link_up(self.vm3, THIRD_IP)
 		self.samples["VM3"] = Sampled(self.vm3, clock)
-		must(" 0% packet loss" in ping(self.vm3, address=OWNER_IP), "VM3 pings VM1, by VM2's bridge")
+		must(" 0% packet loss" in ping(self.vm3, ip=OWNER_IP), "VM3 pings VM1, by VM2's bridge")
 		self.vm3.wait_for("grep -l 0x0002 /sys/bus/virtio/devices/*/device", 60)
 		must(self.vm3.sh(f"head -c 1000000 /dev/urandom >/run/d; cat /run/d >{disk(self.vm3)}; sync; echo 3 >/proc/sys/vm/drop_caches; "
 			f"head -c 1000000 {disk(self.vm3)} | sha256sum") == self.vm3.sh("sha256sum </run/d"), "its disk holds what is written")

@@ -13,9 +13,11 @@ import re
 import shutil
 import time
 
-from vhost_user import STORAGE, Program, Served, Storage, disk, file_system_holds, late_writes, wait_until
-from vms import Skip, VMError, check, comment, equal, main, test
+from vhost_user import (BACKEND_IP, FILES, OWNER_IP, STORAGE, SWITCH, SWITCH_TOOLS, Files, Program, Served, Storage, Switch, disk, file_system_holds,
+	late_writes, link_up, ping, rebind, wait_until)
+from vms import Skip, VMError, check, comment, equal, long_test, main, test
 
+NET = 1
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 MIB = 64
 
@@ -117,6 +119,100 @@ def one_that_hangs_loses_the_window():
 			if not storage.alive():
 				raise VMError(f"the daemon has ended: {storage.said()}")
 			backend.sh(f": >{program.out}")
+
+
+# ---- A switch that polls
+
+def answered(vm, ip=BACKEND_IP, count=20):
+	said = ping(vm, count, ip=ip)
+	comment(said.splitlines()[-2])
+	check(" 0% packet loss" in said, said)
+
+
+def begin_switch(*others):
+	if not shutil.which(SWITCH):
+		raise Skip(f"there is no {SWITCH}")
+	served = Served("net", queues=1, others=others)
+	return served, served.backend(memory=1024, smp=2, tools=SWITCH_TOOLS)
+
+
+def replace(switch, each, *programs):
+	"""These are killed in this order, and begun again in it. Then each is served."""
+	for p in programs:
+		p.kill()
+	# Programs that are there before the switch wait for it
+	for p in programs:
+		if isinstance(p, Program) and not switch.alive():
+			p.start("waiting for a back-end")
+		else:
+			p.start()
+	for vm, ip in each:
+		answered(vm, ip, 5)
+
+
+@test
+def testpmd_answers():
+	"""It answers pings itself, whatever address they are for"""
+	served, backend = begin_switch()
+	with backend:
+		switch = Switch(backend).start()
+		program = Program(backend, served, "net", f"vhost-user {switch.socket}").start()
+		with served.owner() as owner:
+			link_up(owner)
+			answered(owner)
+			rebind(owner, NET)
+			link_up(owner)
+			answered(owner)
+			equal(program.said(), "ready", "what the program says")
+			check(switch.alive(), switch.said())
+			equal(late_writes(owner), [], "writes to freed pages")
+
+
+@long_test
+def testpmd_between_owners():
+	"""Two owners' cards, each with a device of the backend's: what one sends goes to the other. Then whoever serves
+	them is killed, in any order."""
+	served, backend = begin_switch("other")
+	with backend:
+		switch = Switch(backend, 2).start()
+		programs = [Program(backend, served, name, f"vhost-user {s}").start() for name, s in zip(("net", "other"), switch.sockets)]
+		second = served.other("other", mac="52:54:00:76:32:77")
+		with served.owner() as one, second.owner(name="second") as two:
+			link_up(one)
+			link_up(two, BACKEND_IP)
+			each = (one, BACKEND_IP), (two, OWNER_IP)
+			for vm, ip in each:
+				answered(vm, ip, 100)
+			for _ in range(TRIALS):
+				replace(switch, each, switch)
+				replace(switch, each, programs[0])
+				replace(switch, each, switch, *programs)
+				replace(switch, each, *programs, switch)
+			for vm, _ in each:
+				equal(late_writes(vm), [], "writes to freed pages")
+
+
+# ---- A file system
+
+@long_test
+def virtiofsd_shares_a_directory():
+	if not shutil.which(FILES):
+		raise Skip(f"there is no {FILES}")
+	served = Served("fs")
+	with served.backend(memory=512, tools=(FILES,)) as backend:
+		files = Files(backend).start()
+		backend.sh("head -c 20000000 /dev/urandom >/tmp/files/there")
+		program = Program(backend, served, "fs", f"vhost-user {files.socket}").start()
+		with served.owner() as owner:
+			owner.sh("mkdir /run/files; mount -t virtiofs files /run/files")
+			equal(owner.sh("sha256sum </run/files/there"), backend.sh("sha256sum </tmp/files/there"), "what is read")
+			owner.sh("head -c 20000000 /dev/urandom >/run/files/here; sync; mkdir /run/files/d; mv /run/files/here /run/files/d")
+			equal(backend.sh("sha256sum </tmp/files/d/here"), owner.sh("sha256sum </run/files/d/here"), "what is written")
+			owner.sh("umount /run/files; mount -t virtiofs files /run/files; ls -l /run/files/d")
+			equal(owner.sh("sha256sum </run/files/d/here"), backend.sh("sha256sum </tmp/files/d/here"), "what is read after another mount")
+			equal(program.said(), "ready", "what the program says")
+			check(files.alive(), files.said())
+			equal(late_writes(owner), [], "writes to freed pages")
 
 
 main()

@@ -15,7 +15,7 @@ from vms import VM, VMError, check, equal
 OWNER_IP, BACKEND_IP = "10.7.0.1", "10.7.0.2"
 MAC = "52:54:00:76:32:76"
 numbers = itertools.count()
-STORAGE, SWITCH = "qemu-storage-daemon", "dpdk-testpmd"
+STORAGE, SWITCH, FILES = "qemu-storage-daemon", "dpdk-testpmd", "/usr/lib/qemu/virtiofsd"
 # Its drivers are not libraries of its own. Each by that of its names which others know it by: by two it is loaded twice.
 SWITCH_DRIVERS = [f for name in ("bus_vdev", "net_vhost", "mempool_ring")
 	for f in glob.glob(f"/usr/lib/*/dpdk/pmds-*/librte_{name}.so.[0-9][0-9]")]
@@ -23,13 +23,13 @@ SWITCH_TOOLS = (SWITCH, *SWITCH_DRIVERS)
 
 
 class Served:
-	"""The command lines of an owner with these devices, "net", "blk" or "rng", and of a backend
+	"""The command lines of an owner with these devices, "net", "blk", "fs" or "rng", and of a backend
 	with a vm2vm-pci device for each"""
 
 	def __init__(self, *kinds, iommu="virtio", strict=True, queues=2, server="backend", vm2vm="on", bypass=False, others=(),
 		     name="", mac=MAC, first=0):
 		"""With vm2vm="on" the owner waits for no backend; bypass: approve all memory to a device without IOMMU;
-		others: the backend has devices of these names for other owners, too. Of a second owner of the
+		others: the backend has devices of these names for other owners, too: see other(). Of a second owner of the
 		same backend's: name is what its devices begin with there, first the number of the first of them"""
 		n = next(numbers)
 		self.windows = {k: f"/tmp/served-{os.getpid()}-{n}-{k}" for k in (*kinds, *others)}
@@ -38,15 +38,22 @@ class Served:
 		self.name, self.mac, self.first = name, mac, first
 		self.policy = f"vm2vm={vm2vm}{',vm2vm-bypass=on' if bypass else ''}"
 
+	def other(self, name, **kwargs):
+		"""Of another owner, whose card the backend's device of this name serves"""
+		served = Served("net", iommu=self.iommu, queues=self.queues, server=self.server, **kwargs)
+		served.paths["net"] = self.windows[name]
+		return served
+
 	def device(self, kind, addr, more=""):
 		"""QEMU's arguments for one of the owner's"""
 		platform = f"iommu_platform={'on' if self.iommu else 'off'},id=d-{kind},addr={addr:#x}{more}"
-		side = "reconnect-ms=200" if self.server == "backend" else "server=on,wait=off"
-		chardev = ["-chardev", f"socket,id=c-{kind},path={self.paths[kind]},{side}"]
+		# A file system's device does not wait for its back-end
+		side = ("" if kind == "fs" else ",reconnect-ms=200") if self.server == "backend" else ",server=on,wait=off"
+		chardev = ["-chardev", f"socket,id=c-{kind},path={self.paths[kind]}{side}"]
 		if kind == "net":
 			return chardev + ["-netdev", f"vhost-user,id=n-net,chardev=c-net,queues={self.queues},{self.policy}",
 				"-device", f"virtio-net-pci,netdev=n-net,mq=on,mac={self.mac},romfile=,disable-legacy=on,{platform}"]
-		more = f"num-queues={self.queues},disable-legacy=on" if kind == "blk" else "vectors=2"
+		more = {"blk": f"num-queues={self.queues},disable-legacy=on", "fs": "tag=files"}.get(kind, "vectors=2")
 		return chardev + ["-device", f"vhost-user-{kind}-pci,chardev=c-{kind},{self.policy},{more},{platform}"]
 
 	def owner(self, *args, name="owner", append="", poison=True, devices=True, smp=2, **kwargs):
@@ -81,10 +88,11 @@ class Program:
 		self.command = f"{TOOL} -n {served.index(kind)} {command}"
 		self.out = f"/run/served-{served.name}{kind}"
 
-	def start(self):
+	def start(self, said="ready"):
+		"""Until it has said this"""
 		self.vm.run(f"{self.command} >{self.out} 2>&1 & echo $! >{self.out}.pid")
-		self.vm.wait_for(f"grep -q ready {self.out} || ! kill -0 $(cat {self.out}.pid)", 60)
-		if "ready" not in self.said():
+		self.vm.wait_for(f"grep -q '{said}' {self.out} || ! kill -0 $(cat {self.out}.pid)", 60)
+		if said not in self.said():
 			raise VMError(f"{self.vm}: {self.command}: {self.said()}")
 		return self
 
@@ -145,16 +153,31 @@ class Storage(Daemon):
 			vm.sh(f"[ -e /tmp/disk ] || dd if=/dev/zero of=/tmp/disk bs=1M count=0 seek={mib} status=none")
 
 
-class Switch(Daemon):
-	"""DPDK's testpmd with one port, which answers ARP and pings itself, whatever address they are for"""
+class Files(Daemon):
+	"""virtiofsd, of a directory"""
 
-	socket = "/run/s0.sock"
-	# Whoever ends its input ends it
-	command = (f"tail -f /dev/null | {SWITCH} {' '.join(f'-d {f}' for f in SWITCH_DRIVERS)} --no-huge -m 256 --no-pci --no-telemetry "
-		f"--no-shconf -l 0,1 --vdev net_vhost0,iface={socket},queues=1 -- --forward-mode=icmpecho --total-num-mbufs=4096")
+	socket = "/run/f0.sock"
+	command = f"{FILES} -f --socket-path={socket} -o source=/tmp/files -o sandbox=chroot"
 
 	def __init__(self, vm):
 		super().__init__(vm)
+		vm.sh("mkdir -p /tmp/files /var/run/virtiofsd /var/lib")
+
+
+class Switch(Daemon):
+	"""DPDK's testpmd. With one port it answers ARP and pings itself, whatever address they are for; with two what comes
+	to one goes to the other."""
+
+	socket = "/run/s0.sock"
+
+	def __init__(self, vm, ports=1):
+		super().__init__(vm)
+		self.sockets = [f"/run/s{i}.sock" for i in range(ports)]
+		devices = " ".join(f"--vdev net_vhost{i},iface={s},queues=1" for i, s in enumerate(self.sockets))
+		# Whoever ends its input ends it
+		self.command = (f"rm -f {' '.join(self.sockets)}; tail -f /dev/null | {SWITCH} {' '.join(f'-d {f}' for f in SWITCH_DRIVERS)} "
+			f"--no-huge -m 256 --no-pci --no-telemetry --no-shconf -l 0,1 {devices} -- "
+			f"--forward-mode={'icmpecho' if ports == 1 else 'io'} --total-num-mbufs=4096")
 		# It loads its drivers only from where nobody else may write
 		vm.sh("mkdir -p /var/run; chmod 755 / /usr /usr/lib /usr/lib/x86_64-linux-gnu /usr/lib/x86_64-linux-gnu/dpdk*")
 
@@ -177,8 +200,8 @@ def interface(vm):
 	return vm.wait_for(f"ls /sys/bus/virtio/devices/{name}/net", 30)
 
 
-def link_up(vm, address=OWNER_IP):
-	vm.sh(f"d={interface(vm)}; ip addr replace {address}/24 dev $d; ip link set $d up")
+def link_up(vm, ip=OWNER_IP):
+	vm.sh(f"d={interface(vm)}; ip addr replace {ip}/24 dev $d; ip link set $d up")
 
 
 def make_tap(vm, pairs=2):
@@ -190,10 +213,10 @@ def make_bridge(vm, name="br0"):
 	vm.sh(f"ip link add {name} type bridge; ip addr add {BACKEND_IP}/24 dev {name}; ip link set {name} up")
 
 
-def ping(vm, count=3, timeout=60, address=BACKEND_IP):
+def ping(vm, count=3, timeout=60, ip=BACKEND_IP):
 	"""It takes a while until it is answered after something was set up: then each is."""
-	vm.wait_for(f"ping -c 1 -W 1 {address}", timeout)
-	return vm.sh(f"ping -c {count} -i 0.1 -W 10 {address}")
+	vm.wait_for(f"ping -c 1 -W 1 {ip}", timeout)
+	return vm.sh(f"ping -c {count} -i 0.1 -W 10 {ip}")
 
 
 def rebind(vm, virtio_id):
