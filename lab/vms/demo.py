@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""demo.py: the cards and the disks of two stock guests, served by the guest next door. Runs in the lab."""
+"""demo.py [MIB]: the cards and the disks of two stock guests, served by the guest next door. Runs in
+the lab. MIB is how large the file is that goes from guest to guest.
+"""
 
 import os
 import sys
@@ -16,7 +18,7 @@ started = time.monotonic()
 # Where Linux's DMA API takes bus addresses from: the top of the first 4 GiB
 TOP, LENGTH = 0xff000000, 16 << 20
 THIRD_IP = "10.7.0.3"
-FILE_MIB = 64
+FILE_MIB = int(sys.argv[1]) if len(sys.argv) > 1 else 64
 PICTURE = BUILD / "demo.svg"
 
 
