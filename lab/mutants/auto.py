@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """auto.py: break our C files in small ways, hundreds of them, and see the tests notice.
 
-    auto.py COUNT [SEED]        that many, drawn by chance from all files; all: every one
+    auto.py COUNT [SEED]        that many, drawn by chance from all files; all: every one; first:
+                                those that lab/mutants/first has tests for
     ONLY=REGEX                  only those whose description matches, "file:line kind: ..."
     WORLDS="amd qemu"           only there
     LANES=1                     so many machines at a time
 
 All mutants are in one build (sites.py), each turned on by its number. First the tests
-are run without any, one by one, to see which pass and which mutants they come by; then
+that lab/mutants/first has for them are tried. If mutants are left, the tests are run
+without any, one by one, to see which pass and which mutants they come by; then
 for each mutant the tests that do, the quickest first, until one fails, or the kernel
 complains. Mutants that none of them notices have survived, unless lab/mutants/equivalent
 says why nothing can.
@@ -15,8 +17,8 @@ says why nothing can.
 All of this goes to build/mutants/auto.SEED.COUNT.log as it comes (journal.py): a run that
 was stopped goes on there, and one with new tests tries only what is left.
 """
+import hashlib
 import os
-import random
 import re
 import signal
 import subprocess
@@ -130,22 +132,26 @@ def our_files(*under):
 
 
 def draw(count, seed):
-    """The mutants to try. From each file a share that is in proportion, two at least."""
+    """The mutants to try. From each file a share that is in proportion, two at least. Each has its own
+    chance, by its key: code that changes elsewhere does not change whether it is drawn."""
     by_file = {}
     for f in our_files(*KERNEL_FILES, *QEMU_FILES):
         by_file[f] = sites.without_overlaps(sites.find(f, (ROOT / f).read_text()))
     pattern = os.environ.get("ONLY", "")
     everything = [m for ms in by_file.values() for m in ms if re.search(pattern, str(m))]
-    if count == "all" or int(count) >= len(everything):
+    if count == "first":
+        keys = {key for *_, key in first_tests()}
+        chosen = [m for m in everything if m.key() in keys]
+    elif count == "all" or int(count) >= len(everything):
         chosen = everything
     else:
-        chance = random.Random(seed)
-        chosen = [m for ms in by_file.values()
-                  for m in chance.sample([m for m in ms if re.search(pattern, str(m))] or [], k=min(2, len(ms)))
-                  ] if not pattern else []
-        rest = [m for m in everything if m not in chosen]
+        def chance(m):
+            return hashlib.sha256(f"{seed} {m.key()}".encode()).digest()
+
+        chosen = [m for ms in by_file.values() for m in sorted(ms, key=chance)[:2]] if not pattern else []
         chosen = chosen[:int(count)]
-        chosen += chance.sample(rest, int(count) - len(chosen))
+        rest = [m for m in everything if m not in chosen]
+        chosen += sorted(rest, key=chance)[:int(count) - len(chosen)]
     chosen.sort(key=lambda m: (m.path, m.start, m.end, m.kind))
     for n, m in enumerate(chosen, 1):
         m.number = n
@@ -341,14 +347,20 @@ class World:
         self.name, self.log, self.lanes = name, log, lanes
         self.by_number = {m.number: m for m in mutants}
         self.hashes = programs(name)
-        self.tests = cover(name, lanes, log)
+        self.tests = {}
+        paths = {p.name: p for p in self.hashes}
+        keys = {m.key(): m.number for m in mutants}
+        self.first = [(keys[key], paths[program], tests) for world, program, tests, key in first_tests()
+                      if world == name and key in keys and program in paths]
 
     def todo(self, number, rest):
-        """The lines for the runner that are left."""
+        """The lines for the runner that are left. rest is None: of the tests to be tried first"""
         if number in self.log.killed:
             return []
+        chosen = ([(patience(SLOWEST * 1000), program, names) for n, program, names in self.first if n == number]
+                  if rest is None else todo_for(self.tests, number, rest))
         return [f"{number} {seconds} {program} {' '.join(names)}"
-                for seconds, program, names in todo_for(self.tests, number, rest)
+                for seconds, program, names in chosen
                 if (self.name, number, program.name, self.hashes[program], ",".join(names)) not in self.log.passed]
 
     def comes_by(self, number):
@@ -390,10 +402,15 @@ class World:
                 fail(f"{self.name}: no results: {LOGS}/{name}.log")
 
     def try_each(self, numbers):
-        for rest in (False, True):
+        names = {None: "the tests chosen for them", False: "the quickest tests", True: "the rest of the tests"}
+        for rest, which in names.items():
+            if rest is False:
+                if all(n in self.log.killed for n in numbers):
+                    return
+                self.tests = cover(self.name, self.lanes, self.log)
             left = [n for n in numbers if self.todo(n, rest)]
             if left:
-                say(f"{self.name}: {len(left)} mutants, {'the rest of the tests' if rest else 'the quickest tests'}")
+                say(f"{self.name}: {len(left)} mutants, {which}")
             together([lambda i=i: self.try_all(left[i::self.lanes], rest, i) for i in range(self.lanes)])
 
 
@@ -421,6 +438,16 @@ def equivalent():
         elif line.strip():
             found[line] = why
     return found
+
+
+def first_tests():
+    """What is in lab/mutants/first: (world, program, tests, key)"""
+    head = None
+    for line in (ROOT / "lab/mutants/first").read_text().splitlines():
+        if line.startswith("= "):
+            head = line[2:].split()
+        elif head and line.strip():
+            yield head[0], head[1], head[2:], line
 
 
 def report(tried, same, log, where, seed):
