@@ -10,9 +10,9 @@ import random
 import time
 
 from links import (BASE, IOMMUS, OWN_RNG, PAGE, SIZE, TOOL, Pair, connected, hold, let_go, link, pages, refused, same_pages,
-	scan, scan_both, seen)
+	scan, scan_both, seen, unplug)
 from vhost_user import Program, Served
-from vms import VM, QMPError, VMError, VMTimeout, check, comment, equal, long_test, main, test
+from vms import VM, VMError, check, comment, equal, long_test, main, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 RNG_DRIVER = "/sys/bus/virtio/drivers/virtio_rng"
@@ -36,17 +36,6 @@ def bind(vm, name):
 def entropy(vm, count=1, timeout=60):
 	"""Bytes that the owner's guest gets"""
 	return vm.sh(f"timeout {timeout} dd if=/dev/hwrng bs=64 count={count} iflag=fullblock status=none | wc -c", timeout + 30)
-
-
-def unplug(vm, device):
-	"""With the guest's consent, which a slot that is still busy does not give"""
-	for _ in range(6):
-		try:
-			vm.qmp("device_del", id=device)
-			return vm.wait_event("DEVICE_DELETED", 20, device=device)
-		except (QMPError, VMTimeout):
-			time.sleep(1)
-	raise VMError(f"{vm}: {device} cannot be unplugged")
 
 
 def looked_at(owner, backend, unapproved):

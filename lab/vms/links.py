@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 
-from vms import QMPError, VM, VMError, equal
+from vms import QMPError, VM, VMError, VMTimeout, equal
 
 # Where Linux's DMA API takes bus addresses from: the top of the first 4 GiB
 BASE, SIZE = 0xff000000, 16 << 20
@@ -151,6 +151,17 @@ GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES, GET_QUEUE_NUM, SET_VRING_ENABLE = 
 SET_STATUS, SET_DOMAIN = 39, 128
 VERSION, REPLY, NEED_REPLY = 1, 4, 8
 F_DOMAIN, F_REPLY_ACK = 1 << 48, 1 << 3
+
+
+def unplug(vm, device):
+	"""With the guest's consent, which a slot that is still busy does not give"""
+	for _ in range(6):
+		try:
+			vm.qmp("device_del", id=device)
+			return vm.wait_event("DEVICE_DELETED", 20, device=device)
+		except (QMPError, VMTimeout):
+			time.sleep(1)
+	raise VMError(f"{vm}: {device} cannot be unplugged")
 
 
 class Peer:
