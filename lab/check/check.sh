@@ -169,6 +169,12 @@ inputs() {
 	} | sha256sum | cut -c1-32
 }
 
+# say_failed LOG: what failed of it, for the end of the whole output
+say_failed() {
+	local step=${1##*/check-}
+	{ grep -aE '^not ok [0-9]+' "$1" || tail -n 1 "$1"; } | cut -c 1-200 | sed "s/^/${step%.log}: /" >>"$bad"
+}
+
 # count LOG STATUS: add a step's results up, show the bad ones, set $line
 count() {
 	local p f s
@@ -182,6 +188,7 @@ count() {
 	*) [ "$f" -gt 0 ] && [ "$2" -lt 124 ] || f=$((f + 1)) ;;	# it died, or the kernel complained
 	esac
 	grep -aE '^not ok [0-9]+' "$1" | sed 's/^/    /' || true
+	[ "$f" = 0 ] || say_failed "$1"
 	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 	line="$p passed, $f failed"
 	[ "$s" = 0 ] || line="$line, $s skipped"
@@ -269,6 +276,8 @@ lane() {
 
 mkdir -p "$LOGS/passed"
 sums=$(mktemp -d "$LOGS/sums.XXXXXX")
+bad=$LOGS/check.failed
+: >"$bad"
 : >"$times"
 # Before the lanes, as only one at a time can install
 lab/build/deps.sh qemu
@@ -294,6 +303,10 @@ echo
 echo "    seconds     of CPU"
 sort -k1,1nr "$times" | awk '{ n = $3; for (i = 4; i <= NF; i++) n = n " " $i; printf "    %7d    %7d  %s\n", $1, $2, n; t += $2 }
 	END { printf "               %7d  all, in %d s\n", t, s }' s="$SECONDS"
+if [ -s "$bad" ]; then
+	printf '\n    what failed:\n'
+	sed 's/^/    /' "$bad"
+fi
 if [ "$skipped" = 0 ]; then
 	echo "$passed passed, $failed failed"
 else

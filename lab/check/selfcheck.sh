@@ -34,7 +34,7 @@ expect_check() {
 }
 
 echo "TAP version 13"
-echo "1..12"
+echo "1..18"
 unset KERNEL LAB TIMEOUT COUNT MODULES STEPS LONG
 expect_check check-passes 0 "1 passed, 0 failed" "base demo-core"
 DEMO_ARGS=--nonsense expect_check check-fails 1 "0 passed, 1 failed" "base demo-core"
@@ -45,6 +45,36 @@ expect read-only-root 1 "Read-only file system" 'touch /etc/lab'
 expect panic 125 "Kernel panic" 'echo c >/proc/sysrq-trigger; sleep 60'
 expect report 125 "the kernel reported: WARNING: of this test" 'echo "WARNING: of this test" >/dev/kmsg'
 TIMEOUT=20 expect hang 125 "nothing came back for 20 s" 'sleep 60'
+
+# An emulator that dies as it starts is started once more, one that dies later is not
+fake=$(mktemp -d "$BUILD/selfcheck.XXXXXX")
+cat >"$fake/qemu-system-x86_64" <<-END
+	#!/bin/bash
+	PATH=${PATH@Q}
+	echo >>$fake/starts
+	[ "\$(wc -l <$fake/starts)" -gt "\$(cat $fake/deaths)" ] || kill -SEGV \$\$
+	[ ! -e $fake/late ] || { for a; do case \$a in file,id=status,path=*) echo begun >"\${a#*path=}"; kill -SEGV \$\$ ;; esac; done; }
+	exec qemu-system-x86_64 "\$@"
+END
+chmod +x "$fake/qemu-system-x86_64"
+# fake_expect DEATHS STARTS ARGUMENTS of expect: and so often was it started
+fake_expect() {
+	echo "$1" >"$fake/deaths"
+	: >"$fake/starts"
+	PATH=$fake:$PATH expect "${@:3}"
+	n=$((n + 1))
+	if [ "$(wc -l <"$fake/starts")" = "$2" ]; then
+		echo "ok $n $3-starts"
+	else
+		echo "not ok $n $3-starts # $(wc -l <"$fake/starts") of $2"
+		bad=1
+	fi
+}
+fake_expect 1 2 emulator-dies-once 7 "once more" 'exit 7'
+fake_expect 2 2 emulator-dies-twice 125 "the machine stopped early" 'exit 7'
+touch "$fake/late"
+fake_expect 0 1 emulator-dies-late 125 "the machine stopped early" 'exit 7'
+rm -rf "$fake"
 
 # Bochs takes longer to start than this
 export LAB=intel
