@@ -28,9 +28,10 @@ if [ "$(id -u)" != 0 ]; then
 fi
 say "installing$missing"
 export DEBIAN_FRONTEND=noninteractive
+# A fresh machine may be installing its updates
 install() {
 	# shellcheck disable=SC2086
-	$as_root apt-get install -y -q --no-install-recommends $missing
+	$as_root apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends $missing
 }
 # The package lists may be absent or stale on a fresh machine.
 if ! install >"$LOGS/deps.log" 2>&1 </dev/null; then

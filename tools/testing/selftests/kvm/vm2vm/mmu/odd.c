@@ -235,10 +235,14 @@ TEST_F(other, nested_state)
 	EXPECT_EQ(0, p->mmio);
 }
 
-/* Nested page tables in a window: L1 is told of a violation, as for any hole. */
+/*
+ * Nested page tables in a window: L1 is told of a violation, as for any hole.  KVM has
+ * not shadowed them, so it does not watch who writes to that page either.
+ */
 TEST_F(other, nested_page_tables)
 {
 	const char *lacks = mmu_lacks(MMU_L2_1G);
+	uint64_t watched;
 	struct mmu m;
 
 	if (lacks)
@@ -250,6 +254,12 @@ TEST_F(other, nested_page_tables)
 	vcpu_run(m.p.vcpu);
 	EXPECT_EQ(UCALL_SYNC, get_ucall(m.p.vcpu, NULL));
 	EXPECT_EQ(m.vmx ? EXIT_REASON_EPT_VIOLATION : SVM_EXIT_NPF, m.exit->code);
+
+	watched = vm_get_stat(m.p.backend, "mmu_pte_write");
+	vcpu_arch_set_entry_point(m.p.vcpu, peer_guest);
+	peer_write(&m.p, 0, 7);
+	EXPECT_EQ(7, *peer_word(&m.p, 0));
+	EXPECT_EQ(watched, vm_get_stat(m.p.backend, "mmu_pte_write"));
 	peer_free(&m.p);
 }
 
