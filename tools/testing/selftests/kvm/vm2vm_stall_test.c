@@ -189,7 +189,7 @@ TEST_F_TIMEOUT(stall, interrupt, 600)
 		ASSERT_EQ(addr, stalled(s));
 	}
 	EXPECT_EQ(1, actor_do(&s->a, BACKEND_RUNS, 0));
-	answer(s->uffd, addr, STALLED);
+	answer(s->uffd, addr, STALLED, 4096);
 	EXPECT_EQ(VALUE(STALLED), actor_do(&s->a, BACKEND_WAIT, 0));
 	EXPECT_EQ(VALUE(STALLED), actor_do(&s->b, BACKEND_READ, STALLED));
 }
@@ -222,7 +222,7 @@ TEST_F_TIMEOUT(stall, others, 600)
 		SKIP(return, "no userfaultfd");
 	addr = stall(s, &s->a, STALLED);
 	nobody_else_waits(s, exits);
-	answer(s->uffd, addr, STALLED);
+	answer(s->uffd, addr, STALLED, 4096);
 	EXPECT_EQ(VALUE(STALLED), actor_do(&s->a, BACKEND_WAIT, 0));
 }
 

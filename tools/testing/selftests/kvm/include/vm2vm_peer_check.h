@@ -40,6 +40,12 @@ void peer_check_not_present(struct peer *p);
 /* The owner's process may not access its first page, whose first word is 5, or not write. */
 void peer_check_protection(struct peer *p);
 
+/* Have the kernel keep @pages pages of 2 MiB for hugetlb, if it can. */
+void peer_reserve_hugetlb(unsigned int pages);
+
+/* Map as many of them; NULL if there are not so many. */
+void *peer_mmap_hugetlb(unsigned int pages);
+
 /* Give the owner @pages pages of 2 MiB, each 4 KiB page with its number, if there are such. */
 bool peer_use_huge(struct peer *p, unsigned int pages);
 

@@ -110,18 +110,27 @@ void peer_check_protection(struct peer *p)
 	TEST_ASSERT_EQ(p->mmio, 2);
 }
 
-bool peer_use_huge(struct peer *p, unsigned int pages)
+void peer_reserve_hugetlb(unsigned int pages)
 {
-	uint64_t size = pages * PEER_SIZE_2M, i;
-	void *mem;
-	FILE *f;
+	FILE *f = fopen("/proc/sys/vm/nr_hugepages", "w");
 
-	f = fopen("/proc/sys/vm/nr_hugepages", "w");
 	if (f) {
 		fprintf(f, "%u\n", pages);
 		fclose(f);
 	}
-	mem = peer_mmap(size, MAP_HUGETLB | MAP_HUGE_2MB);
+}
+
+void *peer_mmap_hugetlb(unsigned int pages)
+{
+	peer_reserve_hugetlb(pages);
+	return peer_mmap(pages * PEER_SIZE_2M, MAP_HUGETLB | MAP_HUGE_2MB);
+}
+
+bool peer_use_huge(struct peer *p, unsigned int pages)
+{
+	uint64_t size = pages * PEER_SIZE_2M, i;
+	void *mem = peer_mmap_hugetlb(pages);
+
 	if (!mem)
 		return false;
 	vm_set_user_memory_region(p->owner, 0, 0, PEER_OWNER_GPA, 0, p->mem);

@@ -9,6 +9,7 @@
 #include "fixture.h"
 #include "owner.h"
 #include "vm2vm_peer.h"
+#include "vm2vm_peer_check.h"
 
 /* In a page of 2 MiB each 4 KiB count alone while they log, and only then. */
 static void harvest_huge(struct dirty_owner *o, struct dirty_vm *b)
@@ -63,14 +64,8 @@ static void test_huge(struct __test_metadata *_metadata, struct dirty_owner *o, 
 TEST_F_TIMEOUT(dirty_log, huge_hugetlb, 120)
 {
 	struct dirty_owner *o = &self->o;
-	FILE *f = fopen("/proc/sys/vm/nr_hugepages", "w");
-	void *mem;
+	void *mem = peer_mmap_hugetlb(2);
 
-	if (f) {
-		fprintf(f, "2\n");
-		fclose(f);
-	}
-	mem = peer_mmap(2 * PEER_SIZE_2M, MAP_HUGETLB | MAP_HUGE_2MB);
 	if (!mem)
 		SKIP(return, "no 2 MiB pages: %s", strerror(errno));
 	owner_destroy(o);

@@ -4,7 +4,8 @@
  * memory, and that die while they are asked.
  *
  * A fault in shmem may have to wait for a hole that is being punched, before it comes to
- * ask, and no signal ends that.  So it is not for a backend's thread.
+ * ask, one in hugetlb for a mutex, and no signal ends that.  So they are not for a backend's
+ * thread.
  */
 #include <linux/userfaultfd.h>
 
@@ -17,6 +18,7 @@ FIXTURE(asked)
 {
 	struct actor owner, a, b;
 	int domain, uffd;
+	size_t page_size;
 };
 
 FIXTURE_VARIANT(asked)
@@ -26,14 +28,17 @@ FIXTURE_VARIANT(asked)
 
 FIXTURE_VARIANT_ADD(asked, anonymous) { .memory = OWNER_ANONYMOUS };
 FIXTURE_VARIANT_ADD(asked, shmem) { .memory = OWNER_SHMEM };
+FIXTURE_VARIANT_ADD(asked, hugetlb) { .memory = OWNER_HUGETLB };
 
 FIXTURE_SETUP(asked)
 {
 	actor_start(&self->owner, owner_process);
 	actor_start(&self->a, backend_process);
 	actor_start(&self->b, backend_process);
-	actor_do(&self->owner, OWNER_SHARE, variant->memory);
+	if (actor_do(&self->owner, OWNER_SHARE, variant->memory) < 0)
+		SKIP(return, "no memory of this kind");
 	self->domain = self->owner.fd;
+	self->page_size = variant->memory == OWNER_HUGETLB ? PEER_SIZE_2M : 4096;
 	ASSERT_EQ(0, actor_do_fd(&self->a, BACKEND_LINK, 0, self->domain));
 	ASSERT_EQ(0, actor_do_fd(&self->b, BACKEND_LINK, 0, self->domain));
 	if (actor_do(&self->owner, OWNER_STALL, false) < 0)
@@ -83,7 +88,7 @@ TEST_F_TIMEOUT(asked, interrupt, 300)
 	EXPECT_EQ(-EINTR, actor_do(&self->a, BACKEND_INTERRUPT, 0));
 	EXPECT_EQ(0, actor_do_fd(&self->a, BACKEND_LINK, 0, self->domain));
 	actor_do(&self->a, BACKEND_CONTINUE, 0);
-	answer(self->uffd, addr, STALLED);
+	answer(self->uffd, addr, STALLED, self->page_size);
 	EXPECT_EQ(VALUE(STALLED), actor_do(&self->a, BACKEND_WAIT, 0));
 	EXPECT_EQ(VALUE(STALLED), actor_do(&self->b, BACKEND_READ, STALLED));
 }
@@ -97,7 +102,7 @@ TEST_F_TIMEOUT(asked, kill_backend, 300)
 	addr = wait_asked(self);
 	actor_kill(&self->a);
 	EXPECT_EQ(VALUE(1), actor_do(&self->b, BACKEND_READ, 1));
-	answer(self->uffd, addr, STALLED);
+	answer(self->uffd, addr, STALLED, self->page_size);
 	EXPECT_EQ(VALUE(STALLED), actor_do(&self->b, BACKEND_READ, STALLED));
 }
 

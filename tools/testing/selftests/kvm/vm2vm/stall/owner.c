@@ -3,6 +3,7 @@
  * vm2vm_stall_test: the owner, and the ways in which it keeps others waiting.
  */
 #include <fcntl.h>
+#include <linux/mman.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
@@ -14,6 +15,7 @@
 #include "stall.h"
 #include "vm2vm_cpu.h"
 #include "vm2vm_peer.h"
+#include "vm2vm_peer_check.h"
 
 #define BIG_SIZE	(512ul << 20)	/* of a mapping that takes long to change */
 
@@ -21,6 +23,7 @@ static struct {
 	struct kvm_vm *vm;
 	void *mem;
 	int discard;		/* advice that takes its pages away */
+	size_t page_size;
 	int domain;
 	int uffd;
 	pthread_t thread;	/* any: they end with the process */
@@ -55,15 +58,41 @@ static void *owner_shmem(void)
 	return mem == MAP_FAILED ? NULL : mem;
 }
 
+/* The end of a huge page, and the beginning of another, which has those of STALLED. */
+static void *owner_hugetlb(void)
+{
+	void *mem;
+
+	/* Some of the tests' before may not be back yet. */
+	peer_reserve_hugetlb(8);
+	mem = peer_mmap(2 * PEER_SIZE_2M, MAP_HUGETLB | MAP_HUGE_2MB);
+	return mem ? mem + PEER_SIZE_2M - STALLED * 4096 : NULL;
+}
+
+static void *owner_memory(enum owner_memory memory)
+{
+	switch (memory) {
+	case OWNER_SHMEM:
+		return owner_shmem();
+	case OWNER_HUGETLB:
+		return owner_hugetlb();
+	default:
+		return peer_mmap(PAGES * 4096, 0);
+	}
+}
+
 /* Approve all pages, one by one. */
 static int owner_share(enum owner_memory memory)
 {
 	unsigned int i;
 
 	owner.discard = memory == OWNER_SHMEM ? MADV_REMOVE : MADV_DONTNEED;
-	owner.mem = memory == OWNER_SHMEM ? owner_shmem() : peer_mmap(PAGES * 4096, 0);
-	TEST_ASSERT(owner.mem && !madvise(owner.mem, PAGES * 4096, MADV_NOHUGEPAGE), "mmap: %s",
-		    strerror(errno));
+	owner.page_size = memory == OWNER_HUGETLB ? PEER_SIZE_2M : 4096;
+	owner.mem = owner_memory(memory);
+	if (!owner.mem)
+		return -ENOMEM;
+	TEST_ASSERT(memory == OWNER_HUGETLB || !madvise(owner.mem, PAGES * 4096, MADV_NOHUGEPAGE),
+		    "madvise: %s", strerror(errno));
 	owner.vm = vm_create_barebones();
 	vm_set_user_memory_region(owner.vm, 0, 0, PEER_OWNER_GPA, PAGES * 4096, owner.mem);
 	owner.domain = vm2vm_create_domain(owner.vm);
@@ -82,7 +111,10 @@ static int owner_share(enum owner_memory memory)
 static int owner_stall(bool events)
 {
 	struct uffdio_register reg = {
-		.range = { (uintptr_t)owner_page(STALLED), (PAGES - STALLED) * 4096 },
+		.range = {
+			(uintptr_t)owner_page(STALLED),
+			max((PAGES - STALLED) * 4096ul, owner.page_size)
+		},
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
 	struct uffdio_api api = {
@@ -101,15 +133,19 @@ static int owner_stall(bool events)
 	return owner.uffd;
 }
 
-void answer(int uffd, uint64_t addr, unsigned int page)
+void answer(int uffd, uint64_t addr, unsigned int page, size_t size)
 {
-	static uint64_t contents[512] __aligned(4096);
+	/* Not static: the guests are loaded with all of that. */
+	uint64_t *contents = calloc(1, size);
+	unsigned int in = size > 4096 ? page - STALLED : 0;
 	struct uffdio_copy copy = {
-		.dst = addr & -4096ul, .src = (uintptr_t)contents, .len = 4096,
+		.dst = addr & -size, .src = (uintptr_t)contents, .len = size,
 	};
 
-	contents[0] = VALUE(page);
+	TEST_ASSERT(contents, "calloc");
+	contents[in * 512] = VALUE(page);
 	TEST_ASSERT(!ioctl(uffd, UFFDIO_COPY, &copy), "UFFDIO_COPY: %s", strerror(errno));
+	free(contents);
 }
 
 /* The owner's VMM answers by itself, as long as it runs. */
@@ -123,7 +159,7 @@ static void *owner_serve(void *arg)
 			continue;
 		if (msg.event == UFFD_EVENT_PAGEFAULT)
 			answer(owner.uffd, msg.arg.pagefault.address,
-			       (msg.arg.pagefault.address - (uintptr_t)owner.mem) / 4096);
+			       (msg.arg.pagefault.address - (uintptr_t)owner.mem) / 4096, 4096);
 	}
 	return NULL;
 }

@@ -59,7 +59,7 @@ enum stall_cmd {
 };
 
 /* Argument of OWNER_SHARE. */
-enum owner_memory { OWNER_ANONYMOUS, OWNER_SHMEM };
+enum owner_memory { OWNER_ANONYMOUS, OWNER_SHMEM, OWNER_HUGETLB };
 
 /* Arguments of BACKEND_STAT. */
 enum stall_stat { STAT_HOLES, STAT_NOPAGE, STAT_NOMEM, STAT_POISON };
@@ -112,7 +112,10 @@ void start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg);
 void owner_process(int sock);
 void backend_process(int sock);
 
-/* Give @page, at @addr of the process that has @uffd, its contents. */
-void answer(int uffd, uint64_t addr, unsigned int page);
+/*
+ * Give what @page of the owner that has @uffd is in, at @addr, its contents: a page of @size,
+ * which begins with page STALLED if it is a huge one.
+ */
+void answer(int uffd, uint64_t addr, unsigned int page, size_t size);
 
 #endif /* SELFTEST_KVM_VM2VM_STALL_STALL_H */
