@@ -47,6 +47,20 @@ TEST_F(bell, no_irqfd)
 	}
 }
 
+/* Whether an interrupt comes within a while; a work item may have to bring it. */
+static bool bell_comes(struct bell_vm *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < 300; i++) {
+		usleep(1000);
+		bell_take(b);
+		if (b->ctl->total)
+			return true;
+	}
+	return false;
+}
+
 /* The irqfd is there first; the eventfd is closed by all who had it. */
 TEST_F(bell, closed)
 {
@@ -65,9 +79,7 @@ TEST_F(bell, closed)
 		b->ctl->total = 0;
 		usleep(1000);
 		bell_ring(a, at, 0, 0, 1);
-		usleep(1000);
-		bell_take(b);
-		if (!b->ctl->total)
+		if (!bell_comes(b))
 			break;
 	}
 	EXPECT_GT(1000, i);
