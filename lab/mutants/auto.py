@@ -107,6 +107,7 @@ static void __attribute__((constructor)) vm2vm_mutant_init(void)
 
 # QEMU's needs to know what lab/vms/links.sh knows; races take more than a few trials
 RUNNER = {"preempted": f"env VM2VM_TRIALS=100 {ROOT}/lab/mutants/runner.sh",
+          "emulated": f"env VM2VM_TRIALS=50 {ROOT}/lab/mutants/runner.sh",
           "qemu": f"env QEMU={WORK}/qemu/build/qemu-system-x86_64 BUILD={BUILD} L2_KERNEL={BUILD}/base/arch/x86/boot/bzImage "
                   f"VMS_LOGS=/tmp/vms PYTHONDONTWRITEBYTECODE=1 {ROOT}/lab/mutants/runner.sh"}
 
