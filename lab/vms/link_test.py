@@ -261,6 +261,22 @@ def guests_reboot():
 			check(same_pages(owner, backend), f"mapped after the reset of the {vm.name}")
 
 
+@test
+def iommus_that_do_not_tell():
+	"""QEMU does not hear of what they map: nothing is approved, it says why, and the device works."""
+	for options, said in (("x-scalable-mode=on,x-flts=on", "first-stage translation (x-flts)"), ("caching-mode=off", "requires caching mode")):
+		pair = Pair(iommu="intel")
+		pair.iommu_device = ["-device", f"intel-iommu,intremap=off,{options}"]
+		with pair.owner() as owner, pair.backend() as backend:
+			hold(backend)
+			connected(owner, backend)
+			equal(owner.sh("cat /sys/bus/pci/devices/0000:00:05.0/iommu_group/type"), "DMA", "the IOMMU's domain")
+			equal(entropy(owner), "64", "bytes of the device")
+			equal(owner.qmp("x-query-vm2vm-mappings", id="l0")["approved"], [], "what is approved")
+			equal(scan(backend), set(), "what the backend sees")
+			check(said in owner.stderr.read_text(), f"'{said}' is said")
+
+
 def sleep_and_wake(vm, meanwhile):
 	"""S3, as the guest wants it"""
 	vm.events.clear()

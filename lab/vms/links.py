@@ -36,6 +36,8 @@ class Pair:
 	def __init__(self, iommu="virtio", server="backend", strict=True, unapproved="fill"):
 		self.path = f"/tmp/link-{os.getpid()}-{next(numbers)}"
 		self.iommu, self.server, self.strict, self.unapproved = iommu, server, strict, unapproved
+		# What it is on the command line
+		self.iommu_device = IOMMUS[iommu]
 
 	def chardev(self, role):
 		side = ",server=on,wait=off" if role == self.server else ",reconnect-ms=200"
@@ -49,7 +51,7 @@ class Pair:
 	def owner(self, *args, name="owner", device=OWN_RNG, link=True, **kwargs):
 		platform = "on" if self.iommu else "off"
 		append = f"iommu.strict={1 if self.strict else 0} {kwargs.pop('append', '')}"
-		return VM(name, *IOMMUS[self.iommu], "-object", "rng-builtin,id=r0", *(self.owner_link() if link else []),
+		return VM(name, *self.iommu_device, "-object", "rng-builtin,id=r0", *(self.owner_link() if link else []),
 			"-device", f"{device},id=d0,iommu_platform={platform},addr=5", *args, append=append, **kwargs)
 
 	def backend_link(self, base=BASE, size=SIZE, more=""):
