@@ -12,14 +12,6 @@ from fronts import (ACK, CONFIG_GENERATION, CONNECTED, CONTROL, DOMAIN, EPOCH, O
 from vms import check, equal, main, test
 
 
-def job(vm, command, **arguments):
-	"""One that ends well"""
-	vm.qmp(command, job_id="j0", **arguments)
-	vm.wait(f"{command} ends", lambda: vm.qmp("query-jobs")[0]["status"] == "concluded", 60)
-	equal(vm.qmp("query-jobs")[0].get("error"), None, command)
-	vm.qmp("job-dismiss", id="j0")
-
-
 @test
 def it_migrates():
 	path = socket_path()
@@ -60,16 +52,12 @@ def it_is_saved_and_restored():
 	file = f"{socket_path()}.qcow2"
 	vm = Back("saved", *Back("x", path=(path := socket_path())).args, path=path)
 	with vm.begin():
-		with open(file, "wb"):
-			pass
-		vm.qmp("blockdev-add", driver="file", node_name="f0", filename=file)
-		job(vm, "blockdev-create", options={"driver": "qcow2", "file": "f0", "size": 1 << 20})
-		vm.qmp("blockdev-add", driver="qcow2", node_name="q0", file="f0")
+		vm.add_snapshots(file)
 		vm.register(features=VERSION_1 | 1, queues=7, device=2, config=b"configuration")
 		offers = [vm.read(r) for r in range(OFFER_FEATURES, CONFIG_GENERATION + 4, 4)]
 		p = Front(path).hello(features=VERSION_1 | 1).run(kind=2).queue()
 		saved = vm.ack()
-		job(vm, "snapshot-save", tag="s", vmstate="q0", devices=["q0"])
+		vm.snapshot("save")
 		# It lives on, as something else
 		equal((vm.read(EPOCH), vm.read(STATE)), (saved, CONNECTED | DOMAIN | WINDOW), "after it was saved")
 		p.none()
@@ -81,7 +69,7 @@ def it_is_saved_and_restored():
 			p = peer()
 			vm.ack()
 			vm.qmp("stop")
-			job(vm, "snapshot-load", tag="s", vmstate="q0", devices=["q0"])
+			vm.snapshot("load")
 			vm.qmp("cont")
 			if p:
 				equal(vm.lost(), "the guest's back-end has gone", "the reason")

@@ -150,6 +150,30 @@ def net_owner_migrates():
 		alive_and_clean(target, program)
 
 
+@long_test
+def net_owner_is_saved_and_loaded():
+	"""It goes back to what it was, rings and all, while packets go both ways."""
+	served = Served("net")
+	file = f"/tmp/saved-{os.getpid()}.qcow2"
+	with served.owner() as owner, served.backend() as backend:
+		program = serve_net(backend, served)
+		link_up(owner)
+		alive_and_clean(owner, program)
+		owner.add_snapshots(file)
+		owner.run(f"ping -i 0.01 -w 1000 {BACKEND_IP} >/run/flood 2>&1 &")
+		owner.snapshot("save")
+		for _ in range(TRIALS):
+			owner.sh("echo later >/run/later")
+			alive_and_clean(owner, program)
+			owner.qmp("stop")
+			owner.snapshot("load")
+			owner.qmp("cont")
+			owner.sh("[ ! -e /run/later ] && grep -qx ping /proc/[0-9]*/comm")
+			link_up(owner)
+			alive_and_clean(owner, program)
+	os.unlink(file)
+
+
 @test
 def any_order():
 	"""The owner is there first, without a backend, or without its program; and it waits for none."""

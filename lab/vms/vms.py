@@ -469,6 +469,29 @@ class VM:
 		for s in (self.qmp_socket, self.channel):
 			s.close()
 
+	def job(self, command, **arguments):
+		"""One that ends well"""
+		self.qmp(command, job_id="j0", **arguments)
+		deadline = time.monotonic() + TIMEOUT
+		while (job := self.qmp("query-jobs")[0])["status"] != "concluded":
+			if time.monotonic() > deadline:
+				raise VMTimeout(f"{self}: {command} does not end: {job}")
+			time.sleep(0.1)
+		self.qmp("job-dismiss", id="j0")
+		equal(job.get("error"), None, command)
+
+	def add_snapshots(self, file):
+		"""A place for them, q0"""
+		with open(file, "wb"):
+			pass
+		self.qmp("blockdev-add", driver="file", node_name="f0", filename=file)
+		self.job("blockdev-create", options={"driver": "qcow2", "file": "f0", "size": 1 << 20})
+		self.qmp("blockdev-add", driver="qcow2", node_name="q0", file="f0")
+
+	def snapshot(self, what):
+		"""save or load"""
+		self.job(f"snapshot-{what}", tag="s", vmstate="q0", devices=["q0"])
+
 	def wait(self, timeout=TIMEOUT):
 		"""Wait until QEMU ends: its exit status, negative for a signal"""
 		try:
