@@ -11,7 +11,13 @@ mkdir -p "$work"
 
 # A version before this one
 say "packages: repositories" >&2
-quietly packages-new lab/packages/repo.sh
+export GNUPGHOME=$work/gnupg
+mkdir -p "$GNUPGHOME"
+chmod 700 "$GNUPGHOME"
+[ -n "$(ls "$GNUPGHOME/private-keys-v1.d" 2>/dev/null)" ] ||
+	quietly packages-key gpg --batch --passphrase '' --quick-generate-key "a key for tests" default default never
+KEY="a key for tests" REPO=$work/repo quietly packages-new lab/packages/repo.sh
+gpgconf --kill all
 VM2VM_RELEASE=0.0 LOGS=$LOGS BUILD=$work/old quietly packages-old lab/packages/repo.sh
 bad=0
 for suite; do
@@ -19,7 +25,7 @@ for suite; do
 	say "packages: $suite" >&2
 	mkdir -p "$work/archives-$suite"
 	rm -rf "${work:?}/$suite"
-	BIND="$work/old/repo:/srv/old $BUILD/repo:/srv/new $ROOT/lab/packages:/srv/test $work/archives-$suite:/var/cache/apt/archives" \
+	BIND="$work/old/repo:/srv/old $work/repo:/srv/new $ROOT/lab/packages:/srv/test $work/archives-$suite:/var/cache/apt/archives" \
 		in_root "$suite" "$work/$suite" /srv/test/install-test.sh /srv/old /srv/new >"$work/$suite.tap" 2>&1 </dev/null || bad=1
 	cat "$work/$suite.tap"
 	grep -q '^1\.\.' "$work/$suite.tap" || bad=1

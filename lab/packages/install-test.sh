@@ -28,8 +28,11 @@ skip() {
 	echo "ok $n $VERSION_CODENAME: $1 # SKIP $2"
 }
 
+# The new one is signed, the old one is not
 from() {
-	echo "deb [trusted=yes] file:$1 ./" >/etc/apt/sources.list.d/vm2vm.list
+	local trust="[trusted=yes]"
+	[ ! -f "$1/vm2vm.gpg" ] || trust="[signed-by=$1/vm2vm.gpg]"
+	echo "deb $trust file:$1 ./" >/etc/apt/sources.list.d/vm2vm.list
 	apt-get update -q
 }
 has() { dpkg-query -W -f '${Status} ${Version}\n' "$1"; }
@@ -84,9 +87,10 @@ check "the program" at vm2vm-guest "$old"
 check "the driver" at vm2vm-guest-dkms "$old"
 check "DKMS built the driver for $kernel" built vm2vm-guest "$kernel" vm2vm
 runs() {
-	local status=0
-	vm2vm list || status=$?
-	vm2vm list 2>&1 | grep "is the module vm2vm loaded" && [ "$status" = 1 ]
+	local said status=0
+	said=$(vm2vm list 2>&1) || status=$?
+	echo "$said"
+	[ "$status" = 1 ] && grep "is the module vm2vm loaded" <<<"$said"
 }
 check "the program runs" runs
 where() {
@@ -103,6 +107,13 @@ check "dpkg finds nothing wrong" audit
 
 mkdir -p /etc/vm2vm
 echo "COMMAND=net tap0" >/etc/vm2vm/sw0
+unsigned() {
+	echo "deb file:$old ./" >/etc/apt/sources.list.d/vm2vm.list
+	! apt-get update -q || return 1
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] file:$new ./" >/etc/apt/sources.list.d/vm2vm.list
+	! apt-get update -q
+}
+check "a repository without a signature, or with another one, is refused" unsigned
 upgrade() { from "$new" && apt-get upgrade -y -q; }
 check "apt upgrades" upgrade
 check "all of it is new" at vm2vm-backend "$new"

@@ -1,11 +1,12 @@
 #!/bin/bash
-# repo.sh: build/repo, an apt repository of what is in build/deb. With KEY=... it is signed by this
-# key of the user's gpg; without, it is for [trusted=yes]. Prints the line for sources.list.
+# repo.sh: build/repo, or what REPO=... says, an apt repository of what is in build/deb. With KEY=...
+# it is signed by this key of the user's gpg; without, it is for [trusted=yes]. Prints the line
+# for sources.list.
 . "$(dirname "$0")/../lib.sh"
 cd "$ROOT"
 lab/packages/deb.sh >/dev/null
 lock repo
-repo=$BUILD/repo
+repo=${REPO:-$BUILD/repo}
 rm -rf "$repo.new"
 mkdir -p "$repo.new"
 cp -l "$BUILD"/deb/*.deb "$repo.new/"
