@@ -20,6 +20,7 @@
 #   make repo [KEY=...]            a repository of them for apt, signed by that key of gpg's
 #   make dkms                     only the one that builds KVM with vm2vm for Debian's kernels
 #   make guest                    only those for the backend's guest: driver and program
+#   make series                   both series as mails for git am, in build/mails
 #   make kcsan                    does KCSAN see data races in our files?
 #   make nconfig-check            with the feature off, KVM comes out as without us
 #   make hooks-check              each file is reached by one hook
@@ -37,7 +38,7 @@ DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
 export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ LONG KEY QUICK DEBUG
 
-.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench deb deb-qemu repo dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
+.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench series deb deb-qemu repo dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
 .NOTPARALLEL:
 
 all: base selftests
@@ -80,6 +81,8 @@ check: tree
 	@lab/check/check.sh
 bench: base selftests
 	@lab/check/bench.sh
+series:
+	@lab/build/series.sh
 deb:
 	@lab/packages/deb.sh
 deb-qemu:
