@@ -44,7 +44,7 @@ at() {
 	[ "$(has "$1")" = "install ok installed $want" ]
 }
 audit() { dpkg --audit; [ -z "$(dpkg --audit)" ] && dpkg --verify | tee $work/verify && [ ! -s $work/verify ]; }
-files() { find / -xdev \( -path /tmp -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/log \) -prune -o -print | sort; }
+files() { find / -xdev \( -path /tmp -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/log -o -path /etc/apt/sources.list.d \) -prune -o -print | sort; }
 
 # built MODULE KERNEL NAME...: DKMS has made these for that kernel, and depmod and modprobe know
 built() {
@@ -142,8 +142,8 @@ check "apt purges it" purge vm2vm-backend vm2vm-guest vm2vm-guest-dkms
 # clean: the files that were there, and no others
 clean() {
 	files | diff $work/before - >$work/diff
-	# DKMS's own, and it does not take it along
-	grep -E '^[<>]' $work/diff | grep -vE '^> /(var/lib/dkms|etc/dkms|usr/lib/modules/[^/]*/(updates|modules\.[a-z.]*|\.fresh-install))(/|$)' >$work/left
+	# What depmod and groupadd have written
+	grep -E '^[<>]' $work/diff | grep -vE '^> /(etc/(group|gshadow)-|usr/lib/modules/[^/]*/modules\.[a-z.]*)$' >$work/left
 	cat $work/left
 	[ ! -s $work/left ] && ! getent group vm2vm
 }
