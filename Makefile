@@ -16,7 +16,8 @@
 #   make mutants [MUTANT=name]    does the suite notice a broken kernel, a broken QEMU?
 #   make mutants AUTO=N [SEED=S]  the same with N small mutants, drawn by chance
 #   make deb                      all of our packages for Debian, but QEMU, in build/deb
-#   make deb-qemu [ALL=1]          Debian's QEMU with vm2vm, for Debian 13: for x86, or all of it
+#   make deb-qemu [ALL=1]          Debian's QEMU with vm2vm, for Debian 13: for x86, or all of it;
+#                                 QUICK=1: not optimised, to try the packages
 #   make repo [KEY=...]            a repository of them for apt, signed by that key of gpg's
 #   make dkms                     only the one that builds KVM with vm2vm for Debian's kernels
 #   make guest                    only those for the backend's guest: driver and program
