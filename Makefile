@@ -15,8 +15,13 @@
 #   make stock                    KVM's own selftests, with the series and without
 #   make mutants [MUTANT=name]    does the suite notice a broken kernel, a broken QEMU?
 #   make mutants AUTO=N [SEED=S]  the same with N small mutants, drawn by chance
-#   make dkms                     a package that builds KVM with vm2vm for Debian's kernels
-#   make guest                    one for the backend's guest: driver and program
+#   make deb                      all of our packages for Debian, but QEMU, in build/deb
+#   make deb-qemu [ALL=1]          Debian's QEMU with vm2vm, for Debian 13: for x86, or all of it;
+#                                 QUICK=1: not optimised, to try the packages
+#   make repo [KEY=...]            a repository of them for apt, signed by that key of gpg's
+#   make dkms                     only the one that builds KVM with vm2vm for Debian's kernels
+#   make guest                    only those for the backend's guest: driver and program
+#   make series                   both series as mails for git am, in build/mails
 #   make kcsan                    does KCSAN see data races in our files?
 #   make nconfig-check            with the feature off, KVM comes out as without us
 #   make hooks-check              each file is reached by one hook
@@ -32,9 +37,9 @@ override BUILD := $(abspath $(BUILD))
 DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 # Of Linux's own: what the hooks touch must work as before
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
-export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ LONG
+export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ LONG KEY QUICK DEBUG
 
-.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
+.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench series deb deb-qemu repo dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
 .NOTPARALLEL:
 
 all: base selftests
@@ -77,6 +82,14 @@ check: tree
 	@lab/check/check.sh
 bench: base selftests
 	@lab/check/bench.sh
+series:
+	@lab/build/series.sh
+deb:
+	@lab/packages/deb.sh
+deb-qemu:
+	@lab/packages/qemu.sh $(if $(ALL),all,x86)
+repo:
+	@lab/packages/repo.sh
 dkms:
 	@lab/dkms/dkms.sh
 guest:

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Install the Debian packages that are missing; silent when there is nothing to do.
 # With an argument: qemu, those that lab/build/vmm.sh builds QEMU with, and that it runs with;
-# menu, those of lab/build/menuconfig.sh; fuzz, those of lab/fuzz.sh.
+# menu, those of lab/build/menuconfig.sh; fuzz, those of lab/check/fuzz.sh; deb and root, those
+# of lab/packages.
 . "$(dirname "$0")/../lib.sh"
 
 packages="linux-source-6.12 build-essential ccache flex bison bc libelf-dev libssl-dev xz-utils cpio kmod git
@@ -11,6 +12,8 @@ packages="linux-source-6.12 build-essential ccache flex bison bc libelf-dev libs
 	libpixman-1-dev zlib1g-dev libfdt-dev bzip2 python3 python3-venv seabios qemu-system-data ipxe-qemu
 	iproute2 iputils-ping e2fsprogs procps iperf3 socat"
 [ "${1:-}" != menu ] || packages="libncurses-dev"
+[ "${1:-}" != root ] || packages="debootstrap"
+[ "${1:-}" != deb ] || packages="build-essential dpkg-dev apt-utils lintian xz-utils"
 [ "${1:-}" != fuzz ] || packages="clang $(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p')"
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }

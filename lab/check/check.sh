@@ -141,6 +141,7 @@ steps_mmu() { echo "mmu | host | lab/check/mmu.sh"; }
 steps_debian() {
 	echo "dkms | host | lab/dkms/debian.sh"
 	echo "dkms guest | host | lab/check/headers.sh"
+	[ -z "$long" ] || echo "packages | host | lab/check/packages.sh"
 	echo "debian core | debian | $(together 5 - vm2vm_test vm2vm_abi_test ${long:+vm2vm_revoke_test vm2vm_matrix_test})"
 	[ -z "$long" ] || echo "intel debian core | intel debian | $(together 5 10 vm2vm_test)"
 }
@@ -157,7 +158,7 @@ inputs() {
 		case $1 in
 		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
 			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort
-			case $2 in *vmm* | *links* | *fuzz* | *qtest* | *lint* | *headers*)
+			case $2 in *vmm* | *links* | *fuzz* | *qtest* | *lint* | *headers* | *packages*)
 				find qemu guest -type f -exec sha256sum {} + | sort
 				sha256sum "$BUILD/base/arch/x86/boot/bzImage" "$BUILD"/base/arch/x86/kvm/*.ko ;;
 			esac ;;

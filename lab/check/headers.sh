@@ -21,7 +21,7 @@ unpack() {
 	(cd "$2" && quietly headers apt-get download "$1" $deps && for d in *.deb; do dpkg-deb -x "$d" . && rm "$d"; done)
 }
 
-deb=$("$ROOT/lab/dkms/guest.sh")
+deb=$("$ROOT/lab/dkms/guest.sh" | grep -F /vm2vm-guest-dkms_)
 echo "TAP version 13"
 for version in 6.1 6.12; do
 	package=$(apt-cache search --names-only "^linux-headers-$version\\..*-cloud-amd64\$" | cut -d ' ' -f 1 | sort -V | tail -n 1)

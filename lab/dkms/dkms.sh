@@ -1,30 +1,32 @@
 #!/bin/bash
-# dkms.sh: make the Debian package build/vm2vm-dkms_VERSION_all.deb, which builds KVM
+# dkms.sh: make the Debian package build/deb/vm2vm-dkms_VERSION_all.deb, which builds KVM
 # with the series for Debian's own kernels. It holds our files and patches, no source
 # of Linux. Prints the path of the package.
 . "$(dirname "$0")/../lib.sh"
+. "$ROOT/lab/packages/pack.sh"
 cd "$ROOT"
-exec 9>"$BUILD/.lock-dkms"
-flock 9
+lock dkms
 
 name=vm2vm-dkms
 files=$(our_files | grep '^\(virt\|arch\|include\)/')
-TZ=UTC version=0.1.$(git -c safe.directory="*" log -1 --format=%cd --date=format-local:%Y%m%d.%H%M%S -- virt arch include patches lab/dkms)
-deb=$BUILD/${name}_${version}_all.deb
+made="virt arch include patches/linux-6.12 lab/dkms lab/packages/pack.sh lab/packages/version.sh lab/packages/copyright"
+# shellcheck disable=SC2086
+version_of $made
+deb=$BUILD/deb/${name}_${version}_all.deb
 
 # shellcheck disable=SC2086
-key=$(cat $files lab/dkms/[!i]* patches/linux-6.12/* "$0" | sha256sum)
+key=$(cat $files lab/dkms/[!i]* patches/linux-6.12/* lab/packages/{pack.sh,version.sh,copyright,maintainer} | sha256sum)
 key="$version $key"
 if [ -f "$deb" ] && [ "$(cat "$BUILD/dkms.key" 2>/dev/null)" = "$key" ]; then
 	echo "$deb"
 	exit 0
 fi
 say "dkms: making $name $version" >&2
-rm -f "$BUILD/dkms.key" "$BUILD/$name"_*.deb
+rm -f "$BUILD/dkms.key"
 stage=$BUILD/dkms
 src=$stage/usr/src/vm2vm-$version
 rm -rf "$stage"
-mkdir -p "$stage/DEBIAN" "$src/patches" "$stage/usr/share/doc/$name"
+mkdir -p "$stage/DEBIAN" "$src/patches"
 
 for f in $files; do
 	mkdir -p "$src/files/${f%/*}"
@@ -53,18 +55,9 @@ if grep -rhE '^\s*select .* if ' "$src/files" --include='Kconfig*'; then
 fi
 
 cp lab/dkms/Kbuild lab/dkms/Kbuild.kvm lab/dkms/prepare.sh "$src/"
-for f in dkms.conf version.c postinst prerm control copyright; do
-	sed "s/@VERSION@/$version/g" "lab/dkms/$f" >"$stage/DEBIAN/$f"
-done
-mv "$stage/DEBIAN/dkms.conf" "$stage/DEBIAN/version.c" "$src/"
-mv "$stage/DEBIAN/copyright" "$stage/usr/share/doc/$name/"
-find "$stage" -type f -exec chmod 644 {} +
-chmod 755 "$stage/DEBIAN/postinst" "$stage/DEBIAN/prerm" "$src/prepare.sh"
-find "$stage" -type d -exec chmod 755 {} +
-
-# The same content gives the same package
-SOURCE_DATE_EPOCH=$(git -c safe.directory="*" log -1 --format=%ct -- virt arch include patches lab/dkms)
-export SOURCE_DATE_EPOCH
-quietly dkms dpkg-deb --build --root-owner-group -Zxz "$stage" "$deb"
+for f in dkms.conf version.c; do fill lab/dkms/$f "$src/$f"; done
+for f in postinst prerm control; do fill lab/dkms/$f "$stage/DEBIAN/$f"; done
+# shellcheck disable=SC2086
+pack "$stage" $made
 echo "$key" >"$BUILD/dkms.key"
 echo "$deb"

@@ -1,35 +1,37 @@
 #!/bin/bash
-# guest.sh: make the Debian package build/vm2vm-guest_VERSION_amd64.deb for the backend's
-# guest: the driver's source, for DKMS, and the program. Prints the path of the package.
+# guest.sh: make the Debian packages for the backend's guest in build/deb: vm2vm-guest-dkms, the
+# driver's source for DKMS, and vm2vm-guest, the program. Prints their paths.
 . "$(dirname "$0")/../lib.sh"
+. "$ROOT/lab/packages/pack.sh"
 cd "$ROOT"
-"$ROOT/lab/build/guest.sh" >&2
-exec 9>"$BUILD/.lock-dkms"
-flock 9
-
-name=vm2vm-guest
-TZ=UTC version=0.1.$(git -c safe.directory="*" log -1 --format=%cd --date=format-local:%Y%m%d.%H%M%S -- guest)
-SOURCE_DATE_EPOCH=$(git -c safe.directory="*" log -1 --format=%ct -- guest)
-export SOURCE_DATE_EPOCH
-deb=$BUILD/${name}_${version}_amd64.deb
+lab/build/guest.sh >&2
+lock dkms
 stage=$BUILD/dkms-guest
-src=$stage/usr/src/$name-$version
-rm -rf "$stage" "$BUILD/$name"_*.deb
-mkdir -p "$stage/DEBIAN" "$src/linux" "$stage"/usr/{sbin,share/man/man8,lib/udev/rules.d,lib/systemd/system} "$stage/usr/share/doc/$name" "$stage/etc/vm2vm"
+rm -rf "$stage"
 
+made="guest lab/dkms/guest.sh lab/packages/pack.sh lab/packages/version.sh lab/packages/copyright"
+# shellcheck disable=SC2086
+version_of $made
+src=$stage/dkms/usr/src/vm2vm-guest-$version
+mkdir -p "$src/linux"
 cp guest/vm2vm_{pci,uapi}.h "$src"
 cp guest/linux/*.[ch] guest/linux/Kbuild "$src/linux"
-cp "$BUILD/guest/vm2vm" "$stage/usr/sbin/"
-gzip -9n <guest/package/vm2vm.8 >"$stage/usr/share/man/man8/vm2vm.8.gz"
-cp guest/package/60-vm2vm.rules "$stage/usr/lib/udev/rules.d/"
-cp guest/package/vm2vm@.service "$stage/usr/lib/systemd/system/"
-cp lab/dkms/copyright "$stage/usr/share/doc/$name/"
-for f in dkms.conf control postinst prerm; do
-	sed "s/@VERSION@/$version/g" "guest/package/$f" >"$stage/DEBIAN/$f"
-done
-mv "$stage/DEBIAN/dkms.conf" "$src/"
-find "$stage" -type f -exec chmod 644 {} +
-find "$stage" -type d -exec chmod 755 {} +
-chmod 755 "$stage/DEBIAN/postinst" "$stage/DEBIAN/prerm" "$stage/usr/sbin/vm2vm"
-quietly dkms-guest dpkg-deb --build --root-owner-group -Zxz "$stage" "$deb"
+fill guest/package/dkms/dkms.conf "$src/dkms.conf"
+for f in control postinst prerm; do fill guest/package/dkms/$f "$stage/dkms/DEBIAN/$f"; done
+# shellcheck disable=SC2086
+pack "$stage/dkms" $made
+echo "$deb"
+
+# Static, so that it is one package for Debian 12 and 13, whatever it is built on
+program=$stage/program
+mkdir -p "$program"/usr/{sbin,share/man/man8,share/lintian/overrides,lib/udev/rules.d,lib/systemd/system} "$program/etc/vm2vm"
+cp "$BUILD/guest/vm2vm" "$program/usr/sbin/"
+strip --strip-all --remove-section=.comment --remove-section=.note "$program/usr/sbin/vm2vm"
+gzip -9n <guest/package/vm2vm.8 >"$program/usr/share/man/man8/vm2vm.8.gz"
+cp guest/package/60-vm2vm.rules "$program/usr/lib/udev/rules.d/"
+cp guest/package/vm2vm@.service "$program/usr/lib/systemd/system/"
+cp guest/package/lintian-overrides "$program/usr/share/lintian/overrides/vm2vm-guest"
+for f in control postinst prerm postrm; do fill guest/package/$f "$program/DEBIAN/$f"; done
+# shellcheck disable=SC2086
+pack "$program" $made
 echo "$deb"
