@@ -41,6 +41,9 @@ QEMU_FILES = ("qemu/backends", "qemu/hw", "qemu/accel")
 # the programs, and which files it is the place for. A test that takes longer than SLOWEST
 # seconds is left out.
 SLOWEST = 40
+# A machine that has said nothing for so long, which is more than a mutant's tests of one program may
+# take, is stuck.
+SILENT = 400
 # So many seconds of each program's tests come before the rest of them; and so many are enough
 # for one mutant in a world, of those tests that come by the fewest mutants.
 QUICK = 6
@@ -238,12 +241,24 @@ def lab(world, command, name, timeout=3600):
             [ROOT / "lab/machine/run.sh"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True) as p:
         machines.add(p)
-        for line in p.stdout:
+        for line in lines_of(p):
             log.write(line)
             log.flush()
             if line.startswith("@@ ") or line.startswith("lab: FAILED"):
                 yield line.strip()
         machines.discard(p)
+
+
+def lines_of(machine):
+    """What it says. A mutant may have all of its CPUs stand still, so it has to say something in time."""
+    while True:
+        silent = threading.Timer(SILENT, lambda: os.killpg(machine.pid, signal.SIGTERM))
+        silent.start()
+        line = machine.stdout.readline()
+        silent.cancel()
+        if not line:
+            return
+        yield line
 
 
 def stop(*_):
