@@ -57,7 +57,9 @@ struct vm2vm_fill;
  * @log: of KVM_VM2VM_DOMAIN_LOG: page number of an iova / VM2VM_LOG_PAGES -> array
  *	 of bits, for what has been written to ever; they stay until the domain ends
  * @misses: struct vm2vm_miss, vCPUs that wait for approval
- * @readers: who waits for misses
+ * @readers: who waits for misses in read(); a miss wakes one of them
+ * @watchers: who does by poll() or epoll; a miss wakes all of them
+ * @watch_lock: serializes who becomes one of @watchers
  * @pager: of the owner, with a reference, from the domain's end until it is forgotten
  * @ended: in @pager's list, or in that of domains that are to be freed
  *
@@ -103,6 +105,8 @@ struct vm2vm_domain {
 	struct xarray log;
 	struct list_head misses;
 	wait_queue_head_t readers;
+	wait_queue_head_t watchers;
+	struct mutex watch_lock;	/* see above */
 	struct vm2vm_pager *pager;
 	struct llist_node ended;
 };
@@ -370,6 +374,7 @@ u32 vm2vm_miss_answer(struct vm2vm_domain *d, u64 iova, u64 size, bool refuse);
 void vm2vm_miss_unlink(struct vm2vm_link *link);
 void vm2vm_miss_end(struct vm2vm_domain *d);
 ssize_t vm2vm_miss_read(struct vm2vm_domain *d, struct iov_iter *to, bool nonblock);
+bool vm2vm_miss_watch(struct vm2vm_domain *d, struct file *file, poll_table *wait);
 __poll_t vm2vm_miss_poll(struct vm2vm_domain *d);
 
 /* vm2vm_pager.c */

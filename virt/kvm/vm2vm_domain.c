@@ -527,8 +527,8 @@ static __poll_t vm2vm_domain_poll(struct file *file, poll_table *wait)
 	struct vm2vm_domain *d = file->private_data;
 
 	/* Whoever waits is woken with a lock held that misses need: only the owner may. */
-	if (current->mm == d->mm)
-		poll_wait(file, &d->readers, wait);
+	if (current->mm == d->mm && !vm2vm_miss_watch(d, file, wait))
+		return EPOLLERR;
 	return vm2vm_miss_poll(d);
 }
 
@@ -578,6 +578,8 @@ static struct vm2vm_domain *vm2vm_domain_alloc(u32 flags)
 	spin_lock_init(&d->miss_lock);
 	INIT_LIST_HEAD(&d->misses);
 	init_waitqueue_head(&d->readers);
+	init_waitqueue_head(&d->watchers);
+	mutex_init(&d->watch_lock);
 	d->flags = flags;
 	d->mm = current->mm;
 	mmgrab(d->mm);

@@ -46,6 +46,16 @@ static void vm2vm_miss_complete(struct vm2vm_miss *miss, bool refuse)
 	complete(&miss->done);
 }
 
+/*
+ * Wake for a miss.  There may be any number of readers, one of whom is enough, and as many
+ * watchers as vm2vm_miss_watch() allows.
+ */
+static void vm2vm_miss_wake(struct vm2vm_domain *d)
+{
+	wake_up_interruptible(&d->readers);
+	wake_up_interruptible_poll(&d->watchers, EPOLLIN);
+}
+
 /* List @miss, unless there is nothing to wait for any more. */
 static bool vm2vm_miss_list(struct vm2vm_domain *d, struct vm2vm_link *link,
 			    struct vm2vm_miss *miss)
@@ -61,7 +71,7 @@ static bool vm2vm_miss_list(struct vm2vm_domain *d, struct vm2vm_link *link,
 	spin_unlock(&d->miss_lock);
 
 	if (listed)
-		wake_up_interruptible_poll(&d->readers, EPOLLIN);
+		vm2vm_miss_wake(d);
 	return listed;
 }
 
@@ -161,7 +171,9 @@ void vm2vm_miss_end(struct vm2vm_domain *d)
 		vm2vm_miss_complete(miss, false);
 	spin_unlock(&d->miss_lock);
 
-	wake_up_all(&d->readers);
+	/* A reader wakes the next one. */
+	wake_up(&d->readers);
+	wake_up_poll(&d->watchers, EPOLLIN | EPOLLHUP);
 }
 
 /* The next miss to deliver, copied to @out. */
@@ -203,7 +215,33 @@ static void vm2vm_miss_putback(struct vm2vm_domain *d,
 	spin_unlock(&d->miss_lock);
 
 	/* Another reader may have found nothing meanwhile. */
-	wake_up_interruptible_poll(&d->readers, EPOLLIN);
+	vm2vm_miss_wake(d);
+}
+
+/*
+ * Have @wait, of the owner's process, wait for misses.  A miss wakes all who do, in the
+ * thread of a backend's vCPU, with interrupts off.  So these are not more than
+ * KVM_VM2VM_MAX_WATCHES; false if they would be.
+ */
+bool vm2vm_miss_watch(struct vm2vm_domain *d, struct file *file, poll_table *wait)
+{
+	struct wait_queue_entry *entry;
+	unsigned int watches = 0;
+
+	if (poll_does_not_wait(wait))
+		return true;
+
+	mutex_lock(&d->watch_lock);
+	spin_lock_irq(&d->watchers.lock);
+	list_for_each_entry(entry, &d->watchers.head, entry) {
+		if (++watches == KVM_VM2VM_MAX_WATCHES)
+			break;
+	}
+	spin_unlock_irq(&d->watchers.lock);
+	if (watches < KVM_VM2VM_MAX_WATCHES)
+		poll_wait(file, &d->watchers, wait);
+	mutex_unlock(&d->watch_lock);
+	return watches < KVM_VM2VM_MAX_WATCHES;
 }
 
 __poll_t vm2vm_miss_poll(struct vm2vm_domain *d)
@@ -234,8 +272,11 @@ ssize_t vm2vm_miss_read(struct vm2vm_domain *d, struct iov_iter *to, bool nonblo
 				break;
 			if (nonblock)
 				return -EAGAIN;
-			r = wait_event_interruptible(d->readers,
-						     vm2vm_miss_poll(d));
+			r = wait_event_interruptible_exclusive(d->readers,
+							       vm2vm_miss_poll(d));
+			/* The end has woken one reader. */
+			if (!rcu_access_pointer(d->owner))
+				wake_up(&d->readers);
 			if (r)
 				return r;
 			continue;

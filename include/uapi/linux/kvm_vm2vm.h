@@ -81,8 +81,8 @@
 
 /*
  * Limits: domains per owner that have not ended, mappings per domain, links per domain,
- * links to all of an owner's domains, but so many of each domain's at any rate;
- * doorbells per VM (counted twice with length 0 in MMIO space), file descriptors per
+ * links to all of an owner's domains, but so many of each domain's at any rate; who
+ * waits by poll() or epoll for a domain's misses at a time; doorbells per VM (counted twice with length 0 in MMIO space), file descriptors per
  * doorbell, and of all doorbells of a VM.
  */
 #define KVM_VM2VM_MAX_DOMAINS		1024
@@ -90,6 +90,7 @@
 #define KVM_VM2VM_MAX_LINKS		1024
 #define KVM_VM2VM_MAX_ALL_LINKS		4096
 #define KVM_VM2VM_SURE_LINKS		16
+#define KVM_VM2VM_MAX_WATCHES		64
 #define KVM_VM2VM_MAX_DOORBELLS		16384
 #define KVM_VM2VM_MAX_ROUTES		1024
 #define KVM_VM2VM_MAX_BELLS		65536

@@ -25,6 +25,7 @@ struct reader {
 	void *buf;
 	size_t size;
 	pthread_t thread;
+	pid_t tid;
 	int64_t r;		/* bytes, -errno, or what poll() shows */
 	bool running;
 };
@@ -35,6 +36,7 @@ static void *reader_thread(void *arg)
 	struct pollfd pfd = { .fd = rd->fd, .events = POLLIN };
 	ssize_t r;
 
+	WRITE_ONCE(rd->tid, gettid());
 	if (rd->buf) {
 		r = read(rd->fd, rd->buf, rd->size);
 		rd->r = r < 0 ? -errno : r;
@@ -222,6 +224,107 @@ TEST_F_TIMEOUT(miss, file_end_call, 120)
 	EXPECT_EQ(-EFAULT, access_end(r2));
 	EXPECT_EQ(-ENODEV, __vm2vm_map(copy, IOVA(1), GPA(1), 4096, RD));
 	EXPECT_EQ(HOLE, read_now(r, 1));
+}
+
+#define READERS		8
+
+/* How often a thread has gone to sleep. */
+static unsigned long reader_sleeps(struct reader *rd)
+{
+	unsigned long sleeps = 0;
+	char path[64], line[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", READ_ONCE(rd->tid));
+	f = fopen(path, "r");
+	TEST_ASSERT(f, "%s: %s", path, strerror(errno));
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "voluntary_ctxt_switches: %lu", &sleeps);
+	fclose(f);
+	return sleeps;
+}
+
+/* Of many readers a miss wakes one, and the end all. */
+TEST_F_TIMEOUT(miss, file_readers, 120)
+{
+	struct reader rd[READERS], *done = NULL;
+	struct kvm_vm2vm_miss misses[READERS];
+	struct runner *r = &self->b.r[0];
+	unsigned long sleeps[READERS];
+	unsigned int i, n;
+
+	backend_link(&self->b, self->domain, WAIT);
+	for (i = 0; i < READERS; i++)
+		reader_start(&rd[i], self->domain, &misses[i], RECORD);
+	for (i = 0; i < READERS; i++) {
+		reader_blocks(&rd[i]);
+		sleeps[i] = reader_sleeps(&rd[i]);
+	}
+	access_start(r, MISS_READ, 1, 0);
+	for (n = 0; !done; n++) {
+		TEST_ASSERT(n < LIMIT * 1000, "all block");
+		usleep(1000);
+		for (i = 0; i < READERS; i++)
+			done = READ_ONCE(rd[i].running) ? done : &rd[i];
+	}
+	EXPECT_EQ(RECORD, reader_end(done));
+	for (i = 0; i < READERS; i++) {
+		if (&rd[i] == done)
+			continue;
+		reader_blocks(&rd[i]);
+		EXPECT_EQ(sleeps[i], reader_sleeps(&rd[i]));
+	}
+	vm2vm_end(self->domain);
+	for (i = 0; i < READERS; i++) {
+		if (&rd[i] != done)
+			EXPECT_EQ(0, reader_end(&rd[i]));
+	}
+	EXPECT_EQ(HOLE, access_val(r));
+}
+
+/*
+ * Who watches is woken in a backend's vCPU, so there are not many: neither as one epoll
+ * instance each, nor as copies of the descriptor in one of them.
+ */
+TEST_F_TIMEOUT(miss, file_watches, 120)
+{
+	const unsigned int max = KVM_VM2VM_MAX_WATCHES;
+	struct epoll_event ev = { .events = EPOLLIN }, out;
+	struct runner *r = &self->b.r[0];
+	unsigned int i;
+	int ep[2], fd;
+
+	backend_link(&self->b, self->domain, WAIT);
+	for (i = 0; i < 2; i++)
+		ep[i] = epoll_create1(EPOLL_CLOEXEC);
+	for (i = 0; i < max; i++) {
+		fd = dup(self->domain);
+		/* Exclusive ones are counted as any. */
+		ev.events = EPOLLIN | (i % 3 ? 0 : EPOLLEXCLUSIVE);
+		ASSERT_EQ(0, epoll_ctl(ep[i % 2], EPOLL_CTL_ADD, fd, &ev));
+	}
+	EXPECT_EQ(0, epoll_wait(ep[0], &out, 1, 0));
+	EXPECT_EQ(POLLERR, poll_for(self->domain, 0));
+	fd = dup(self->domain);
+	ev.events = EPOLLIN;
+	ASSERT_EQ(0, epoll_ctl(ep[1], EPOLL_CTL_ADD, fd, &ev));
+	EXPECT_EQ(1, epoll_wait(ep[1], &out, 1, 0));
+	EXPECT_EQ(EPOLLERR, out.events);
+	ASSERT_EQ(0, epoll_ctl(ep[1], EPOLL_CTL_DEL, fd, NULL));
+	EXPECT_EQ(0, epoll_wait(ep[1], &out, 1, 0));
+
+	access_start(r, MISS_READ, 1, 0);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(1, epoll_wait(ep[i], &out, 1, LIMIT * 1000));
+		EXPECT_EQ(EPOLLIN, out.events);
+	}
+	/* When some have gone others may. */
+	close(ep[0]);
+	EXPECT_EQ(POLLIN, poll_for(self->domain, 0));
+	close(ep[1]);
+	expect_miss(self->domain, 1, RD);
+	map_pages(self->domain, 1, 1, RD);
+	EXPECT_EQ(VALUE(1), access_val(r));
 }
 
 /* The end takes records with it that were not read, and waits for nobody. */
