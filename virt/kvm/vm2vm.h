@@ -60,6 +60,7 @@ struct vm2vm_fill;
  * @readers: who waits for misses in read(); a miss wakes one of them
  * @watchers: who does by poll() or epoll; a miss wakes all of them
  * @watch_lock: serializes who becomes one of @watchers
+ * @overwatched: somebody could not, and nobody could since
  * @pager: of the owner, with a reference, from the domain's end until it is forgotten
  * @ended: in @pager's list, or in that of domains that are to be freed
  *
@@ -107,6 +108,7 @@ struct vm2vm_domain {
 	wait_queue_head_t readers;
 	wait_queue_head_t watchers;
 	struct mutex watch_lock;	/* see above */
+	bool overwatched;
 	struct vm2vm_pager *pager;
 	struct llist_node ended;
 };
@@ -374,7 +376,7 @@ u32 vm2vm_miss_answer(struct vm2vm_domain *d, u64 iova, u64 size, bool refuse);
 void vm2vm_miss_unlink(struct vm2vm_link *link);
 void vm2vm_miss_end(struct vm2vm_domain *d);
 ssize_t vm2vm_miss_read(struct vm2vm_domain *d, struct iov_iter *to, bool nonblock);
-bool vm2vm_miss_watch(struct vm2vm_domain *d, struct file *file, poll_table *wait);
+void vm2vm_miss_watch(struct vm2vm_domain *d, struct file *file, poll_table *wait);
 __poll_t vm2vm_miss_poll(struct vm2vm_domain *d);
 
 /* vm2vm_pager.c */

@@ -527,9 +527,9 @@ static __poll_t vm2vm_domain_poll(struct file *file, poll_table *wait)
 	struct vm2vm_domain *d = file->private_data;
 
 	/* Whoever waits is woken with a lock held that misses need: only the owner may. */
-	if (current->mm == d->mm && !vm2vm_miss_watch(d, file, wait))
-		return EPOLLERR;
-	return vm2vm_miss_poll(d);
+	if (current->mm == d->mm)
+		vm2vm_miss_watch(d, file, wait);
+	return vm2vm_miss_poll(d) | (READ_ONCE(d->overwatched) ? EPOLLERR : 0);
 }
 
 static int vm2vm_domain_release(struct inode *inode, struct file *file)

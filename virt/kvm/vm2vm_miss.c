@@ -221,15 +221,16 @@ static void vm2vm_miss_putback(struct vm2vm_domain *d,
 /*
  * Have @wait, of the owner's process, wait for misses.  A miss wakes all who do, in the
  * thread of a backend's vCPU, with interrupts off.  So these are not more than
- * KVM_VM2VM_MAX_WATCHES; false if they would be.
+ * KVM_VM2VM_MAX_WATCHES.  One more is not woken; epoll has no error for that, but asks
+ * once more when it is waited for, and then finds @overwatched.
  */
-bool vm2vm_miss_watch(struct vm2vm_domain *d, struct file *file, poll_table *wait)
+void vm2vm_miss_watch(struct vm2vm_domain *d, struct file *file, poll_table *wait)
 {
 	struct wait_queue_entry *entry;
 	unsigned int watches = 0;
 
 	if (poll_does_not_wait(wait))
-		return true;
+		return;
 
 	mutex_lock(&d->watch_lock);
 	spin_lock_irq(&d->watchers.lock);
@@ -238,10 +239,10 @@ bool vm2vm_miss_watch(struct vm2vm_domain *d, struct file *file, poll_table *wai
 			break;
 	}
 	spin_unlock_irq(&d->watchers.lock);
-	if (watches < KVM_VM2VM_MAX_WATCHES)
+	WRITE_ONCE(d->overwatched, watches == KVM_VM2VM_MAX_WATCHES);
+	if (!d->overwatched)
 		poll_wait(file, &d->watchers, wait);
 	mutex_unlock(&d->watch_lock);
-	return watches < KVM_VM2VM_MAX_WATCHES;
 }
 
 __poll_t vm2vm_miss_poll(struct vm2vm_domain *d)

@@ -291,6 +291,8 @@ TEST_F_TIMEOUT(miss, file_watches, 120)
 	const unsigned int max = KVM_VM2VM_MAX_WATCHES;
 	struct epoll_event ev = { .events = EPOLLIN }, out;
 	struct runner *r = &self->b.r[0];
+	struct kvm_vm2vm_miss miss;
+	struct reader rd;
 	unsigned int i;
 	int ep[2], fd;
 
@@ -304,7 +306,8 @@ TEST_F_TIMEOUT(miss, file_watches, 120)
 		ASSERT_EQ(0, epoll_ctl(ep[i % 2], EPOLL_CTL_ADD, fd, &ev));
 	}
 	EXPECT_EQ(0, epoll_wait(ep[0], &out, 1, 0));
-	EXPECT_EQ(POLLERR, poll_for(self->domain, 0));
+	EXPECT_EQ(0, poll_for(self->domain, 0));
+	EXPECT_EQ(POLLERR, poll_for(self->domain, LIMIT * 1000));
 	fd = dup(self->domain);
 	ev.events = EPOLLIN;
 	ASSERT_EQ(0, epoll_ctl(ep[1], EPOLL_CTL_ADD, fd, &ev));
@@ -313,14 +316,19 @@ TEST_F_TIMEOUT(miss, file_watches, 120)
 	ASSERT_EQ(0, epoll_ctl(ep[1], EPOLL_CTL_DEL, fd, NULL));
 	EXPECT_EQ(0, epoll_wait(ep[1], &out, 1, 0));
 
+	/* Who reads waits as ever. */
+	reader_start(&rd, self->domain, &miss, RECORD);
+	reader_blocks(&rd);
+	EXPECT_EQ(-EINTR, reader_interrupt(&rd));
+
 	access_start(r, MISS_READ, 1, 0);
 	for (i = 0; i < 2; i++) {
 		EXPECT_EQ(1, epoll_wait(ep[i], &out, 1, LIMIT * 1000));
-		EXPECT_EQ(EPOLLIN, out.events);
+		EXPECT_EQ(EPOLLIN | EPOLLERR, out.events);
 	}
 	/* When some have gone others may. */
 	close(ep[0]);
-	EXPECT_EQ(POLLIN, poll_for(self->domain, 0));
+	EXPECT_EQ(POLLIN, poll_for(self->domain, LIMIT * 1000));
 	close(ep[1]);
 	expect_miss(self->domain, 1, RD);
 	map_pages(self->domain, 1, 1, RD);
