@@ -11,6 +11,7 @@ import os
 import random
 import time
 
+from measure import stream
 from vhost_user import (BACKEND_IP, OWNER_IP, Program, Served, driver, interface, late_writes, link_up, make_bridge, ping, rebind,
 	wait_until)
 from vms import check, comment, equal, long_test, main, test
@@ -57,14 +58,6 @@ def cpu_ticks(program):
 	"""That the program's own thread has used: vhost-net's are threads of the program, too"""
 	stat = program.vm.sh(f"p=$(cat {program.out}.pid); cat /proc/$p/task/$p/stat").rsplit(")", 1)[1].split()
 	return int(stat[11]) + int(stat[12])
-
-
-def stream(owner, *options, seconds=3):
-	"""iperf3 to the backend's guest, or with -R from it: bytes that arrived, and its report"""
-	report = json.loads(owner.sh(f"iperf3 -J -c {BACKEND_IP} -t {seconds} {' '.join(options)}", 60 + 10 * seconds))
-	end = report["end"]
-	received = end.get("sum_received", end.get("sum"))
-	return received["bytes"], end
 
 
 def streams(owner, backend, *more):
