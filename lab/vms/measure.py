@@ -55,7 +55,7 @@ def cost(owner, backend, run):
 
 def stream(owner, *options, seconds=3):
 	"""iperf3 to the backend's guest, or with -R from it: bytes that arrived, and its report"""
-	report = json.loads(owner.sh(f"iperf3 -J -c {BACKEND_IP} -t {seconds} {' '.join(options)}", 60 + 10 * seconds))
+	report = json.loads(owner.sh(f"iperf3 -J -c {BACKEND_IP} -t {seconds} {' '.join(options)}", 120 + 20 * seconds))
 	end = report["end"]
 	received = end.get("sum_received", end.get("sum"))
 	return received["bytes"], end
