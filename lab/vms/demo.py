@@ -10,7 +10,7 @@ import tempfile
 import time
 
 from links import PAGE, TOOL, unplug
-from measure import Sampled, counts, kernel_threads, packets, picture
+from measure import Sampled, cost, kernel_threads, picture
 from vhost_user import BACKEND_IP, OWNER_IP, STORAGE, Program, Served, Storage, disk, driver, late_writes, link_up, make_bridge, ping
 from vms import BUILD, VMError
 
@@ -132,10 +132,8 @@ class Demo:
 		self.table = {}
 		for way, option in (("VM1 to VM2", ""), ("VM2 to VM1", "-R")):
 			self.event(f"TCP {way}")
-			before = counts(self.vm1), counts(self.vm2), packets(self.vm1)
-			self.vm1.sh(f"iperf3 -c {BACKEND_IP} -t 3 {option} >/run/iperf3")
-			after = counts(self.vm1), counts(self.vm2), packets(self.vm1)
-			self.table[f"TCP, {way}"] = [a - b for a, b in zip(after, before)]
+			self.table[f"TCP, {way}"] = cost(self.vm1, self.vm2,
+				lambda option=option: self.vm1.sh(f"iperf3 -c {BACKEND_IP} -t 3 {option} >/run/iperf3"))
 			say(f"TCP, {way}: " + self.vm1.sh("grep receiver /run/iperf3"))
 
 	def approved(self):

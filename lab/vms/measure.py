@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """measure.py: what VMs cost, in counts: exits, faults, mappings, packets; and a picture of traffic."""
 
+import json
 import os
 
-from vhost_user import interface
+from vhost_user import BACKEND_IP, interface
 
 
 class Counts:
@@ -42,6 +43,22 @@ def packets(vm, card=None):
 	names = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
 	values = vm.sh(" ".join(("cat", *(f"{card}/{n}" for n in names)))).split()
 	return Counts(dict(zip(names, map(int, values))))
+
+
+def cost(owner, backend, run):
+	"""What it counts while run() does something: of the owner, of the backend, and of what goes through the owner's card"""
+	before = counts(owner), counts(backend), packets(owner)
+	run()
+	after = counts(owner), counts(backend), packets(owner)
+	return [a - b for a, b in zip(after, before)]
+
+
+def stream(owner, *options, seconds=3):
+	"""iperf3 to the backend's guest, or with -R from it: bytes that arrived, and its report"""
+	report = json.loads(owner.sh(f"iperf3 -J -c {BACKEND_IP} -t {seconds} {' '.join(options)}", 120 + 20 * seconds))
+	end = report["end"]
+	received = end.get("sum_received", end.get("sum"))
+	return received["bytes"], end
 
 
 def kernel_threads():

@@ -6,11 +6,13 @@ bridge there. Runs in the lab.
 VM2VM_TRIALS is how often what is repeated is; its default is for a quick run.
 """
 
+import contextlib
 import json
 import os
 import random
 import time
 
+from measure import packets, stream
 from vhost_user import (BACKEND_IP, OWNER_IP, Program, Served, driver, interface, late_writes, link_up, make_bridge, ping, rebind,
 	wait_until)
 from vms import check, comment, equal, long_test, main, test
@@ -30,11 +32,11 @@ def serve(backend, served, more="", tap="tap0", bridge=True):
 	return program
 
 
-def both(served, backend, **kwargs):
+def both(served, backend, *args, **kwargs):
 	"""The owner, after the backend and its program: its driver finds all that is offered"""
 	make_bridge(backend)
 	program = serve(backend, served)
-	owner = served.owner(**kwargs).start()
+	owner = served.owner(*args, **kwargs).start()
 	link_up(owner)
 	ping(owner)
 	return owner, program
@@ -57,14 +59,6 @@ def cpu_ticks(program):
 	"""That the program's own thread has used: vhost-net's are threads of the program, too"""
 	stat = program.vm.sh(f"p=$(cat {program.out}.pid); cat /proc/$p/task/$p/stat").rsplit(")", 1)[1].split()
 	return int(stat[11]) + int(stat[12])
-
-
-def stream(owner, *options, seconds=3):
-	"""iperf3 to the backend's guest, or with -R from it: bytes that arrived, and its report"""
-	report = json.loads(owner.sh(f"iperf3 -J -c {BACKEND_IP} -t {seconds} {' '.join(options)}", 60 + 10 * seconds))
-	end = report["end"]
-	received = end.get("sum_received", end.get("sum"))
-	return received["bytes"], end
 
 
 def streams(owner, backend, *more):
@@ -183,13 +177,21 @@ def taps_of_other_kinds():
 			alive_and_clean(owner, program)
 
 
-def long_streams(queues):
+def long_streams(queues, mtu=None):
 	served = Served("net", queues=queues)
 	with served.backend(smp=2) as backend:
-		owner, program = both(served, backend, smp=max(2, queues))
-		card = interface(owner)
-		equal(len(owner.sh(f"ls -d /sys/class/net/{card}/queues/rx-*").split()), queues, "queues")
+		card = served.device("net", 5, f",host_mtu={mtu}" if mtu else "")
+		owner, program = both(served, backend, *card, devices=False, smp=max(2, queues))
+		mtu = mtu or 1500
+		backend.sh(f"ip link set br0 mtu {mtu}")
+		name = interface(owner)
+		equal(len(owner.sh(f"ls -d /sys/class/net/{name}/queues/rx-*").split()), queues, "queues")
+		said = owner.sh(f"ping -c 3 -s {mtu - 28} -M do {BACKEND_IP}")
+		check(" 0% packet loss" in said, said)
+		before = packets(owner)
 		streams(owner, backend, "-P", "4")
+		done = packets(owner) - before
+		comment(f"{queues} queues, MTU {mtu}: {done['rx_packets']} packets received, {done['tx_packets']} sent")
 		alive_and_clean(owner, program)
 
 
@@ -201,6 +203,83 @@ def streams_by_one_queue():
 @long_test
 def streams_by_four_queues():
 	long_streams(4)
+
+
+@long_test
+def streams_of_large_frames():
+	long_streams(4, 9000)
+
+
+@contextlib.contextmanager
+def under_traffic():
+	"""An owner whose card is served, and that sends and receives all the time"""
+	served = Served("net")
+	with served.backend() as backend:
+		owner, program = both(served, backend)
+		flood(owner)
+		served.program = program
+		yield served, owner, backend
+		alive_and_clean(owner, served.program)
+
+
+def flood(owner):
+	owner.run(f"(while :; do ping -f -w 5 {BACKEND_IP}; sleep 0.1; done) >/dev/null 2>&1 &")
+
+
+def comes_back(owner):
+	"""Its card is up, and works"""
+	card = interface(owner)
+	wait_until(lambda: owner.sh(f"cat /sys/class/net/{card}/carrier") == "1", "the owner's carrier")
+	ping(owner)
+
+
+def serve_again(served, backend):
+	make_bridge(backend)
+	served.program = serve(backend, served)
+
+
+@long_test
+def driver_is_bound_anew():
+	with under_traffic() as (_, owner, _):
+		for _ in range(TRIALS):
+			time.sleep(random.random())
+			rebind(owner, NET)
+			link_up(owner)
+			comes_back(owner)
+
+
+@long_test
+def backend_is_killed():
+	with under_traffic() as (served, owner, backend):
+		card = interface(owner)
+		for _ in range(TRIALS):
+			time.sleep(random.random())
+			backend.kill()
+			wait_until(lambda: owner.sh(f"cat /sys/class/net/{card}/carrier") == "0", "no carrier without a backend")
+			backend.start()
+			serve_again(served, backend)
+			comes_back(owner)
+
+
+def reset(vm):
+	"""As by its button: it boots again"""
+	vm.qmp("set-action", reboot="reset")
+	vm.ready = False
+	vm.qmp("system_reset")
+	vm.booted()
+
+
+@long_test
+def either_is_reset():
+	with under_traffic() as (served, owner, backend):
+		for _ in range(TRIALS):
+			reset(owner)
+			link_up(owner)
+			comes_back(owner)
+			flood(owner)
+			reset(backend)
+			serve_again(served, backend)
+			comes_back(owner)
 
 
 main()

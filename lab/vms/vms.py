@@ -243,10 +243,12 @@ class VM:
 	"""A VM with a Linux guest. Anything more for QEMU's command line goes into args."""
 
 	def __init__(self, name, *args, memory=256, smp=1, machine="q35", cpu="host", append="",
-		     kernel=None, base=None, tools=()):
+		     kernel=None, initrd=None, base=None, tools=()):
 		self.name, self.args = name, [str(a) for a in args]
 		self.memory, self.smp, self.machine, self.cpu, self.append = memory, smp, machine, cpu, append
 		self.kernel = pathlib.Path(kernel or KERNEL)
+		# Of a guest that does not take commands
+		self.initrd = initrd
 		# Programs of the build machine's that its guest has besides the usual ones
 		self.tools = tools
 		self.logs = pathlib.Path(base or os.environ.get("VMS_LOGS") or tempfile.mkdtemp(prefix="vms-"))
@@ -274,7 +276,7 @@ class VM:
 			"-M", self.machine, "-m", str(self.memory), "-smp", str(self.smp),
 			"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 			"-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
-			"-kernel", str(self.kernel), "-initrd", str(initramfs(self.kernel, more=self.tools)), "-append", append,
+			"-kernel", str(self.kernel), "-initrd", str(self.initrd or initramfs(self.kernel, more=self.tools)), "-append", append,
 			"-chardev", f"socket,id=vms-qmp,fd={qmp}", "-mon", "chardev=vms-qmp,mode=control",
 			"-chardev", f"file,id=vms-console,path={self.console}", "-serial", "chardev:vms-console",
 			"-chardev", f"socket,id=vms-run,fd={channel}",
