@@ -104,7 +104,6 @@ unpack() {
 	{
 		edit rules 's/^enable-system = .*/enable-system = $(if $(filter qemu-system-x86,${BUILD_PACKAGES}),y)/'
 		edit rules 's/^\t\t--disable-xen \\$/&\n\t\t$(if ${vm2vm-x86},--target-list="$(addsuffix -softmmu,${system-archlist-x86})") \\/'
-		edit rules 's/^qemu-builds += man html$/qemu-builds += man $(if ${vm2vm-x86},,html)/'
 		# Of the tests, which are a third of all, nothing is installed
 		edit rules 's|^\t${NINJA} -C b/qemu$|& $(if ${vm2vm-x86},$$(debian/installed b/qemu))|'
 		edit rules 's|^\t    ${NINJA} -C b/qemu install$|\t    $(if ${vm2vm-x86},${MESON} install -C b/qemu --no-rebuild,${NINJA} -C b/qemu install)|'
