@@ -174,7 +174,15 @@ if [[ $parts == *" host "* ]]; then
 		check "apt upgrades KVM" upgrade
 		check "it is new" at vm2vm-dkms "$new"
 		check "DKMS built the new one" built vm2vm "$kernel" kvm kvm-amd kvm-intel
-		check "dpkg finds nothing wrong with KVM" audit
+		# DKMS 3.2 puts away what it replaces, and brings it back
+		put_away() {
+			[ -z "$(dpkg --audit)" ] || return 1
+			dpkg --verify | while read -r what file; do
+				echo "$what $file"
+				[ "$what" = missing ] && [ -n "$(find /var/lib/dkms/vm2vm/original_module -name "${file##*/}")" ] || return 1
+			done
+		}
+		check "dpkg finds nothing wrong with KVM but what DKMS keeps" put_away
 		if [ $first != 6.12 ] && [[ $parts == *" guest "* ]]; then
 			check "not for another kernel" not_built vm2vm "$(cd /lib/modules && echo $first.*)" kvm
 		fi
@@ -218,6 +226,7 @@ if [[ $parts == *" qemu "* ]]; then
 fi
 
 [ ! -e /var/lib/dpkg/info/vm2vm-dkms.list ] || check "apt purges KVM" purge vm2vm-dkms
+check "dpkg finds nothing wrong at the end" audit
 check "nothing that has its name is left, at the end" gone
 echo "1..$n"
 exit $bad
