@@ -1,6 +1,7 @@
 #!/bin/bash
 # packages.sh [SUITE...]: our packages in roots of Debian 12 and 13, installed, upgraded and
-# removed by apt from repositories as `make repo` makes them. TAP.
+# removed by apt from repositories as `make repo` makes them. TAP. PARTS='guest host qemu': only
+# these. QEMU is tried if `make deb-qemu` was there before.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/packages/root.sh"
 cd "$ROOT"
@@ -25,8 +26,9 @@ for suite; do
 	say "packages: $suite" >&2
 	mkdir -p "$work/archives-$suite"
 	rm -rf "${work:?}/$suite"
+	# shellcheck disable=SC2086
 	BIND="$work/old/repo:/srv/old $work/repo:/srv/new $ROOT/lab/packages:/srv/test $work/archives-$suite:/var/cache/apt/archives" \
-		in_root "$suite" "$work/$suite" /srv/test/install-test.sh /srv/old /srv/new >"$work/$suite.tap" 2>&1 </dev/null || bad=1
+		in_root "$suite" "$work/$suite" /srv/test/install-test.sh /srv/old /srv/new ${PARTS:-guest host qemu} >"$work/$suite.tap" 2>&1 </dev/null || bad=1
 	cat "$work/$suite.tap"
 	grep -q '^1\.\.' "$work/$suite.tap" || bad=1
 	rm -rf "${work:?}/$suite"

@@ -7,7 +7,8 @@
 #   qemu.sh source    the source package only, in build/deb-qemu
 #
 # With DEBUG=1 there are packages of debugging symbols, too, and it takes longer; with QUICK=1 the
-# compiler does not optimise, which is for tests of the packages. What was stopped goes on.
+# compiler does not optimise, and there is no qemu-system-x86_64-microvm, which is for tests of the
+# packages. What was stopped goes on.
 # Exit status 4: there is no source to be had, which is no fault of ours.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/build/source.sh"
@@ -103,11 +104,11 @@ unpack() {
 	{
 		edit rules 's/^enable-system = .*/enable-system = $(if $(filter qemu-system-x86,${BUILD_PACKAGES}),y)/'
 		edit rules 's/^\t\t--disable-xen \\$/&\n\t\t$(if ${vm2vm-x86},--target-list="$(addsuffix -softmmu,${system-archlist-x86})") \\/'
-		edit rules 's/^qemu-builds += man html$/qemu-builds += man $(if ${vm2vm-x86},,html)/'
 		# Of the tests, which are a third of all, nothing is installed
 		edit rules 's|^\t${NINJA} -C b/qemu$|& $(if ${vm2vm-x86},$$(debian/installed b/qemu))|'
 		edit rules 's|^\t    ${NINJA} -C b/qemu install$|\t    $(if ${vm2vm-x86},${MESON} install -C b/qemu --no-rebuild,${NINJA} -C b/qemu install)|'
 		edit rules 's|^\t$(call install-all-system)$|&\n\n\t$(if ${vm2vm-x86},,install -m0644 -D -t debian/qemu-system-common${libdir}/qemu/ debian/tmp${libdir}/qemu/hw-s390x-virtio-gpu-ccw.so)\n\trm -f debian/tmp${libdir}/qemu/hw-s390x-virtio-gpu-ccw.so|'
+		edit rules 's/^qemu-builds += \($(if $(filter ${DEB_HOST_ARCH}-${enable-system},amd64-y),microvm)\)$/qemu-builds += $(if $(filter pkg.qemu.omit-microvm,${DEB_BUILD_PROFILES}),,\1)/'
 		edit qemu-system-common.install '/s390x/d'
 		edit control.mk '0,/^system-packages := /s/^system-packages := .*/vm2vm-x86 := $(filter pkg.qemu.vm2vm-x86,${DEB_BUILD_PROFILES})\n\nsystem-packages := $(if ${vm2vm-x86},x86,arm mips ppc riscv s390x sparc x86 misc)/'
 	}
@@ -141,7 +142,7 @@ mkdir -p "$CCACHE_DIR"
 options="parallel=${DEB_JOBS:-2} nocheck terse"
 flags=
 [ -n "${DEBUG:-}" ] || options="$options noautodbgsym" flags=-g0
-[ -z "${QUICK:-}" ] || options="$options noopt"
+[ -z "${QUICK:-}" ] || options="$options noopt" profiles="$profiles pkg.qemu.omit-microvm"
 say "deb-qemu: build dependencies"
 inside() { BIND="$work:/srv/qemu $CCACHE_DIR:/srv/ccache" in_root $suite "$work/layer" "$@"; }
 quietly deb-qemu-depends inside sh -ec "
