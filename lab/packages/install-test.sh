@@ -47,6 +47,14 @@ at() {
 	[ "$(has "$1")" = "install ok installed $want" ]
 }
 audit() { dpkg --audit; [ -z "$(dpkg --audit)" ] && dpkg --verify | tee $work/verify && [ ! -s $work/verify ]; }
+# DKMS 3.2 puts away what it replaces, and brings it back
+put_away() {
+	[ -z "$(dpkg --audit)" ] || return 1
+	dpkg --verify | while read -r what file; do
+		echo "$what $file"
+		[ "$what" = missing ] && [ -n "$(find /var/lib/dkms/vm2vm/original_module -name "${file##*/}")" ] || return 1
+	done
+}
 files() { find / -xdev \( -path /tmp -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/log -o -path /etc/apt/sources.list.d \) -prune -o -print | sort; }
 
 # built MODULE KERNEL NAME...: DKMS has made these for that kernel, and depmod and modprobe know
@@ -174,14 +182,6 @@ if [[ $parts == *" host "* ]]; then
 		check "apt upgrades KVM" upgrade
 		check "it is new" at vm2vm-dkms "$new"
 		check "DKMS built the new one" built vm2vm "$kernel" kvm kvm-amd kvm-intel
-		# DKMS 3.2 puts away what it replaces, and brings it back
-		put_away() {
-			[ -z "$(dpkg --audit)" ] || return 1
-			dpkg --verify | while read -r what file; do
-				echo "$what $file"
-				[ "$what" = missing ] && [ -n "$(find /var/lib/dkms/vm2vm/original_module -name "${file##*/}")" ] || return 1
-			done
-		}
 		check "dpkg finds nothing wrong with KVM but what DKMS keeps" put_away
 		if [ $first != 6.12 ] && [[ $parts == *" guest "* ]]; then
 			check "not for another kernel" not_built vm2vm "$(cd /lib/modules && echo $first.*)" kvm
@@ -208,7 +208,7 @@ if [[ $parts == *" qemu "* ]]; then
 				qemu-system-x86_64 -device vm2vm-pci,help | grep path=
 		}
 		check "it has vm2vm-pci" device
-		check "dpkg finds nothing wrong with QEMU" audit
+		check "dpkg finds nothing wrong with QEMU" put_away
 		check "apt takes out what is ours" apt-get purge -y -q vm2vm-host vm2vm-dkms
 		back() {
 			rm /etc/apt/sources.list.d/vm2vm.list
