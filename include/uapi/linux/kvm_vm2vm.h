@@ -81,9 +81,9 @@
 
 /*
  * Limits: domains per owner that have not ended, mappings per domain, links per domain,
- * links to all of an owner's domains, but so many of each domain's at any rate; who
- * waits by poll() or epoll for a domain's misses at a time; doorbells per VM (counted twice with length 0 in MMIO space), file descriptors per
- * doorbell, and of all doorbells of a VM.
+ * links to all of an owner's domains, but so many of each domain's at any rate; those who
+ * wait by poll() or epoll for the misses of a domain; doorbells per VM (counted twice with
+ * length 0 in MMIO space), file descriptors per doorbell, and of all doorbells of a VM.
  */
 #define KVM_VM2VM_MAX_DOMAINS		1024
 #define KVM_VM2VM_MAX_MAPPINGS		(1U << 24)
