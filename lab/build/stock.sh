@@ -3,21 +3,24 @@
 # installs them, with the kernel of its cloud images and the initramfs that initramfs-tools makes of
 # them. Once; in build/stock are vmlinuz, initrd.img, and disk, a file system.
 . "$(dirname "$0")/../lib.sh"
+. "$ROOT/lab/packages/root.sh"
 lock stock
 out=$BUILD/stock
 [ ! -e "$out/disk" ] || exit 0
 [ "$(id -u)" = 0 ] || die "only root can make a root file system"
-for tool in debootstrap mke2fs; do type -P "$tool" >/dev/null || die "there is no $tool"; done
-root=$out/root
-if [ ! -e "$root/boot/initrd.img" ] && ! compgen -G "$root/boot/initrd.img-*" >/dev/null; then
-	rm -rf "$root"
-	say "stock: Debian 12"
+"$ROOT/lab/build/deps.sh" root >&2
+tree=$out/root
+mkdir -p "$out"
+if [ ! -e "$tree/boot/initrd.img" ] && ! compgen -G "$tree/boot/initrd.img-*" >/dev/null; then
+	rm -rf "$tree"
+	say "stock: debootstrap of Debian 12"
+	mirror=$(mirror_here)
 	quietly stock debootstrap --variant=minbase \
-		--include=linux-image-cloud-amd64,initramfs-tools,systemd-sysv,udev bookworm "$root" "${MIRROR:-http://deb.debian.org/debian}"
+		--include=linux-image-cloud-amd64,initramfs-tools,systemd-sysv,udev bookworm "$tree" "$mirror"
 fi
-rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
-cp -L "$root"/boot/vmlinuz-* "$out/vmlinuz"
-cp -L "$root"/boot/initrd.img-* "$out/initrd.img"
-quietly stock mke2fs -q -F -t ext4 -d "$root" "$out/disk.new" 1G
-rm -rf "$root"
+rm -rf "$tree"/var/cache/apt/* "$tree"/var/lib/apt/lists/*
+cp -L "$tree"/boot/vmlinuz-* "$out/vmlinuz"
+cp -L "$tree"/boot/initrd.img-* "$out/initrd.img"
+quietly stock mke2fs -q -F -t ext4 -d "$tree" "$out/disk.new" 1G
+rm -rf "$tree"
 mv "$out/disk.new" "$out/disk"

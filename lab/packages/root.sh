@@ -2,6 +2,16 @@
 # debootstrap, and commands in them. Nothing is installed on this machine but debootstrap.
 # shellcheck shell=bash disable=SC2153,SC2154
 
+# mirror_here: the mirror of Debian that this machine's apt has
+mirror_here() {
+	local here mirror
+	here=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	# shellcheck disable=SC2016
+	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' "Codename: $here" | head -n 1)
+	[ -n "$mirror" ] || die "apt has no Debian mirror"
+	echo "$mirror"
+}
+
 # make_root SUITE: build/roots/SUITE, once. The mirror, and what apt is told about it, are
 # those of the machine's own configuration.
 make_root() {
@@ -12,9 +22,7 @@ make_root() {
 	if [ ! -f "$root/made" ]; then
 		"$ROOT/lab/build/deps.sh" root >&2
 		here=$(. /etc/os-release && echo "$VERSION_CODENAME")
-		# shellcheck disable=SC2016
-		mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' "Codename: $here" | head -n 1)
-		[ -n "$mirror" ] || die "apt has no Debian mirror"
+		mirror=$(mirror_here)
 		say "roots: debootstrap of $suite" >&2
 		rm -rf "$root"
 		mkdir -p "$root"
