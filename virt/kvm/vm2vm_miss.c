@@ -173,7 +173,7 @@ void vm2vm_miss_end(struct vm2vm_domain *d)
 
 	/* A reader wakes the next one. */
 	wake_up(&d->readers);
-	wake_up_poll(&d->watchers, EPOLLIN | EPOLLHUP);
+	wake_up_all(&d->watchers);
 }
 
 /* The next miss to deliver, copied to @out. */

@@ -335,6 +335,37 @@ TEST_F_TIMEOUT(miss, file_watches, 120)
 	EXPECT_EQ(VALUE(1), access_val(r));
 }
 
+static void *epoll_thread(void *arg)
+{
+	struct epoll_event out = {};
+
+	epoll_wait((intptr_t)arg, &out, 1, LIMIT * 1000);
+	return (void *)(uintptr_t)out.events;
+}
+
+/* Of exclusive watches a miss may wake one; the end wakes all. */
+TEST_F_TIMEOUT(miss, file_end_exclusive, 120)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLEXCLUSIVE };
+	pthread_t threads[3];
+	unsigned int i;
+	void *events;
+	int ep[3];
+
+	for (i = 0; i < 3; i++) {
+		ep[i] = epoll_create1(EPOLL_CLOEXEC);
+		ASSERT_EQ(0, epoll_ctl(ep[i], EPOLL_CTL_ADD, self->domain, &ev));
+		start_thread(&threads[i], epoll_thread, (void *)(intptr_t)ep[i]);
+	}
+	usleep(100000);
+	vm2vm_end(self->domain);
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, pthread_join(threads[i], &events));
+		EXPECT_EQ(EPOLLHUP, (uintptr_t)events);
+		close(ep[i]);
+	}
+}
+
 /* The end takes records with it that were not read, and waits for nobody. */
 TEST_F_TIMEOUT(miss, file_end_unread, 120)
 {
