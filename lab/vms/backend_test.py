@@ -528,12 +528,14 @@ def descriptors_whose_close_waits(vm, before):
 			p.hello()
 			if request == SET_VRING_KICK:
 				p.run()
-		if what == "not read":
-			p.send(request)
-			p.send(GET_FEATURES, fds=[client.fileno()])
-		else:
-			p.send(request, payload, fds=[client.fileno()] * copies)
-		client.close()
+		# It hangs up on the first message that it does not take, and its close is the last one
+		with vm.frozen():
+			if what == "not read":
+				p.send(request)
+				p.send(GET_FEATURES, fds=[client.fileno()])
+			else:
+				p.send(request, payload, fds=[client.fileno()] * copies)
+			client.close()
 		time.sleep(0.3)
 		answers_soon(vm, what)
 		p.close()

@@ -7,7 +7,6 @@ uses its IOMMU. The card is served by the vhost-net of the guest next door. Runs
 import contextlib
 import os
 import random
-import signal
 import struct
 import time
 
@@ -182,17 +181,6 @@ class Rings:
 		return found
 
 
-@contextlib.contextmanager
-def frozen(vm):
-	"""All of its QEMU stands still, wherever that was: its vCPUs, and what serves its IOMMU. Nothing is told to anybody."""
-	vm.process.send_signal(signal.SIGSTOP)
-	os.waitid(os.P_PID, vm.process.pid, os.WSTOPPED)
-	try:
-		yield
-	finally:
-		vm.process.send_signal(signal.SIGCONT)
-
-
 class Moments:
 	"""What was found at many of them"""
 
@@ -215,7 +203,7 @@ class Moments:
 	def freeze(self):
 		"""The pages that the backend's guest finds and that are neither of the rings nor under way, while the owner stands
 		still. None of what it needs is missing."""
-		with frozen(self.owner):
+		with self.owner.frozen():
 			found, ones = scan_both(self.backend)
 			now, since = self.rings.buffers(found | ones)
 			# What the backend's guest had taken before it looked, it may have given back since

@@ -10,7 +10,6 @@ import fcntl
 import os
 import re
 import resource
-import signal
 import socket
 import struct
 import time
@@ -31,15 +30,6 @@ def card():
 
 def threads(m):
 	return len(os.listdir(f"/proc/{m.process.pid}/task"))
-
-
-def stopped(m):
-	"""QEMU does not read what is sent meanwhile"""
-	os.kill(m.process.pid, signal.SIGSTOP)
-
-
-def goes_on(m):
-	os.kill(m.process.pid, signal.SIGCONT)
 
 
 # ---- Descriptors that are in a socket's queue when it is closed
@@ -103,11 +93,10 @@ def unread_in_the_channel():
 	with vm() as m:
 		b = Tied().started()
 		with socket.socket(fileno=os.dup(last(b, SET_BACKEND_REQ))) as channel:
-			stopped(m)
-			# No message, so that the rest is not read
-			channel.send(struct.pack("<III", 1, VERSION, 16))
-			b.burden(channel)
-			goes_on(m)
+			with m.frozen():
+				# No message, so that the rest is not read
+				channel.send(struct.pack("<III", 1, VERSION, 16))
+				b.burden(channel)
 			time.sleep(0.2)
 			responsive(m, 2)
 		b.untie()
@@ -143,11 +132,10 @@ def too_many_descriptors_with_an_answer():
 	with vm() as m:
 		b = Tied(_1=None).until(GET_FEATURES)
 		fds = b.lingering(100)
-		stopped(m)
-		b.send(GET_FEATURES, u64(F_VERSION_1 | F_PROTOCOL), VERSION | REPLY, fds=fds)
-		for fd in fds:
-			os.close(fd)
-		goes_on(m)
+		with m.frozen():
+			b.send(GET_FEATURES, u64(F_VERSION_1 | F_PROTOCOL), VERSION | REPLY, fds=fds)
+			for fd in fds:
+				os.close(fd)
 		check(b.closed(), "it hangs up")
 		responsive(m, 2)
 		check("do not close" in m.stderr.read_text(), "it says why")
@@ -229,11 +217,10 @@ def unplugged(name, device, make, *args, more=()):
 			if how == "silent":
 				eject(m, b, silent=True)
 			elif how == "gone":
-				stopped(m)
-				m.qmp_socket.sendall(b'{"execute": "device_del", "arguments": {"id": "d0"}}\n'
-					b'{"execute": "human-monitor-command", "arguments": {"command-line": "o /w 0xae08 0x40"}}\n')
-				b.sock.close()
-				goes_on(m)
+				with m.frozen():
+					m.qmp_socket.sendall(b'{"execute": "device_del", "arguments": {"id": "d0"}}\n'
+						b'{"execute": "human-monitor-command", "arguments": {"command-line": "o /w 0xae08 0x40"}}\n')
+					b.sock.close()
 				m.wait_event("DEVICE_DELETED", 10, device="d0")
 			else:
 				b.sock.send(bytes(1000))

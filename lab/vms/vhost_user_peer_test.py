@@ -9,7 +9,6 @@ back-ends are of Python.
 import mmap
 import os
 import re
-import signal
 import socket
 import struct
 import time
@@ -263,11 +262,10 @@ def descriptors_whose_close_waits():
 		b = Back()
 		equal(b.receive()[0], GET_FEATURES, "what it asks")
 		made = [lingering() for _ in range(3)]
-		os.kill(m.process.pid, signal.SIGSTOP)
-		b.send(GET_FEATURES, b.answers[GET_FEATURES], VERSION | REPLY, fds=[client.fileno() for client, _ in made])
-		for client, _ in made:
-			client.close()
-		os.kill(m.process.pid, signal.SIGCONT)
+		with m.frozen():
+			b.send(GET_FEATURES, b.answers[GET_FEATURES], VERSION | REPLY, fds=[client.fileno() for client, _ in made])
+			for client, _ in made:
+				client.close()
 		b.started()
 		responsive(m, 2)
 		b.close()

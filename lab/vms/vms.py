@@ -23,6 +23,7 @@ initramfs files are kept; VMS_LOGS, where consoles go.
 
 import atexit
 import collections
+import contextlib
 import fnmatch
 import glob
 import hashlib
@@ -515,6 +516,16 @@ class VM:
 		"""QEMU ends in good order, without asking the guest; its exit status"""
 		self.qmp("quit", timeout)
 		return self.wait(timeout)
+
+	@contextlib.contextmanager
+	def frozen(self):
+		"""All of its QEMU stands still, wherever that was: its vCPUs, its IOMMU. What is sent meanwhile it reads in one go."""
+		self.process.send_signal(signal.SIGSTOP)
+		os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+		try:
+			yield
+		finally:
+			self.process.send_signal(signal.SIGCONT)
 
 	def kill(self):
 		"""SIGKILL, and wait. Harmless if it is gone."""
