@@ -8,8 +8,8 @@
 #	# kills: SCRIPT TEST		of QEMU's and the guest's part: one of lab/vms/*.py
 #
 # Just TEST is run, with KVM's modules, or QEMU, built from the changed source.
-# MUTANT=name, MUTANT=qemu/name or MUTANT=guest/name tries that one only; MUTANTS=kernel, qemu or
-# guest, those.
+# MUTANT=name, MUTANT=qemu/name or MUTANT=guest/name tries that one only, or those that match a
+# pattern; MUTANTS=kernel, qemu or guest, those. Two at a time need a folder each: work=DIR.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/mutants/work.sh"
 
@@ -120,13 +120,15 @@ prepared=
 for patch in "$ROOT"/lab/mutants/kernel/*.patch; do
 	name=$(basename "$patch" .patch)
 	[ "${MUTANTS:-kernel}" = kernel ] || continue
-	[ -z "${MUTANT:-}" ] || [ "$MUTANT" = "$name" ] || continue
+	# shellcheck disable=SC2053
+	[[ $name = ${MUTANT:-*} ]] || continue
 	try_kernel "$name" "$patch"
 done
 for patch in "$ROOT"/lab/mutants/qemu/*.patch; do
 	name=qemu/$(basename "$patch" .patch)
 	[ "${MUTANTS:-qemu}" = qemu ] || continue
-	[ -z "${MUTANT:-}" ] || [ "$MUTANT" = "$name" ] || continue
+	# shellcheck disable=SC2053
+	[[ $name = ${MUTANT:-*} ]] || continue
 	[[ " $prepared " = *" qemu "* ]] || (prepare_qemu)
 	prepared="$prepared qemu"
 	try_qemu "qemu-${name#qemu/}" "$patch"
@@ -134,7 +136,8 @@ done
 for patch in "$ROOT"/lab/mutants/guest/*.patch; do
 	name=guest/$(basename "$patch" .patch)
 	[ "${MUTANTS:-guest}" = guest ] || continue
-	[ -z "${MUTANT:-}" ] || [ "$MUTANT" = "$name" ] || continue
+	# shellcheck disable=SC2053
+	[[ $name = ${MUTANT:-*} ]] || continue
 	try_guest "guest-${name#guest/}" "$patch"
 done
 echo "$passed passed, $failed failed"
