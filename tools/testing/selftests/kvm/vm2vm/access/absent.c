@@ -9,6 +9,7 @@
 
 #include "vm2vm_fuse.h"
 #include "vm2vm_harness.h"
+#include "vm2vm_lru.h"
 #include "access.h"
 #include "fixture.h"
 #include "mem.h"
@@ -163,7 +164,7 @@ TEST_F(access, not_pinned)
 	for (i = 0; i < 4; i++) {
 		/* It may be on its way to the lists of pages. */
 		for (moved = false, tries = 0; !moved && tries < 100; tries++) {
-			mem_settle();
+			lru_settle();
 			moved = mem_move(word_at(p, i * 4096));
 		}
 		EXPECT_TRUE(moved);
@@ -187,7 +188,7 @@ TEST_F(access, swapped)
 	for (i = 0; i < 4; i++) {
 		*word_at(p, i * 4096) = VALUE + i;
 		for (tries = 0; tries < 100 && !mem_is_swapped(word_at(p, i * 4096)); tries++) {
-			mem_settle();
+			lru_settle();
 			TEST_ASSERT(!madvise(word_at(p, i * 4096), 4096, MADV_PAGEOUT),
 				    "MADV_PAGEOUT: %s", strerror(errno));
 			usleep(10000);
@@ -211,7 +212,7 @@ static bool swap_stop;
 static void *swap_out(void *arg)
 {
 	while (!READ_ONCE(swap_stop)) {
-		mem_settle();
+		lru_settle();
 		madvise(arg, 4096, MADV_PAGEOUT);
 	}
 	return NULL;
