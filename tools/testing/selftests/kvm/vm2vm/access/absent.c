@@ -133,6 +133,8 @@ TEST_F_TIMEOUT(access, file_not_answered, 120)
 	EXPECT_EQ((uint32_t)HOLE, access_out(a, 0));
 	EXPECT_GT(30, mem_now() - start);
 	EXPECT_LE(1, peer_fd_stat(p->backend->fd, "vm2vm_owner_slow"));
+	/* Who brings the page in may have been slow to ask. */
+	fuse_wait_for(&server, 1);
 	EXPECT_EQ(1, fuse_waiting(&server));
 	EXPECT_NE(0, a->holes);
 	vm2vm_link(p->backend, p->domain, PEER_SLOT + 1, 2 * PEER_WINDOW, PEER_IOVA, 4096, 0);
