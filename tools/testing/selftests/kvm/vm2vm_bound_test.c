@@ -496,6 +496,14 @@ static void churn_start(struct churn *c, struct peer *p, void *(*fn)(void *arg))
 	TEST_ASSERT(!pthread_create(&c->thread, NULL, fn, c), "pthread_create");
 }
 
+/* The same, for what is done over and over; returns when it has been done once. */
+static void churn_begin(struct churn *c, struct peer *p, void *(*fn)(void *arg))
+{
+	churn_start(c, p, fn);
+	while (!READ_ONCE(c->rounds))
+		usleep(1000);
+}
+
 static void churn_stop(struct churn *c)
 {
 	WRITE_ONCE(c->stop, true);
@@ -510,7 +518,7 @@ static void *churn_dontneed(void *arg)
 
 	while (!READ_ONCE(c->stop)) {
 		TEST_ASSERT(!madvise(c->p->mem, 4096, MADV_DONTNEED), "madvise");
-		c->rounds++;
+		WRITE_ONCE(c->rounds, c->rounds + 1);
 	}
 	return NULL;
 }
@@ -585,10 +593,10 @@ TEST_F_TIMEOUT(bound, stranger, 120)
 
 	EXPECT_TRUE(links_quickly("alone"));
 	/* The same work for the host's CPUs, without a walk. */
-	churn_start(&c, &none, churn_dontneed);
+	churn_begin(&c, &none, churn_dontneed);
 	EXPECT_TRUE(links_quickly("beside a busy thread"));
 	churn_stop(&c);
-	churn_start(&c, p, churn_dontneed);
+	churn_begin(&c, p, churn_dontneed);
 	EXPECT_TRUE(links_quickly("beside a walk"));
 	churn_stop(&c);
 }
@@ -603,7 +611,7 @@ TEST_F_TIMEOUT(bound, links_go, 120)
 	approve(p, PARTS + 1, APART, 1);
 	*peer_word(p, 4096) = 7;
 	vm2vm_map(p->domain, PEER_IOVA + PG_SIZE_2M, PEER_OWNER_GPA + 4096, 4096, VM2VM_RW);
-	churn_start(&c, p, churn_dontneed);
+	churn_begin(&c, p, churn_dontneed);
 	for (i = 0; i < rounds; i++) {
 		vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA,
 			   2 * PG_SIZE_2M, 0);
@@ -626,7 +634,7 @@ static void *churn_map(void *arg)
 	while (!READ_ONCE(c->stop)) {
 		vm2vm_map(c->p->domain, iova, PEER_OWNER_GPA, 4096, VM2VM_RW);
 		vm2vm_unmap(c->p->domain, iova, 4096);
-		c->rounds++;
+		WRITE_ONCE(c->rounds, c->rounds + 1);
 	}
 	return NULL;
 }
@@ -641,7 +649,7 @@ TEST_F_TIMEOUT(bound, mappings_go, 120)
 
 	approve(p, nr, 4096, 1);
 	link_all(p, 200 * 4096);
-	churn_start(&c, p, churn_map);
+	churn_begin(&c, p, churn_map);
 	for (i = 1; i < vm2vm_trials(100) + 1; i++) {
 		/* As many as are looked at one by one and more, in turns. */
 		if (i % 2)
@@ -663,7 +671,7 @@ TEST_F_TIMEOUT(bound, backends_go, 120)
 	struct kvm_vm *vm;
 	struct churn c;
 
-	churn_start(&c, p, churn_map);
+	churn_begin(&c, p, churn_map);
 	for (i = 0; i < rounds; i++) {
 		vm = vm_create_barebones();
 		for (k = 0; k < 64; k++)
