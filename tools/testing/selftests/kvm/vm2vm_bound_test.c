@@ -532,6 +532,7 @@ static double seconds(void)
 }
 
 #define LINK_ROUNDS	41
+#define LINK_STOPS	2	/* in so many of them the machine may have been stopped */
 
 static int compare(const void *a, const void *b)
 {
@@ -540,7 +541,7 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* How long LINK and UNLINK take in @p's backend; returns the longest. */
+/* How long LINK and UNLINK take in @p's backend; returns the longest but LINK_STOPS. */
 static double link_time(struct peer *p, const char *when)
 {
 	double t[LINK_ROUNDS];
@@ -555,11 +556,11 @@ static double link_time(struct peer *p, const char *when)
 	qsort(t, LINK_ROUNDS, sizeof(*t), compare);
 	ksft_print_msg("LINK and UNLINK of a stranger, %s: median %.4f s, longest %.4f s\n", when,
 		       t[LINK_ROUNDS / 2], t[LINK_ROUNDS - 1]);
-	return t[LINK_ROUNDS - 1];
+	return t[LINK_ROUNDS - 1 - LINK_STOPS];
 }
 
 /*
- * Whether the longest took less than a second.  In a process of its own: VMs of one
+ * Whether that took less than a second.  In a process of its own: VMs of one
  * process have their memslots wait for each other's MMU notifiers.
  */
 static bool links_quickly(const char *when)
@@ -692,22 +693,36 @@ static void *churn_unmap(void *arg)
 	return NULL;
 }
 
-/* While UNMAP is at it, what else the domain approves can be faulted in. */
+#define FAULT_TIME	1.5	/* seconds: what waits for an UNMAP that takes long takes more */
+#define FAULT_TRIALS	5
+
+/*
+ * While UNMAP is at it, what else the domain approves can be faulted in.  The least of a few
+ * times tells: the machine may be stopped in others.
+ */
 TEST_F_TIMEOUT(bound, fault_elsewhere, 120)
 {
+	double start, time, least = 2 * FAULT_TIME;
 	struct peer *p = &self->p;
-	double start;
 	struct churn c;
+	unsigned int i;
 
 	approve(p, 2, 4096, PAGES);
-	link_all(p, 2 * 4096);
 	*peer_word(p, 4096) = 9;
-	start = seconds();
-	churn_start(&c, p, churn_unmap);
-	usleep(100000);
-	EXPECT_EQ(9, peer_read(p, 4096));
-	EXPECT_LT(seconds() - start, 1.5);
-	churn_stop(&c);
+	for (i = 0; i < FAULT_TRIALS && least >= FAULT_TIME; i++) {
+		/* A link that is new has no page yet. */
+		link_all(p, 2 * 4096);
+		start = seconds();
+		churn_start(&c, p, churn_unmap);
+		usleep(100000);
+		EXPECT_EQ(9, peer_read(p, 4096));
+		time = seconds() - start;
+		least = time < least ? time : least;
+		churn_stop(&c);
+		vm2vm_unlink(p->backend, PEER_SLOT);
+		approve(p, 1, 4096, PAGES);
+	}
+	EXPECT_LT(least, FAULT_TIME);
 }
 
 #define BATCH	4096ul		/* how many mappings UNMAP removes at once */
