@@ -52,6 +52,8 @@ TEST_F(access, file)
 	struct peer *p = &a->p;
 	int fd = memfd_create("vm2vm", MFD_CLOEXEC);
 
+	/* It is for a work item to bring in a page of a file. */
+	a->patient = true;
 	TEST_ASSERT(fd >= 0 && !ftruncate(fd, SIZE), "memfd: %s", strerror(errno));
 	TEST_ASSERT(mmap(p->mem, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
 		    p->mem, "mmap");
@@ -85,6 +87,7 @@ static void goes(void)
 	TEST_ASSERT(mem != MAP_FAILED, "mmap");
 	memset(mem, 1, GOES_SIZE);
 	access_init(&a, SIZE, access_guest);
+	a.patient = true;
 	TEST_ASSERT(fd >= 0 && !ftruncate(fd, SIZE), "memfd: %s", strerror(errno));
 	TEST_ASSERT(mmap(a.p.mem, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
 		    a.p.mem, "mmap");
@@ -186,6 +189,8 @@ TEST_F(access, swapped)
 	swap = mem_swap_start();
 	if (swap < 0)
 		SKIP(return, "no swap in compressed memory");
+	/* It is for a work item if the page is locked just then. */
+	a->patient = true;
 	share(p, VM2VM_RW, 0);
 	for (i = 0; i < 4; i++) {
 		*word_at(p, i * 4096) = VALUE + i;
@@ -235,6 +240,8 @@ TEST_F_TIMEOUT(access, written_while_swapped, 120)
 	swap = mem_swap_start();
 	if (swap < 0)
 		SKIP(return, "no swap in compressed memory");
+	/* It is for a work item if the page is locked just then. */
+	a->patient = true;
 	share(p, VM2VM_RW, 0);
 	for (i = 0; i < trials; i++) {
 		WRITE_ONCE(swap_stop, false);
