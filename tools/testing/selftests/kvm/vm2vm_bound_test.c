@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "vm2vm_harness.h"
+#include "vm2vm_lru.h"
 #include "vm2vm_peer.h"
 
 #define PAGES		1200ul		/* of the owner */
@@ -410,8 +411,8 @@ static void check_age(struct peer *p, uint64_t nr, bool known)
 	link_all(p, nr * APART);
 	*peer_word(p, 0) = 3;
 	TEST_ASSERT_EQ(nr * 3, peer_sum(p, PEER_WINDOW, nr, APART));
-	/* It may still be on its way to the lists of pages. */
-	TEST_ASSERT(!mlock(p->mem, 4096) && !munlock(p->mem, 4096), "mlock");
+	/* It may still be on its way to the lists of pages, on any CPU. */
+	lru_settle();
 	pfn = idle_pfn(p->mem);
 
 	set_idle(fd, pfn);
@@ -453,7 +454,7 @@ TEST_F_TIMEOUT(bound, age_unmapped, 300)
 	*peer_word(p, 0) = 3;
 	*peer_word(p, 4096) = 1;
 	EXPECT_EQ(i, peer_sum(p, PEER_WINDOW, i, 4096));
-	TEST_ASSERT(!mlock(p->mem, 4096) && !munlock(p->mem, 4096), "mlock");
+	lru_settle();
 	pfn = idle_pfn(p->mem);
 	set_idle(fd, pfn);
 	EXPECT_TRUE(is_idle(fd, pfn));
@@ -495,6 +496,14 @@ static void churn_start(struct churn *c, struct peer *p, void *(*fn)(void *arg))
 	TEST_ASSERT(!pthread_create(&c->thread, NULL, fn, c), "pthread_create");
 }
 
+/* The same, for what is done over and over; returns when it has been done once. */
+static void churn_begin(struct churn *c, struct peer *p, void *(*fn)(void *arg))
+{
+	churn_start(c, p, fn);
+	while (!READ_ONCE(c->rounds))
+		usleep(1000);
+}
+
 static void churn_stop(struct churn *c)
 {
 	WRITE_ONCE(c->stop, true);
@@ -509,7 +518,7 @@ static void *churn_dontneed(void *arg)
 
 	while (!READ_ONCE(c->stop)) {
 		TEST_ASSERT(!madvise(c->p->mem, 4096, MADV_DONTNEED), "madvise");
-		c->rounds++;
+		WRITE_ONCE(c->rounds, c->rounds + 1);
 	}
 	return NULL;
 }
@@ -523,6 +532,7 @@ static double seconds(void)
 }
 
 #define LINK_ROUNDS	41
+#define LINK_STOPS	2	/* in so many of them the machine may have been stopped */
 
 static int compare(const void *a, const void *b)
 {
@@ -531,7 +541,7 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* How long LINK and UNLINK take in @p's backend; returns the longest. */
+/* How long LINK and UNLINK take in @p's backend; returns the longest but LINK_STOPS. */
 static double link_time(struct peer *p, const char *when)
 {
 	double t[LINK_ROUNDS];
@@ -546,11 +556,11 @@ static double link_time(struct peer *p, const char *when)
 	qsort(t, LINK_ROUNDS, sizeof(*t), compare);
 	ksft_print_msg("LINK and UNLINK of a stranger, %s: median %.4f s, longest %.4f s\n", when,
 		       t[LINK_ROUNDS / 2], t[LINK_ROUNDS - 1]);
-	return t[LINK_ROUNDS - 1];
+	return t[LINK_ROUNDS - 1 - LINK_STOPS];
 }
 
 /*
- * Whether the longest took less than a second.  In a process of its own: VMs of one
+ * Whether that took less than a second.  In a process of its own: VMs of one
  * process have their memslots wait for each other's MMU notifiers.
  */
 static bool links_quickly(const char *when)
@@ -584,10 +594,10 @@ TEST_F_TIMEOUT(bound, stranger, 120)
 
 	EXPECT_TRUE(links_quickly("alone"));
 	/* The same work for the host's CPUs, without a walk. */
-	churn_start(&c, &none, churn_dontneed);
+	churn_begin(&c, &none, churn_dontneed);
 	EXPECT_TRUE(links_quickly("beside a busy thread"));
 	churn_stop(&c);
-	churn_start(&c, p, churn_dontneed);
+	churn_begin(&c, p, churn_dontneed);
 	EXPECT_TRUE(links_quickly("beside a walk"));
 	churn_stop(&c);
 }
@@ -602,7 +612,7 @@ TEST_F_TIMEOUT(bound, links_go, 120)
 	approve(p, PARTS + 1, APART, 1);
 	*peer_word(p, 4096) = 7;
 	vm2vm_map(p->domain, PEER_IOVA + PG_SIZE_2M, PEER_OWNER_GPA + 4096, 4096, VM2VM_RW);
-	churn_start(&c, p, churn_dontneed);
+	churn_begin(&c, p, churn_dontneed);
 	for (i = 0; i < rounds; i++) {
 		vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA,
 			   2 * PG_SIZE_2M, 0);
@@ -625,7 +635,7 @@ static void *churn_map(void *arg)
 	while (!READ_ONCE(c->stop)) {
 		vm2vm_map(c->p->domain, iova, PEER_OWNER_GPA, 4096, VM2VM_RW);
 		vm2vm_unmap(c->p->domain, iova, 4096);
-		c->rounds++;
+		WRITE_ONCE(c->rounds, c->rounds + 1);
 	}
 	return NULL;
 }
@@ -640,7 +650,7 @@ TEST_F_TIMEOUT(bound, mappings_go, 120)
 
 	approve(p, nr, 4096, 1);
 	link_all(p, 200 * 4096);
-	churn_start(&c, p, churn_map);
+	churn_begin(&c, p, churn_map);
 	for (i = 1; i < vm2vm_trials(100) + 1; i++) {
 		/* As many as are looked at one by one and more, in turns. */
 		if (i % 2)
@@ -662,7 +672,7 @@ TEST_F_TIMEOUT(bound, backends_go, 120)
 	struct kvm_vm *vm;
 	struct churn c;
 
-	churn_start(&c, p, churn_map);
+	churn_begin(&c, p, churn_map);
 	for (i = 0; i < rounds; i++) {
 		vm = vm_create_barebones();
 		for (k = 0; k < 64; k++)
@@ -683,22 +693,36 @@ static void *churn_unmap(void *arg)
 	return NULL;
 }
 
-/* While UNMAP is at it, what else the domain approves can be faulted in. */
+#define FAULT_TIME	1.5	/* seconds: what waits for an UNMAP that takes long takes more */
+#define FAULT_TRIALS	5
+
+/*
+ * While UNMAP is at it, what else the domain approves can be faulted in.  The least of a few
+ * times tells: the machine may be stopped in others.
+ */
 TEST_F_TIMEOUT(bound, fault_elsewhere, 120)
 {
+	double start, time, least = 2 * FAULT_TIME;
 	struct peer *p = &self->p;
-	double start;
 	struct churn c;
+	unsigned int i;
 
 	approve(p, 2, 4096, PAGES);
-	link_all(p, 2 * 4096);
 	*peer_word(p, 4096) = 9;
-	start = seconds();
-	churn_start(&c, p, churn_unmap);
-	usleep(100000);
-	EXPECT_EQ(9, peer_read(p, 4096));
-	EXPECT_LT(seconds() - start, 1.5);
-	churn_stop(&c);
+	for (i = 0; i < FAULT_TRIALS && least >= FAULT_TIME; i++) {
+		/* A link that is new has no page yet. */
+		link_all(p, 2 * 4096);
+		start = seconds();
+		churn_start(&c, p, churn_unmap);
+		usleep(100000);
+		EXPECT_EQ(9, peer_read(p, 4096));
+		time = seconds() - start;
+		least = time < least ? time : least;
+		churn_stop(&c);
+		vm2vm_unlink(p->backend, PEER_SLOT);
+		approve(p, 1, 4096, PAGES);
+	}
+	EXPECT_LT(least, FAULT_TIME);
 }
 
 #define BATCH	4096ul		/* how many mappings UNMAP removes at once */

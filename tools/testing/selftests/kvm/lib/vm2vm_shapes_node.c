@@ -414,7 +414,7 @@ void node_wait_passes(struct node *n, unsigned int nr, uint64_t passes)
 
 void node_wait_ended(struct node *n, int domain, unsigned int w)
 {
-	uint64_t end = now_us() + 10 * 1000000;
+	uint64_t end = now_us() + 60 * 1000000ull;
 	int r;
 
 	while (!(r = __node_link(n->vm, domain, w, NODE_IOVA))) {

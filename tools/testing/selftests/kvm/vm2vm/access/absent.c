@@ -9,6 +9,7 @@
 
 #include "vm2vm_fuse.h"
 #include "vm2vm_harness.h"
+#include "vm2vm_lru.h"
 #include "access.h"
 #include "fixture.h"
 #include "mem.h"
@@ -51,6 +52,8 @@ TEST_F(access, file)
 	struct peer *p = &a->p;
 	int fd = memfd_create("vm2vm", MFD_CLOEXEC);
 
+	/* It is for a work item to bring in a page of a file. */
+	a->patient = true;
 	TEST_ASSERT(fd >= 0 && !ftruncate(fd, SIZE), "memfd: %s", strerror(errno));
 	TEST_ASSERT(mmap(p->mem, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
 		    p->mem, "mmap");
@@ -84,6 +87,7 @@ static void goes(void)
 	TEST_ASSERT(mem != MAP_FAILED, "mmap");
 	memset(mem, 1, GOES_SIZE);
 	access_init(&a, SIZE, access_guest);
+	a.patient = true;
 	TEST_ASSERT(fd >= 0 && !ftruncate(fd, SIZE), "memfd: %s", strerror(errno));
 	TEST_ASSERT(mmap(a.p.mem, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
 		    a.p.mem, "mmap");
@@ -132,6 +136,8 @@ TEST_F_TIMEOUT(access, file_not_answered, 120)
 	EXPECT_EQ((uint32_t)HOLE, access_out(a, 0));
 	EXPECT_GT(30, mem_now() - start);
 	EXPECT_LE(1, peer_fd_stat(p->backend->fd, "vm2vm_owner_slow"));
+	/* Who brings the page in may have been slow to ask. */
+	fuse_wait_for(&server, 1);
 	EXPECT_EQ(1, fuse_waiting(&server));
 	EXPECT_NE(0, a->holes);
 	vm2vm_link(p->backend, p->domain, PEER_SLOT + 1, 2 * PEER_WINDOW, PEER_IOVA, 4096, 0);
@@ -163,7 +169,7 @@ TEST_F(access, not_pinned)
 	for (i = 0; i < 4; i++) {
 		/* It may be on its way to the lists of pages. */
 		for (moved = false, tries = 0; !moved && tries < 100; tries++) {
-			mem_settle();
+			lru_settle();
 			moved = mem_move(word_at(p, i * 4096));
 		}
 		EXPECT_TRUE(moved);
@@ -183,11 +189,13 @@ TEST_F(access, swapped)
 	swap = mem_swap_start();
 	if (swap < 0)
 		SKIP(return, "no swap in compressed memory");
+	/* It is for a work item if the page is locked just then. */
+	a->patient = true;
 	share(p, VM2VM_RW, 0);
 	for (i = 0; i < 4; i++) {
 		*word_at(p, i * 4096) = VALUE + i;
 		for (tries = 0; tries < 100 && !mem_is_swapped(word_at(p, i * 4096)); tries++) {
-			mem_settle();
+			lru_settle();
 			TEST_ASSERT(!madvise(word_at(p, i * 4096), 4096, MADV_PAGEOUT),
 				    "MADV_PAGEOUT: %s", strerror(errno));
 			usleep(10000);
@@ -211,7 +219,7 @@ static bool swap_stop;
 static void *swap_out(void *arg)
 {
 	while (!READ_ONCE(swap_stop)) {
-		mem_settle();
+		lru_settle();
 		madvise(arg, 4096, MADV_PAGEOUT);
 	}
 	return NULL;
@@ -232,6 +240,8 @@ TEST_F_TIMEOUT(access, written_while_swapped, 120)
 	swap = mem_swap_start();
 	if (swap < 0)
 		SKIP(return, "no swap in compressed memory");
+	/* It is for a work item if the page is locked just then. */
+	a->patient = true;
 	share(p, VM2VM_RW, 0);
 	for (i = 0; i < trials; i++) {
 		WRITE_ONCE(swap_stop, false);

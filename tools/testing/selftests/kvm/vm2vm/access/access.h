@@ -27,6 +27,7 @@ void access_guest(void);
  * @dev_exits: number of accesses to it
  * @holes: number of bytes that were accessed in holes of the window
  * @last: where the last of these was
+ * @patient: what did not come in time is accessed again
  */
 struct access {
 	struct peer p;
@@ -36,6 +37,7 @@ struct access {
 	unsigned int dev_exits;
 	unsigned int holes;
 	uint64_t last;
+	bool patient;
 };
 
 /* @guest is what the vCPU runs; the window is still to be linked. */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vm2vm_harness.h"
+#include "vm2vm_lru.h"
 #include "access.h"
 #include "mem.h"
 
@@ -207,7 +208,7 @@ TEST(ageing)
 	EXPECT_EQ(1, peer_read(&p, 4096));
 	peer_write(&p, 2 * 4096, 1);
 
-	mem_settle();
+	lru_settle();
 	for (i = 0; i < 4; i++)
 		mem_set_idle(p.mem + i * 4096);
 	for (i = 0; i < 4; i++)

@@ -87,13 +87,6 @@ void mem_swap_stop(long n)
 	mem_knob("/sys/class/zram-control/hot_remove", n);
 }
 
-void mem_settle(void)
-{
-	int node = 0;
-
-	syscall(__NR_move_pages, 0, 0ul, NULL, &node, NULL, MPOL_MF_MOVE);
-}
-
 bool mem_has_nodes(void)
 {
 	return !access("/sys/devices/system/node/node1/meminfo", F_OK);

@@ -17,12 +17,6 @@ long mem_swap_start(void);
 
 void mem_swap_stop(long n);
 
-/*
- * Get new pages to where reclaim, and who asks what is idle, looks for them: from what
- * each CPU collects before.  Moving pages does that first, also if it moves none.
- */
-void mem_settle(void);
-
 /* Whether there are two NUMA nodes, for pages to move between. */
 bool mem_has_nodes(void);
 

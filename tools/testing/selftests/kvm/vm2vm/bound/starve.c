@@ -12,8 +12,8 @@
 
 #define LINKS		64u
 #define STRIDE		16384ul	/* from one window to the next */
-#define LIMIT		4.0	/* seconds: what waits for the thread takes HOG_TIME */
-#define HOG_TIME	12.0
+#define LIMIT		20.0	/* seconds: what waits for the thread takes HOG_TIME */
+#define HOG_TIME	60.0
 #define FAULTS		8192ul
 #define ALIASES		200u	/* more than are looked at one by one */
 

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 
 #include "miss.h"
+#include "vm2vm_knob.h"
 
 #define RECORD	sizeof(struct kvm_vm2vm_miss)
 
@@ -228,6 +229,21 @@ TEST_F_TIMEOUT(miss, file_end_call, 120)
 
 #define READERS		8
 
+/* Wait until the thread sleeps in read(); when it has been made it has not begun to. */
+static void reader_settle(struct reader *rd)
+{
+	char path[64];
+	unsigned int i;
+
+	for (i = 0; i < LIMIT * 1000; i++) {
+		snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", READ_ONCE(rd->tid));
+		if (knob_has(path, "vm2vm"))
+			return;
+		usleep(1000);
+	}
+	TEST_FAIL("it does not sleep in read()");
+}
+
 /* How often a thread has gone to sleep. */
 static unsigned long reader_sleeps(struct reader *rd)
 {
@@ -257,7 +273,7 @@ TEST_F_TIMEOUT(miss, file_readers, 120)
 	for (i = 0; i < READERS; i++)
 		reader_start(&rd[i], self->domain, &misses[i], RECORD);
 	for (i = 0; i < READERS; i++) {
-		reader_blocks(&rd[i]);
+		reader_settle(&rd[i]);
 		sleeps[i] = reader_sleeps(&rd[i]);
 	}
 	access_start(r, MISS_READ, 1, 0);

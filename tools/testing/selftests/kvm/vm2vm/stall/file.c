@@ -216,8 +216,10 @@ TEST_F_TIMEOUT(stall_file, prefault, 300)
 	fuse_release(&w->server);
 	/* Linux 6.12 prefaults for ever unless the vCPU has run since its memslots changed. */
 	EXPECT_EQ(VALUE(1), actor_do(&w->a, BACKEND_READ, 1));
-	for (i = 0; i < 1000 && r == -EAGAIN; i++)
+	for (i = 0; i < LIMIT * 100 && r == -EAGAIN; i++) {
+		usleep(10000);
 		r = actor_do(&w->a, BACKEND_PREFAULT, STUCK);
+	}
 	EXPECT_EQ(0, r);
 }
 

@@ -51,7 +51,7 @@ bool ends_soon(int domain)
 {
 	struct pollfd pfd = { .fd = domain, .events = POLLIN };
 
-	return poll(&pfd, 1, 10000) == 1 && pfd.revents & POLLHUP;
+	return poll(&pfd, 1, LIMIT * 1000) == 1 && pfd.revents & POLLHUP;
 }
 
 void stall_send(int sock, const struct stall_msg *msg, int fd)

@@ -85,7 +85,7 @@ uint64_t now_ms(void);
 /* Wait until there is something to read, or for so long; false if there is not. */
 bool readable(int fd, unsigned int seconds);
 
-/* Whether a domain, whose owner is dead, has ended, or does within a few seconds. */
+/* Whether a domain, whose owner is dead, has ended, or does in time. */
 bool ends_soon(int domain);
 
 /* @fd -1: no descriptor goes along. */
