@@ -536,6 +536,7 @@ def descriptors_whose_close_waits(vm, before):
 			else:
 				p.send(request, payload, fds=[client.fileno()] * copies)
 			client.close()
+		check(p.closed(), f"{what}: it hangs up")
 		time.sleep(0.3)
 		answers_soon(vm, what)
 		p.close()
