@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 
-from bare import Before, lingering
+from bare import Before, first_peer, lingering
 from fronts import (ACCESS_PLATFORM, ACK, ALWAYS, BARS, CHOICE, CONFIG, CONFIG_CHANGED, CONFIG_GENERATION, CONNECTED, CONTROL,
 	DEVICE_STATUS, DEVICE_TYPE, DOMAIN, DOORBELLS, DRIVER_OK, ENABLED, EPOCH, FEATURES, GET_STATUS, GET_VRING_BASE, ID,
 	INFLIGHT_QUEUES, INFLIGHT_QUEUE_SIZE, INFLIGHT_SIZE, MAGIC, MTU, NET_SET_MTU, NR_QUEUES, OFFER_CONFIG_SIZE,
@@ -649,11 +649,12 @@ def by_its_path_alone():
 		vm.pci(5, 0x1c, 2)
 		equal(vm.read64(SIZE), 4 << 30, "the register")
 		vm.register()
-		p = Front(path).hello().run().queue()
-		vm.ack()
-		equal(vm.info("vm2vm-pci0")["backend"]["shown"], 4 << 30, "what is shown")
-		p.close()
-		equal(vm.lost("vm2vm-pci0"), None, "it goes")
+		with first_peer(vm):
+			p = Front(path).hello().run().queue()
+			vm.ack()
+			equal(vm.info("vm2vm-pci0")["backend"]["shown"], 4 << 30, "what is shown")
+			p.close()
+			equal(vm.lost("vm2vm-pci0"), None, "it goes")
 		before = Before(vm)
 		for _ in range(3):
 			vm.qmp("device_add", driver="vm2vm-pci", id="x0", bus="rp", path=f"{path}-2")
