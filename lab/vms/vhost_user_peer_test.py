@@ -259,9 +259,9 @@ def features_that_are_the_transports():
 def descriptors_whose_close_waits():
 	"""They come along with an answer, and QEMU has the last of them."""
 	with vm() as m:
+		made = [lingering() for _ in range(3)]
 		b = Back()
 		equal(b.receive()[0], GET_FEATURES, "what it asks")
-		made = [lingering() for _ in range(3)]
 		with m.frozen():
 			b.send(GET_FEATURES, b.answers[GET_FEATURES], VERSION | REPLY, fds=[client.fileno() for client, _ in made])
 			for client, _ in made:
