@@ -14,8 +14,8 @@ import socket
 import struct
 import time
 
-from backs import (BLK, CONFIG_CHANGE, F_PROTOCOL, F_VERSION_1, GENERIC, PATH, P_ALL, P_CONFIG, SET_BACKEND_REQ, Back, Disk, Tied,
-	begin, last, memory, responsive, vm, waited_for)
+from backs import (BLK, BUSY, CONFIG_CHANGE, F_PROTOCOL, F_VERSION_1, GENERIC, PATH, PATIENCE, P_ALL, P_CONFIG, SET_BACKEND_REQ, Back,
+	Disk, Tied, begin, last, memory, responsive, vm, waited_for)
 from links import GET_FEATURES, REPLY, SET_VRING_CALL, SET_VRING_KICK, VERSION, Peer, u64
 from vhost_user import wait_until
 from vms import check, comment, equal, main, test
@@ -64,13 +64,14 @@ def quits(m, b):
 	begin(m, "quit")
 	start = time.monotonic()
 	b.closed()
-	check(time.monotonic() - start < 2, "it hangs up soon")
-	m.wait(5)
+	# It asks where the queue is, and waits for the answer
+	check(time.monotonic() - start < PATIENCE + BUSY, "it hangs up soon")
+	m.wait(20)
 
 
 def terminates(m, b):
 	m.process.terminate()
-	m.wait(5)
+	m.wait(20)
 	b.close()
 
 
