@@ -15,8 +15,8 @@ import struct
 import time
 
 from backs import (BLK, BUSY, CONFIG_CHANGE, F_PROTOCOL, F_VERSION_1, GENERIC, PATH, PATIENCE, P_ALL, P_CONFIG, SET_BACKEND_REQ, Back,
-	Disk, Tied, begin, last, memory, responsive, vm, waited_for)
-from links import GET_FEATURES, REPLY, SET_VRING_CALL, SET_VRING_KICK, VERSION, Peer, u64
+	Disk, Tied, begin, is_live, last, memory, responsive, vm, waited_for)
+from links import GET_FEATURES, REPLY, SET_DOMAIN, SET_VRING_CALL, SET_VRING_KICK, VERSION, Peer, u64
 from vhost_user import wait_until
 from vms import check, comment, equal, main, test
 
@@ -293,6 +293,7 @@ def eventfds_end(name, device):
 		with waited_for(lambda s: Back(s, protocol=P_ALL | P_CONFIG, _24=lambda p: p), device=device) as (m, b):
 			call = last(b, SET_VRING_CALL)
 			b.sock.close()
+			wait_until(lambda: not is_live(last(b, SET_DOMAIN)), "the domain has ended with the connection", 10)
 			responsive(m, 2)
 			time.sleep(0.5)
 			os.write(call, struct.pack("<Q", 1))

@@ -20,6 +20,7 @@ from backs import (BLK, BUSY, CONFIG_CHANGE, F_PROTOCOL, F_VERSION_1, GENERIC, G
 from bare import AVAIL, DESC, QUEUE_SIZE, USED, lingering, temporary
 from links import (GET_FEATURES, GET_QUEUE_NUM, REPLY, SET_DOMAIN, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE,
 	SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, state, u64)
+from vhost_user import wait_until
 from vms import check, equal, long_test, main, test
 
 # ---- A run
@@ -59,8 +60,7 @@ def a_run_has_a_domain_and_eventfds_of_its_own():
 			ids += more
 		b.sock.close()
 		responsive(m, 2)
-		time.sleep(0.5)
-		check(not is_live(domain), "the domain has ended with the connection")
+		wait_until(lambda: not is_live(domain), "the domain has ended with the connection", 10)
 		b.close()
 
 
