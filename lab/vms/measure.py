@@ -59,6 +59,12 @@ def cost(owner, backend, run):
 	return [a - b for a, b in zip(after, before)]
 
 
+def serve_streams(backend, port=5201):
+	"""Until iperf3 listens there: it goes into the background before that"""
+	backend.sh(f"iperf3 -s -p {port} -D")
+	backend.wait_for(f"grep -q ':{port:04X} .* 0A ' /proc/net/tcp*", 60)
+
+
 def stream(owner, *options, seconds=3):
 	"""iperf3 to the backend's guest, or with -R from it: bytes that arrived, and its report"""
 	report = json.loads(owner.sh(f"iperf3 -J -c {BACKEND_IP} -t {seconds} {' '.join(options)}", 120 + 20 * seconds))
