@@ -49,14 +49,14 @@ def unread(name, end):
 def hangs_up(m, b):
 	b.close()
 	time.sleep(0.2)
-	responsive(m, 2)
+	responsive(m, 10)
 	Back().started().close()
 
 
 def unplugs(m, b):
 	eject(m, b)
 	begin(m, "chardev-remove", id="c0")
-	responsive(m, 2)
+	responsive(m, 10)
 	b.close()
 
 
@@ -99,7 +99,7 @@ def unread_in_the_channel():
 				channel.send(struct.pack("<III", 1, VERSION, 16))
 				b.burden(channel)
 			time.sleep(0.2)
-			responsive(m, 2)
+			responsive(m, 10)
 		b.untie()
 		b.close()
 
@@ -114,13 +114,13 @@ def unread_by_nobody():
 		second.burden()
 		first.close()
 		time.sleep(0.2)
-		responsive(m, 2)
+		responsive(m, 10)
 		second.close()
 		third, fourth = Tied(), Tied()
 		fourth.burden()
 		fourth.close()
 		begin(m, "chardev-remove", id="c0")
-		responsive(m, 2)
+		responsive(m, 10)
 		third.close()
 		for b in (first, second, third, fourth):
 			b.untie()
@@ -141,7 +141,7 @@ def too_many_descriptors_with_an_answer():
 			for fd in fds:
 				os.close(fd)
 		check(b.closed(), "it hangs up")
-		responsive(m, 2)
+		responsive(m, 10)
 		check("do not close" in m.stderr.read_text(), "it says why")
 		b.untie()
 		b.close()
@@ -171,7 +171,7 @@ def too_many_connections():
 		more = threads(m) - before
 		comment(f"{len(ties)} connections, {more} threads")
 		check(20 < more < 80, f"{more} threads for what one has sent")
-		responsive(m, 2)
+		responsive(m, 10)
 		for b in ties:
 			b.untie()
 		b = Peer(PATH)
@@ -190,7 +190,7 @@ def no_thread_is_to_be_had():
 		for _ in range(3):
 			b.burden()
 			b.close()
-			responsive(m, 2)
+			responsive(m, 10)
 			b.untie()
 			b = Tied()
 		b.close()
@@ -280,7 +280,7 @@ def a_kick_that_nobody_takes():
 				pass	# There is a kick less, or one more
 		fcntl.fcntl(kick, fcntl.F_SETFL, flags & ~os.O_NONBLOCK)
 		for _ in range(10):
-			responsive(m, 2)
+			responsive(m, 10)
 			time.sleep(0.1)
 		fcntl.fcntl(kick, fcntl.F_SETFL, flags)
 		os.read(kick, 8)

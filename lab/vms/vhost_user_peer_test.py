@@ -267,7 +267,7 @@ def descriptors_whose_close_waits():
 			for client, _ in made:
 				client.close()
 		b.started()
-		responsive(m, 2)
+		responsive(m, 10)
 		b.close()
 		for _, others in made:
 			for s in others:
@@ -410,7 +410,7 @@ def a_channel_that_says_half():
 		with socket.socket(fileno=os.dup(last(b, SET_BACKEND_REQ))) as channel:
 			whole = struct.pack("<III", CONFIG_CHANGE, VERSION, 0)
 			channel.send(whole[:5])
-			responsive(m, 0.5)
+			responsive(m, BUSY)
 			b.forget()
 			channel.send(whole[5:] + whole * 100)
 			b.until(GET_CONFIG)
