@@ -397,7 +397,7 @@ def lingering_many():
 def connect_soon(path):
 	"""A peer, or None if there is no place in the queue"""
 	sock = socket.socket(socket.AF_UNIX)
-	sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 2, 0))
+	sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 10, 0))
 	try:
 		sock.connect(path)
 	except BlockingIOError:

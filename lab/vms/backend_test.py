@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 
-from bare import Before, lingering
+from bare import Before, first_peer, lingering
 from fronts import (ACCESS_PLATFORM, ACK, ALWAYS, BARS, CHOICE, CONFIG, CONFIG_CHANGED, CONFIG_GENERATION, CONNECTED, CONTROL,
 	DEVICE_STATUS, DEVICE_TYPE, DOMAIN, DOORBELLS, DRIVER_OK, ENABLED, EPOCH, FEATURES, GET_STATUS, GET_VRING_BASE, ID,
 	INFLIGHT_QUEUES, INFLIGHT_QUEUE_SIZE, INFLIGHT_SIZE, MAGIC, MTU, NET_SET_MTU, NR_QUEUES, OFFER_CONFIG_SIZE,
@@ -154,7 +154,7 @@ def a_window_is_shown_with_the_ack(vm, before):
 	equal(vm.read(STATE), CONNECTED | WINDOW | DOMAIN | DRIVER_OK, "the state")
 	equal(vm.queue(0, Q_KICKS), 1, "kicks: it was kept")
 	vm.write(DOORBELLS, 0)
-	check(p.called(), "a doorbell")
+	check(p.called(0, 20), "a doorbell")
 	ends(vm, p, before)
 
 
@@ -180,7 +180,7 @@ def each_run_is_another_epoch(vm, before):
 		equal(vm.read(STATE), CONNECTED | DOMAIN | WINDOW, "shown")
 		equal(vm.queue(0, Q_NEXT), 7, "where it starts")
 		vm.write(DOORBELLS, 0)
-		check(p.called(), "called")
+		check(p.called(0, 20), "called")
 		calls = p.calls[0]
 	ends(vm, p, before)
 
@@ -200,7 +200,7 @@ def a_queue_is_stopped_by_the_guest(vm, before):
 	equal(vm.read(STATE) & WINDOW, WINDOW, "the window is shown until then")
 	equal(vm.queue(1), ENABLED, "the other queue goes on")
 	vm.write(DOORBELLS, 0)
-	check(p.called(), "and it can tell what it has done")
+	check(p.called(0, 20), "and it can tell what it has done")
 	vm.write(queue_register(1, Q_STOPPED), 99)
 	vm.write(queue_register(0, Q_STOPPED), 77)
 	equal(p.base(0), 77, "where it has stopped")
@@ -215,7 +215,7 @@ def a_queue_is_stopped_by_the_guest(vm, before):
 	check(not p.called(), "no doorbell before the ACK")
 	vm.ack()
 	vm.write(DOORBELLS, 0)
-	check(p.called(), "a doorbell")
+	check(p.called(0, 20), "a doorbell")
 	ends(vm, p, before)
 
 
@@ -311,7 +311,7 @@ def calls_change_while_it_runs(vm, before):
 	p.send(SET_VRING_CALL, u64(0), fds=[p.calls[0]])
 	p.sync()
 	vm.write(DOORBELLS, 0)
-	check(p.called(), "the new one")
+	check(p.called(0, 20), "the new one")
 	check(not select.select([old], [], [], 0)[0], "not the old one")
 	p.send(SET_VRING_CALL, u64(0x100))
 	p.sync()
@@ -365,7 +365,7 @@ def status_mtu_rarp_and_reset(vm, before):
 	vm.ack()
 	equal((vm.queue(0), vm.queue(0, Q_NEXT), vm.queue(1)), (ENABLED, 3, 0), "the next run")
 	vm.write(DOORBELLS, 0)
-	check(p.called(), "a doorbell")
+	check(p.called(0, 20), "a doorbell")
 	ends(vm, p)
 	equal((vm.read(MTU), vm.read64(RARP_MAC), vm.read(DEVICE_STATUS)), (0, 0, 0), "without a peer")
 
@@ -536,6 +536,7 @@ def descriptors_whose_close_waits(vm, before):
 			else:
 				p.send(request, payload, fds=[client.fileno()] * copies)
 			client.close()
+		check(p.closed(), f"{what}: it hangs up")
 		time.sleep(0.3)
 		answers_soon(vm, what)
 		p.close()
@@ -648,11 +649,12 @@ def by_its_path_alone():
 		vm.pci(5, 0x1c, 2)
 		equal(vm.read64(SIZE), 4 << 30, "the register")
 		vm.register()
-		p = Front(path).hello().run().queue()
-		vm.ack()
-		equal(vm.info("vm2vm-pci0")["backend"]["shown"], 4 << 30, "what is shown")
-		p.close()
-		equal(vm.lost("vm2vm-pci0"), None, "it goes")
+		with first_peer(vm):
+			p = Front(path).hello().run().queue()
+			vm.ack()
+			equal(vm.info("vm2vm-pci0")["backend"]["shown"], 4 << 30, "what is shown")
+			p.close()
+			equal(vm.lost("vm2vm-pci0"), None, "it goes")
 		before = Before(vm)
 		for _ in range(3):
 			vm.qmp("device_add", driver="vm2vm-pci", id="x0", bus="rp", path=f"{path}-2")

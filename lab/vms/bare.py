@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """bare.py: a QEMU without a guest to speak of, and whoever is at the other end of its links."""
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -81,6 +82,26 @@ def exits(*args, accel="kvm", machine="q35"):
 		text=True, timeout=60, check=False)
 	equal(ended.returncode, 1, f"exit status ({ended.stderr})")
 	return ended.stderr
+
+
+def closed_by_threads(vm):
+	"""How many sockets and domains QEMU has"""
+	fds, n = f"/proc/{vm.process.pid}/fd", 0
+	for fd in os.listdir(fds):
+		with contextlib.suppress(FileNotFoundError):
+			n += os.readlink(f"{fds}/{fd}").startswith(("socket:", "anon_inode:kvm-vm2vm-domain"))
+	return n
+
+
+@contextlib.contextmanager
+def first_peer(vm):
+	"""One that comes and goes, for all that QEMU makes only once. What he had goes a little later."""
+	before = closed_by_threads(vm)
+	yield
+	deadline = time.monotonic() + 15
+	while closed_by_threads(vm) > before:
+		check(time.monotonic() < deadline, "what the first peer had is closed")
+		time.sleep(0.02)
 
 
 class Before:
@@ -233,8 +254,8 @@ def machine():
 		"-device", "virtio-rng-pci,id=d0,addr=6",
 		"-device", "virtio-rng-pci,id=r0,addr=7", "-device", "isa-debug-exit,id=e0",
 		"-device", "pcie-root-port,id=rp,chassis=1,addr=8").begin()
-	# What QEMU makes only once
-	serves(vm, TO_OWNER, "l1")
+	with first_peer(vm):
+		serves(vm, TO_OWNER, "l1")
 	return vm
 
 

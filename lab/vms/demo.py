@@ -10,7 +10,7 @@ import tempfile
 import time
 
 from links import PAGE, TOOL, unplug
-from measure import Sampled, cost, kernel_threads, picture
+from measure import Sampled, cost, kernel_threads, picture, serve_streams
 from vhost_user import BACKEND_IP, OWNER_IP, STORAGE, Program, Served, Storage, disk, driver, late_writes, link_up, make_bridge, ping
 from vms import BUILD, VMError
 
@@ -128,7 +128,7 @@ class Demo:
 		must(" 0% packet loss" in said, f"VM1 pings {BACKEND_IP}, which is VM2")
 		must(number(self.vm2, 0, "queue2.size") > 0, "by two pairs of queues")
 		must(slow_doorbells(self.vm2) == before, "no interrupt of its driver went by way of QEMU: doorbells are KVM's")
-		self.vm2.sh("iperf3 -s -D")
+		serve_streams(self.vm2)
 		self.table = {}
 		for way, option in (("VM1 to VM2", ""), ("VM2 to VM1", "-R")):
 			self.event(f"TCP {way}")

@@ -11,7 +11,7 @@ import struct
 import tempfile
 import time
 
-from bare import Before, create_domain, create_vm, firmware
+from bare import Before, create_domain, create_vm, firmware, first_peer
 from links import (GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, NEED_REPLY, REPLY, SET_DOMAIN, SET_FEATURES, SET_OWNER,
 	SET_PROTOCOL_FEATURES, SET_STATUS, SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK,
 	SET_VRING_NUM, VERSION, Peer, link, state, u64)
@@ -158,8 +158,9 @@ class Back(VM):
 def back():
 	"""The usual one, registered, with all that QEMU makes only once"""
 	vm = Back("back").begin().register()
-	with_peer(vm).close()
-	vm.lost()
+	with first_peer(vm):
+		with_peer(vm).close()
+		vm.lost()
 	return vm
 
 

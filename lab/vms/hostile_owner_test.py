@@ -208,7 +208,7 @@ def against(kind):
 			equal(descriptors(program), before, "descriptors of the program")
 			check(beside.alive(), beside.said())
 			equal(beside.said().strip(), "ready", "complaints of the one beside")
-			owner.sh("kill -INT $(cat /run/beside.pid); sleep 1")
+			owner.sh("p=$(cat /run/beside.pid); kill -INT $p; while kill -0 $p 2>/dev/null; do sleep 0.1; done")
 			said = owner.sh("tail -n 3 /run/beside")
 			sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", said).groups())
 			# The last one was under way

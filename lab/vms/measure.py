@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """measure.py: what VMs cost, in counts: exits, faults, mappings, packets; and a picture of traffic."""
 
+import contextlib
 import json
 import os
 
@@ -31,7 +32,12 @@ def counts(vm):
 		values[s["name"]] = values.get(s["name"], 0) + s["value"]
 	own = {cpu["thread-id"] for cpu in cpus}
 	for task in os.listdir(f"/proc/{vm.process.pid}/task"):
-		stat = open(f"/proc/{vm.process.pid}/task/{task}/stat", encoding="ascii").read().rsplit(")", 1)[1].split()
+		try:
+			with open(f"/proc/{vm.process.pid}/task/{task}/stat", encoding="ascii") as f:
+				stat = f.read().rsplit(")", 1)[1].split()
+		except (FileNotFoundError, ProcessLookupError):
+			# It has ended meanwhile
+			continue
 		name = "ticks of vCPUs" if int(task) in own else "ticks of others"
 		values[name] = values.get(name, 0) + int(stat[11]) + int(stat[12])
 	return Counts(values)
@@ -53,6 +59,12 @@ def cost(owner, backend, run):
 	return [a - b for a, b in zip(after, before)]
 
 
+def serve_streams(backend, port=5201):
+	"""Until iperf3 listens there: it goes into the background before that"""
+	backend.sh(f"iperf3 -s -p {port} -D")
+	backend.wait_for(f"grep -q ':{port:04X} .* 0A ' /proc/net/tcp*", 60)
+
+
 def stream(owner, *options, seconds=3):
 	"""iperf3 to the backend's guest, or with -R from it: bytes that arrived, and its report"""
 	report = json.loads(owner.sh(f"iperf3 -J -c {BACKEND_IP} -t {seconds} {' '.join(options)}", 120 + 20 * seconds))
@@ -69,8 +81,11 @@ def kernel_threads():
 			if not os.readlink(f"/proc/{pid}/exe"):
 				continue
 		except FileNotFoundError:
-			with open(f"/proc/{pid}/comm", encoding="ascii") as f:
+			# Or it has ended meanwhile
+			with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/comm", encoding="ascii") as f:
 				names.add(f.read().strip())
+		except ProcessLookupError:
+			pass
 	return names
 
 

@@ -11,7 +11,7 @@ import struct
 import time
 
 from links import BASE, PAGE, TOOL, pages, scan_both
-from measure import cost, packets, stream
+from measure import cost, packets, serve_streams, stream
 from vhost_user import BACKEND_IP, Program, Served, late_writes, link_up, make_bridge, ping, wait_until
 from vms import check, comment, equal, long_test, main, test
 
@@ -82,7 +82,7 @@ HEAD = f"{'':28}{'packets':>9}{'MB':>8}{'mapped':>9}{'unmapped':>10}{'exits VM1'
 def what_each_mode_costs():
 	table = {}
 	with served_card() as (backend, owner_in):
-		backend.sh("iperf3 -s -D")
+		serve_streams(backend)
 		for mode in MODES:
 			with owner_in(mode) as owner:
 				# What a driver maps once, it has now
@@ -226,7 +226,8 @@ def at_random_moments(mode, count, load):
 	with served_card(more=f",base={BASE:#x},size=16M") as (backend, owner_in), owner_in(mode, SMALL) as owner:
 		moments = Moments(owner, backend)
 		equal(moments.freeze(), set(), "pages that are approved before anything is under way")
-		backend.sh("iperf3 -s -D; iperf3 -s -p 5202 -D")
+		for port in (5201, 5202):
+			serve_streams(backend, port)
 		before = packets(owner)
 		for i, command in enumerate(load.values()):
 			owner.run(f"(while :; do {command}; sleep 0.1; done) >/dev/null 2>&1 & echo $! >/run/load{i}")

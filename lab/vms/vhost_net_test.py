@@ -12,7 +12,7 @@ import os
 import random
 import time
 
-from measure import packets, stream
+from measure import packets, serve_streams, stream
 from vhost_user import (BACKEND_IP, OWNER_IP, Program, Served, driver, interface, late_writes, link_up, make_bridge, ping, rebind,
 	wait_until)
 from vms import check, comment, equal, long_test, main, test
@@ -63,7 +63,7 @@ def cpu_ticks(program):
 
 def streams(owner, backend, *more):
 	"""TCP and UDP, both ways"""
-	backend.sh("iperf3 -s -D")
+	serve_streams(backend)
 	for direction in ((), ("-R",)):
 		for kind in ((), ("-u", "-b", "20M")):
 			size, end = stream(owner, *kind, *direction, *more)

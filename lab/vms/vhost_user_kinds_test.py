@@ -53,6 +53,8 @@ def serves(name, device, kind, queues, config, seen, first=False):
 			owner.begin(setup=False)
 		with back.begin().register(device=kind, queues=queues, config=config), owner.begin(setup=False) if first else owner:
 			back.wait_event("VM2VM_PEER_CONNECTED", 20)
+			# It may have been there before the device was registered, and was dropped for that
+			back.events.clear()
 			for _ in range(3):
 				owner.drive()
 				back.wait("its driver is there", lambda: back.read(STATE) & DRIVER_OK)

@@ -20,6 +20,7 @@ from backs import (BLK, BUSY, CONFIG_CHANGE, F_PROTOCOL, F_VERSION_1, GENERIC, G
 from bare import AVAIL, DESC, QUEUE_SIZE, USED, lingering, temporary
 from links import (GET_FEATURES, GET_QUEUE_NUM, REPLY, SET_DOMAIN, SET_PROTOCOL_FEATURES, SET_VRING_ADDR, SET_VRING_BASE,
 	SET_VRING_CALL, SET_VRING_ENABLE, SET_VRING_KICK, SET_VRING_NUM, VERSION, Peer, state, u64)
+from vhost_user import wait_until
 from vms import check, equal, long_test, main, test
 
 # ---- A run
@@ -59,8 +60,7 @@ def a_run_has_a_domain_and_eventfds_of_its_own():
 			ids += more
 		b.sock.close()
 		responsive(m, 2)
-		time.sleep(0.5)
-		check(not is_live(domain), "the domain has ended with the connection")
+		wait_until(lambda: not is_live(domain), "the domain has ended with the connection", 10)
 		b.close()
 
 
@@ -259,15 +259,15 @@ def features_that_are_the_transports():
 def descriptors_whose_close_waits():
 	"""They come along with an answer, and QEMU has the last of them."""
 	with vm() as m:
+		made = [lingering() for _ in range(3)]
 		b = Back()
 		equal(b.receive()[0], GET_FEATURES, "what it asks")
-		made = [lingering() for _ in range(3)]
 		with m.frozen():
 			b.send(GET_FEATURES, b.answers[GET_FEATURES], VERSION | REPLY, fds=[client.fileno() for client, _ in made])
 			for client, _ in made:
 				client.close()
 		b.started()
-		responsive(m, 2)
+		responsive(m, 10)
 		b.close()
 		for _, others in made:
 			for s in others:
@@ -410,7 +410,7 @@ def a_channel_that_says_half():
 		with socket.socket(fileno=os.dup(last(b, SET_BACKEND_REQ))) as channel:
 			whole = struct.pack("<III", CONFIG_CHANGE, VERSION, 0)
 			channel.send(whole[:5])
-			responsive(m, 0.5)
+			responsive(m, BUSY)
 			b.forget()
 			channel.send(whole[5:] + whole * 100)
 			b.until(GET_CONFIG)

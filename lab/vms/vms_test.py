@@ -73,7 +73,7 @@ def what_goes_wrong_is_said():
 		except QMPError as e:
 			equal(e.kind, "CommandNotFound", "the class of the error")
 		try:
-			vm.run("sleep 2; echo late", timeout=0.5)
+			vm.run("sleep 10; echo late", timeout=0.5)
 			check(False, "a timeout is an error")
 		except VMTimeout:
 			pass
