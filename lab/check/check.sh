@@ -97,6 +97,7 @@ steps_qemu() {
 	echo "backends move | host | lab/vms/links.sh backend_move_test.py"
 	echo "backend peers | host | lab/vms/links.sh backend_peer_test.py"
 	echo "links | host | lab/vms/links.sh link_test.py"
+	echo "iommu | host | lab/vms/links.sh iommu_test.py"
 	echo "vhost-user peers | host | lab/vms/links.sh vhost_user_peer_test.py"
 	echo "vhost-user hostile peers | host | lab/vms/links.sh vhost_user_hostile_test.py"
 	echo "fuzz | host | lab/check/fuzz.sh"

@@ -265,19 +265,22 @@ class VM:
 	def __repr__(self):
 		return f"VM {self.name}"
 
-	def command_line(self, qmp, channel):
-		"""QEMU's, with these two sockets"""
+	def boot_append(self):
+		"""The kernel's command line"""
 		# Of XSAVE's sizes nested KVM says what makes Linux warn, over a slow serial line.
 		# An exit to QEMU takes most of a millisecond here. Without lastbus=0 Linux looks for
 		# 32 devices on each of 255 buses, of which MMCONFIG has told it: 6 of 20 seconds.
-		append = " ".join(("console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr tsc=reliable",
+		return " ".join(("console=ttyS0 loglevel=5 panic=-1 oops=panic nokaslr tsc=reliable",
 			"no_timer_check 8250.nr_uarts=1 pci=noearly,lastbus=0 noxsave", self.append))
+
+	def command_line(self, qmp, channel):
+		"""QEMU's, with these two sockets"""
 		return [
 			QEMU, "-name", self.name, "-accel", "kvm", "-cpu", self.cpu,
 			"-M", self.machine, "-m", str(self.memory), "-smp", str(self.smp),
 			"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 			"-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
-			"-kernel", str(self.kernel), "-initrd", str(self.initrd or initramfs(self.kernel, more=self.tools)), "-append", append,
+			"-kernel", str(self.kernel), "-initrd", str(self.initrd or initramfs(self.kernel, more=self.tools)), "-append", self.boot_append(),
 			"-chardev", f"socket,id=vms-qmp,fd={qmp}", "-mon", "chardev=vms-qmp,mode=control",
 			"-chardev", f"file,id=vms-console,path={self.console}", "-serial", "chardev:vms-console",
 			"-chardev", f"socket,id=vms-run,fd={channel}",
