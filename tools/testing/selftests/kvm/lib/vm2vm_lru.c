@@ -2,10 +2,10 @@
 /*
  * The kernel's lists of pages: what include/vm2vm_lru.h declares.
  */
+#include <linux/mempolicy.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "numaif.h"
 #include "vm2vm_lru.h"
 
 void lru_settle(void)
