@@ -34,7 +34,7 @@ expect_check() {
 }
 
 echo "TAP version 13"
-echo "1..18"
+echo "1..21"
 unset KERNEL LAB TIMEOUT COUNT MODULES STEPS LONG
 expect_check check-passes 0 "1 passed, 0 failed" "base demo-core"
 DEMO_ARGS=--nonsense expect_check check-fails 1 "0 passed, 1 failed" "base demo-core"
@@ -45,6 +45,13 @@ expect read-only-root 1 "Read-only file system" 'touch /etc/lab'
 expect panic 125 "Kernel panic" 'echo c >/proc/sysrq-trigger; sleep 60'
 expect report 125 "the kernel reported: WARNING: of this test" 'echo "WARNING: of this test" >/dev/kmsg'
 TIMEOUT=20 expect hang 125 "nothing came back for 20 s" 'sleep 60'
+late='WARNING: CPU: 1 PID: 0 at arch/x86/kernel/apic/ipi.c:70 native_smp_send_reschedule+0x2e/0x40'
+expect report-of-a-cpu 125 "the kernel reported: WARNING: CPU: 1" "echo '$late' >/dev/kmsg"
+expect report-as-it-is-turned-off 0 "" "echo 'sysrq: Power Off' >/dev/kmsg; echo '$late' >/dev/kmsg"
+# Another machine begins, and is done, whose console has the same name
+(sleep 12; CMD=true LOG=$LOGS/console-selfcheck.log "$ROOT/lab/machine/run.sh") >/dev/null 2>&1 </dev/null &
+expect report-beside-another 125 "the kernel reported: WARNING: of this test" 'echo "WARNING: of this test" >/dev/kmsg; sleep 25'
+wait
 
 # An emulator that dies as it starts is started once more, one that dies later is not
 fake=$(mktemp -d "$BUILD/selfcheck.XXXXXX")

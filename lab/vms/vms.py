@@ -52,6 +52,8 @@ KERNEL = pathlib.Path(os.environ.get("L2_KERNEL") or BUILD / "base/arch/x86/boot
 GUEST = pathlib.Path(os.environ.get("GUEST_OUT") or BUILD / "guest")
 # Generous: the emulated machine shares its CPUs with whatever runs on the build machine
 TIMEOUT = 120
+# A guest with two CPUs and a virtio-iommu may take more than that to boot, beside five other machines
+BOOT_TIMEOUT = 300
 
 # ---- The guest's file system
 
@@ -289,7 +291,7 @@ class VM:
 			"-device", f"virtserialport,bus=vms-serial.0,chardev=vms-run,name={PORT}",
 			*self.args]
 
-	def start(self, wait=True, timeout=TIMEOUT):
+	def start(self, wait=True, timeout=BOOT_TIMEOUT):
 		"""Start it, and wait until its guest takes commands, or call booted() later."""
 		if self.running():
 			raise VMError(f"{self}: is running")
@@ -321,7 +323,7 @@ class VM:
 			raise
 		return self
 
-	def booted(self, timeout=TIMEOUT):
+	def booted(self, timeout=BOOT_TIMEOUT):
 		"""Wait until the guest takes commands."""
 		if not self.ready:
 			deadline = time.monotonic() + timeout
