@@ -296,7 +296,9 @@ class VM:
 		if self.running():
 			raise VMError(f"{self}: is running")
 		self.logs.mkdir(parents=True, exist_ok=True)
-		self.console, self.stderr = self.logs / f"{self.name}.console", self.logs / f"{self.name}.stderr"
+		self.console = self.logs / f"{self.name}.console"
+		# Tests look at this as QEMU writes to it, which the build machine's files are not for: 9p may not show it yet
+		self.stderr = pathlib.Path(tempfile.gettempdir()) / f"{self.name}-{os.getpid()}.stderr"
 		self.console.write_bytes(b"")
 		self.number, self.qmp_number, self.ready, self.exited = 0, 0, False, False
 		self.events, self.buffers = [], {}
@@ -474,6 +476,7 @@ class VM:
 	def _gone(self):
 		self.exited = True
 		alive.discard(self)
+		shutil.copy(self.stderr, self.logs / f"{self.name}.stderr")
 		for s in (self.qmp_socket, self.channel):
 			s.close()
 
