@@ -116,6 +116,8 @@ steps_served() {
 	echo "hostile owners | host | env ${long:+L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage TIMEOUT=7200} lab/vms/links.sh hostile_owner_test.py"
 	echo "vhost-net | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
 	[ -z "$long" ] || echo "boot | host | lab/vms/links.sh boot_test.py"
+	[ -z "$long" ] || echo "libvirt | host | lab/vms/links.sh libvirt_test.py"
+	[ -z "$long" ] || echo "seeing | host | lab/vms/links.sh seeing_test.py"
 	echo "modes | host | env ${long:+TIMEOUT=7200} lab/vms/links.sh modes_test.py"
 	echo "foreign | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
 }

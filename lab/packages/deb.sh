@@ -11,15 +11,17 @@ lock dkms
 
 debs="$dkms $guest"
 for name in vm2vm-host vm2vm-backend; do
-	version_of lab/packages qemu/docs/system/devices/vm2vm.rst
+	version_of lab/packages qemu/docs/system/devices
 	stage=$BUILD/meta/$name
 	rm -rf "$stage"
 	fill lab/packages/meta/$name "$stage/DEBIAN/control"
 	if [ $name = vm2vm-host ]; then
 		mkdir -p "$stage/usr/share/doc/$name"
-		gzip -9n <qemu/docs/system/devices/vm2vm.rst >"$stage/usr/share/doc/$name/vm2vm.rst.gz"
+		for page in qemu/docs/system/devices/vm2vm*.rst; do
+			gzip -9n <"$page" >"$stage/usr/share/doc/$name/${page##*/}.gz"
+		done
 	fi
-	pack "$stage" lab/packages qemu/docs/system/devices/vm2vm.rst
+	pack "$stage" lab/packages qemu/docs/system/devices
 	debs="$debs $deb"
 done
 
