@@ -6,7 +6,6 @@ The Debian is what lab/build/libvirt.sh made, in build/libvirt. Nothing of it is
 
 import copy
 import json
-import os
 import pathlib
 import re
 import socket
@@ -14,7 +13,8 @@ import subprocess
 import time
 import xml.etree.ElementTree as ET
 
-from vms import BOOT_TIMEOUT, BUILD, PORT, QEMU, ROOT, TIMEOUT, VM, QMPError, VMError, VMTimeout, initramfs
+from vhost_user import wait_until
+from vms import BOOT_TIMEOUT, BUILD, PORT, QEMU, ROOT, TIMEOUT, VM, QMPError, VMError, initramfs
 
 MADE = BUILD / "libvirt"
 # Where that Debian is in the lab, with what is written to it in memory
@@ -55,11 +55,7 @@ def begin():
 	for daemon in ("virtlogd", "libvirtd"):
 		# Who enters a mount namespace, as libvirt does, is at its root: so that has to be the tree
 		sh(f"unshare --mount bash -euc 'cd {TREE}; pivot_root . mnt; umount -l /mnt; exec {daemon} -d'")
-	deadline = time.monotonic() + TIMEOUT
-	while "libvirt" not in virsh("version", check=False):
-		if time.monotonic() > deadline:
-			raise VMError(f"libvirtd: {virsh('version', check=False)}")
-		time.sleep(0.5)
+	wait_until(lambda: "libvirt" in virsh("version", check=False), "libvirtd answers", TIMEOUT)
 
 
 def manual():
@@ -95,9 +91,6 @@ class Process:
 				raise subprocess.TimeoutExpired("qemu", timeout)
 			time.sleep(0.1)
 		return 0
-
-	def kill(self):
-		os.kill(self.pid, 9)
 
 
 class Domain(VM):
@@ -161,9 +154,6 @@ class Domain(VM):
 			raise QMPError(command, answer["error"])
 		return answer["return"]
 
-	def state(self):
-		return virsh("domstate", self.name)
-
 	def destroy(self):
 		"""By libvirt, which kills it"""
 		virsh("destroy", self.name)
@@ -181,10 +171,3 @@ class Domain(VM):
 		path = TREE / IMAGES.lstrip("/") / "device.xml"
 		path.write_text(text_of(element))
 		virsh(f"{what}-device", self.name, f"{IMAGES}/device.xml", "--live")
-
-	def until(self, condition, what, timeout=60):
-		deadline = time.monotonic() + timeout
-		while not condition():
-			if time.monotonic() > deadline:
-				raise VMTimeout(f"{self}: {what}\n{self.tail()}")
-			time.sleep(0.5)

@@ -49,7 +49,7 @@ def answers(owner):
 def detach(owner, element, virtio_id):
 	"""With the guest's consent"""
 	owner.device("detach", element)
-	owner.until(lambda: owner.run(f"grep -q 0x{virtio_id:04x} /sys/bus/virtio/devices/*/device", check=False).status,
+	wait_until(lambda: owner.run(f"grep -q 0x{virtio_id:04x} /sys/bus/virtio/devices/*/device", check=False).status,
 		"the device has gone")
 
 
@@ -72,7 +72,6 @@ class Serving:
 	"""The backend's programs"""
 
 	def __init__(self, backend):
-		self.backend = backend
 		make_tap(backend)
 		self.card = Program(backend, Host(), "net", "net tap0").start()
 		self.storage = Storage(backend, 64).start()
