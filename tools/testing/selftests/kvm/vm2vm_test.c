@@ -121,6 +121,8 @@ TEST_F(vm2vm, readonly_memslot)
 	EXPECT_EQ(1, *peer_word(p, 0));
 	vm_set_user_memory_region(p->owner, 0, 0, PEER_OWNER_GPA, 0, p->mem);
 	peer_set_memory(p, p->mem, p->size, KVM_MEM_READONLY);
+	/* A read maps it, and not for the write that comes next. */
+	EXPECT_EQ(1, peer_read(p, 0));
 	EXPECT_EQ(0, p->mmio);
 	peer_write(p, 0, 2);
 	EXPECT_EQ(1, p->mmio);
