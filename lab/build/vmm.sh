@@ -23,10 +23,11 @@ others) out=$BUILD/qemu-others options="--target-list=hppa-softmmu,riscv64-softm
 esac
 # And nothing that only takes time
 options="$options --python=/usr/bin/python3 --disable-install-blobs --disable-docs --disable-tools --disable-user
-	--disable-guest-agent --without-default-features --enable-vhost-user --enable-vhost-net"
+	--disable-guest-agent --without-default-features --enable-vhost-user --enable-vhost-net
+	--enable-vhost-kernel"
 devices="Q35 I440FX VTD PCIE_PORT ISA_DEBUG TEST_DEVICES VIRTIO_PCI VIRTIO_IOMMU VIRTIO_RNG VIRTIO_NET VIRTIO_BLK
 	VIRTIO_SERIAL VIRTIO_MEM VIRTIO_SCSI VM2VM_PCI VHOST_USER_BLK VHOST_USER_SCSI VHOST_USER_FS
-	VHOST_USER_VSOCK VHOST_USER_RNG"
+	VHOST_USER_VSOCK VHOST_USER_RNG IVSHMEM_DEVICE"
 
 hooks=$(find "$ROOT/patches/qemu-10.0" -name '*.patch' | sort)
 # Our files, and the two headers that QEMU shares with the guest and with the kernel

@@ -169,6 +169,25 @@ class Testpmd:
 		"""Its statistics, of the end"""
 		return Stats.parse(self.command("stop"))
 
+	def ask(self):
+		"""For what asked() returns: it looks at its counters when it reads this"""
+		self.new()
+		self.where.run(f"echo 'show fwd stats all' >{self.path}")
+
+	def asked(self):
+		return Stats.parse(self.answer())
+
+	def again(self):
+		"""From the beginning, and counting how often it looks"""
+		self.command("set record-burst-stats on")
+		self.command("start")
+
+	def end(self):
+		self.command("stop")
+
+	def pid(self):
+		return int(self.where.sh(f"cat {self.path}.pid"))
+
 	def bursts(self):
 		"""How often it has looked for packets, and packets received"""
 		stats = self.stats()
@@ -219,10 +238,10 @@ class Polled(Testpmd):
 		self.where.run(f"rm -f {' '.join(self.sockets)}")
 
 
-def plain(socket, mac, memory):
+def plain(socket, mac, memory, more=""):
 	"""Arguments of an ordinary VM whose card is served by the host's, and its kind of machine"""
 	return ("-object", f"memory-backend-memfd,id=m,size={memory}M,share=on", "-chardev", f"socket,id=c0,path={socket}",
-		"-netdev", "vhost-user,id=n0,chardev=c0", "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,disable-legacy=on,addr=5")
+		"-netdev", "vhost-user,id=n0,chardev=c0", "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,disable-legacy=on,addr=5{more}")
 
 
 if __name__ == "__main__":
