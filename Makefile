@@ -12,6 +12,9 @@
 #   make links                    its tests; ASAN=1: by a QEMU that checks itself
 #   make fuzz [FUZZ=60]            what QEMU does with nonsense from a peer
 #   make bench                    what it costs, in instructions
+#   make compare [AGAIN=1]        what a packet costs, by vm2vm and by what else there is, as a
+#                                 table and pictures in build/compare; CARRIERS='ivshmem': those;
+#                                 AGAIN=1: do two runs agree?
 #   make stock                    KVM's own selftests, with the series and without
 #   make mutants [MUTANT=name]    does the suite notice a broken kernel, a broken QEMU?
 #   make mutants AUTO=N [SEED=S]  the same with N small mutants, drawn by chance
@@ -37,9 +40,9 @@ override BUILD := $(abspath $(BUILD))
 DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 # Of Linux's own: what the hooks touch must work as before
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
-export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ LONG KEY QUICK DEBUG
+export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ LONG KEY QUICK DEBUG AGAIN
 
-.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench series deb deb-qemu repo dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
+.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench compare series deb deb-qemu repo dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
 .NOTPARALLEL:
 
 all: base selftests
@@ -82,6 +85,8 @@ check: tree
 	@lab/check/check.sh
 bench: base selftests
 	@lab/check/bench.sh
+compare: base
+	@lab/compare/compare.sh $(CARRIERS)
 series:
 	@lab/build/series.sh
 deb:

@@ -2,7 +2,7 @@
 # Install the Debian packages that are missing; silent when there is nothing to do.
 # With an argument: qemu, those that lab/build/vmm.sh builds QEMU with, and that it runs with;
 # menu, those of lab/build/menuconfig.sh; fuzz, those of lab/check/fuzz.sh; deb and root, those
-# of lab/packages.
+# of lab/packages; compare, those of lab/compare.
 . "$(dirname "$0")/../lib.sh"
 
 packages="linux-source-6.12 build-essential ccache flex bison bc libelf-dev libssl-dev xz-utils cpio kmod git
@@ -14,6 +14,8 @@ packages="linux-source-6.12 build-essential ccache flex bison bc libelf-dev libs
 [ "${1:-}" != menu ] || packages="libncurses-dev"
 [ "${1:-}" != root ] || packages="debootstrap"
 [ "${1:-}" != deb ] || packages="build-essential dpkg-dev apt-utils lintian xz-utils"
+[ "${1:-}" != compare ] || packages="dpdk dpdk-dev librte-net-vhost23 librte-net-virtio23 librte-bus-pci23 librte-bus-vdev23
+	librte-mempool-ring23 gnuplot-nox ipxe-qemu"
 [ "${1:-}" != fuzz ] || packages="clang $(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p')"
 
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
