@@ -152,7 +152,8 @@ static void test_chains(void)
 	done("chains");
 }
 
-static void broken(uint64_t features, const char *what, void (*spoil)(void))
+/* why: what the ring says of it. By another check, later, it might break, too. */
+static void broken(uint64_t features, const char *what, void (*spoil)(void), const char *why)
 {
 	struct ring r = fresh(features);
 	struct chain c = {};
@@ -161,6 +162,7 @@ static void broken(uint64_t features, const char *what, void (*spoil)(void))
 	add(0);
 	spoil();
 	check(!ring_pop(&r, &c) && ring_broken(&r), what);
+	check(strstr(r.wrong, why), what);
 	memset(memory, 0, sizeof(memory));
 	check(!ring_pop(&r, &c) && ring_broken(&r), "stays broken");
 	check(!ring_load(&r, 0) && !ring_broken(&r), "until it is loaded");
@@ -169,7 +171,8 @@ static void broken(uint64_t features, const char *what, void (*spoil)(void))
 
 static void spoil_index(void) { avail->idx = N + 1; }
 static void spoil_head(void) { avail->ring[0] = N; }
-static void spoil_loop(void) { set(&desc[0], BUFFERS, 4, VRING_DESC_F_NEXT, 0); }
+/* Long, so that what does not see a loop sees soon that it is too much */
+static void spoil_loop(void) { set(&desc[0], BUFFERS, 1 << 16, VRING_DESC_F_NEXT, 0); }
 static void spoil_next(void) { set(&desc[0], BUFFERS, 4, VRING_DESC_F_NEXT, N); }
 static void spoil_end(void) { desc[0].addr = BASE + SIZE - 3; }
 static void spoil_wrap(void) { desc[0].addr = ~0ULL; }
@@ -196,16 +199,16 @@ static void test_hostile(void)
 {
 	uint64_t indirect = 1ULL << VIRTIO_RING_F_INDIRECT_DESC;
 
-	broken(0, "an index that is too far", spoil_index);
-	broken(0, "a head that is none", spoil_head);
-	broken(0, "a loop", spoil_loop);
-	broken(0, "a next that is none", spoil_next);
-	broken(0, "a buffer over the end", spoil_end);
-	broken(0, "a buffer around the end", spoil_wrap);
-	broken(indirect, "an indirect chain that is too long", spoil_sum);
-	broken(indirect, "indirect in an indirect table", spoil_nested);
-	broken(0, "indirect, which was not agreed upon", spoil_indirect);
-	broken(indirect, "an indirect table with half an entry", spoil_odd);
+	broken(0, "an index that is too far", spoil_index, "bad available index");
+	broken(0, "a head that is none", spoil_head, "bad descriptor index");
+	broken(0, "a loop", spoil_loop, "is a loop");
+	broken(0, "a next that is none", spoil_next, "bad descriptor index");
+	broken(0, "a buffer over the end", spoil_end, "is not in the window");
+	broken(0, "a buffer around the end", spoil_wrap, "is not in the window");
+	broken(indirect, "an indirect chain that is too long", spoil_sum, "too long");
+	broken(indirect, "indirect in an indirect table", spoil_nested, "is indirect");
+	broken(0, "indirect, which was not agreed upon", spoil_indirect, "is indirect");
+	broken(indirect, "an indirect table with half an entry", spoil_odd, "is indirect");
 	hole = false;
 	done("hostile");
 }
@@ -215,7 +218,7 @@ static void test_hole(void)
 	struct ring r = fresh(0);
 	struct chain c = {};
 
-	broken(0, "all-ones", spoil_hole);
+	broken(0, "all-ones", spoil_hole, "bad available index");
 	hole = false;
 	r = fresh(0);
 	set(&desc[2], BUFFERS, 4, VRING_DESC_F_WRITE, 0);

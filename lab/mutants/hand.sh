@@ -5,7 +5,8 @@
 #	# kills: [PROGRAM] TEST		of KVM's part: vm2vm_test if no program is given
 #	# where: LAB KERNEL		amd base if not given
 #	# params: NAME=VALUE		parameters of KVM's modules
-#	# kills: SCRIPT TEST		of QEMU's and the guest's part: one of lab/vms/*.py
+#	# kills: SCRIPT TEST		of QEMU's and the guest's part: one of lab/vms/*.py; or, of the
+#					guest's, rings, which are lab/check/rings.sh's
 #
 # Just TEST is run, with KVM's modules, or QEMU, built from the changed source.
 # MUTANT=name, MUTANT=qemu/name or MUTANT=guest/name tries that one only, or those that match a
@@ -108,6 +109,9 @@ try_guest() {
 	cp -r "$ROOT/guest" "$work/guest/source"
 	if ! mutate "$patch" "$ROOT/guest" "$work/guest/source"; then
 		result bad "$name: ERROR: it does not apply ($log)"
+	elif [ "$script" = rings ]; then
+		GUEST_SOURCE=$work/guest/source timeout 60 "$ROOT/lab/check/rings.sh" >"$log" 2>&1 || status=$?
+		verdict "$name" "$test" "$status"
 	else
 		LONG=1 GUEST_SOURCE=$work/guest/source GUEST_OUT=$work/guest/out TIMEOUT=${TIMEOUT:-600} \
 			LOG=$LOGS/console-mutant-$name.log "$ROOT/lab/vms/links.sh" "$script" "$test" >"$log" 2>&1 || status=$?
