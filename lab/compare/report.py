@@ -61,7 +61,7 @@ def table(figures, out):
 	head = ("carrier", "frame", "VM1", "VM2", "host", "in all", "exits", "exits by reason, both VMs")
 	lines = [head]
 	for name, how, cost in rows(figures):
-		lines.append((name, how, *(f"{v:.0f}" for v in (cost["VM1"], cost["VM2"], host(cost), total(cost))),
+		lines.append((name, how, *(str(round(v)) for v in (cost["VM1"], cost["VM2"], host(cost), total(cost))),
 			f"{exits(cost, 'VM1') + exits(cost, 'VM2'):.3f}", reasons(cost)))
 	widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
 	rule = "  ".join("=" * w for w in widths)
@@ -139,6 +139,7 @@ def limits(figures):
 	for size in SIZES:
 		how = f"{size} both ways"
 		ratio = total(polled[how]) / total(switch[how])
+		# Of large frames it is the copies: one, and two
 		found.append((ratio <= (0.5 if size == 64 else 0.55), f"{size} bytes, polling: vm2vm / vhost-user {ratio:.3f}"))
 		found.append((abs(polled[how]["host"]) < 15, f"{size} bytes, polling: {polled[how]['host']:.1f} instructions on the host"))
 	kernel, bridge = figures["vm2vm, vhost-net in VM2"], figures["vhost-net and bridge in the host"]
