@@ -8,6 +8,7 @@
 #                  build/, also with our driver for it
 #   GUEST_SOURCE, GUEST_OUT   for lab/build/guest.sh and lab/build/module.sh
 #   VM2VM_TRIALS   how often what is repeated is
+#   VMS_TIMEOUT    seconds that a command in a guest may take
 #   LONG=1         also the tests that take long
 #
 # Exit status 4: there is no QEMU to be had.
@@ -34,7 +35,7 @@ export BUILD QEMU L2_KERNEL PYTHONDONTWRITEBYTECODE=1
 ! grep -q STOCK "$ROOT/lab/vms/$1" || "$ROOT/lab/build/stock.sh" >&2 || true
 
 env="BUILD=$BUILD GUEST_OUT=$GUEST_OUT QEMU=$QEMU L2_KERNEL=$L2_KERNEL VMS_LOGS=$LOGS/vms/${1%.py} PYTHONDONTWRITEBYTECODE=1"
-env="$env VM2VM_TRIALS=${VM2VM_TRIALS:-} LONG=${LONG:-} ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1"
+env="$env VMS_TIMEOUT=${VMS_TIMEOUT:-} VM2VM_TRIALS=${VM2VM_TRIALS:-} LONG=${LONG:-} ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1"
 script=$ROOT/lab/vms/$1
 shift
 CMD="$env /usr/bin/python3 $(printf ' %q' "$script" "$@")" KERNEL=$kernel LAB=amd TIMEOUT=${TIMEOUT:-1800} exec "$ROOT/lab/machine/run.sh"

@@ -16,7 +16,7 @@ a timeout, and a VM that dies meanwhile raises VMError with what it said last.
 
 Environment: QEMU, its program; L2_KERNEL, a bzImage or vmlinux in its build directory;
 GUEST_OUT, our programs and modules for guests; GUEST_TOOLS, more programs for the guest; VMS_CACHE, where
-initramfs files are kept; VMS_LOGS, where consoles go.
+initramfs files are kept; VMS_LOGS, where consoles go; VMS_TIMEOUT, seconds that a command in a guest may take.
 
 `python3 vms.py [PROGRAM...]` builds the initramfs ahead, which is quicker outside the lab.
 """
@@ -51,7 +51,7 @@ KERNEL = pathlib.Path(os.environ.get("L2_KERNEL") or BUILD / "base/arch/x86/boot
 # Where lab/build/guest.sh and lab/build/module.sh put what they build
 GUEST = pathlib.Path(os.environ.get("GUEST_OUT") or BUILD / "guest")
 # Generous: the emulated machine shares its CPUs with whatever runs on the build machine
-TIMEOUT = 120
+TIMEOUT = int(os.environ.get("VMS_TIMEOUT") or 120)
 # A guest with two CPUs and a virtio-iommu may take more than that to boot, beside five other machines
 BOOT_TIMEOUT = 300
 
