@@ -2,8 +2,8 @@
 # emulator.sh: print where there is a QEMU 10 that emulates the lab's machine, as a directory for
 # PATH: nothing if the machine's own is one, or else Debian 12's of its backports, in build/emulator.
 #
-# QEMU 7.2, when it counts instructions, at times goes on in a guest's kernel with the privileges
-# of its user (the guest dies of a double fault, or of faults without end, or hangs).
+# QEMU 7.2 more often than 10 has a guest die or stand still when it counts instructions: see
+# vm2vm-compared.rst.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/build/source.sh"
 dir=$BUILD/emulator
