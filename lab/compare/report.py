@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 SIZES = (64, 1500, 9000)
-# In pictures: name, and whether all of it polls
+# What a carrier is called in pictures, and those of which everything polls
 SHORT = {
 	"vm2vm, testpmd in VM2": "vm2vm",
 	"vhost-user, testpmd in the host": "vhost-user",
@@ -65,8 +65,8 @@ def table(figures, out):
 			f"{exits(cost, 'VM1') + exits(cost, 'VM2'):.3f}", reasons(cost)))
 	widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
 	rule = "  ".join("=" * w for w in widths)
-	out.write_text("\n".join((rule, *("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines[:1]), rule,
-		*("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines[1:]), rule, "")), encoding="utf-8")
+	text = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines]
+	out.write_text("\n".join((rule, text[0], rule, *text[1:], rule, "")), encoding="utf-8")
 
 
 def gnuplot(script):

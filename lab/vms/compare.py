@@ -49,14 +49,13 @@ def udp(setup, size, replies=WINDOW):
 	one, two = setup.vms.values()
 	two.run(f"while pkill exchange; do sleep 0.1; done; exchange echo 7 {size} {WINDOW} {replies} >/run/echo 2>&1 &", check=False)
 	time.sleep(0.5)
-	few, many = FEW, MANY
 
 	def run(count):
 		return setup.cost(lambda: one.sh(f"exchange udp {BACKEND_IP} 7 {size} {WINDOW} {count} {replies}", 60))
 	# What is asked, mapped or learnt once
 	run(4 * WINDOW)
-	costs = run(few), run(many)
-	packets = (many - few) * (WINDOW + replies) // WINDOW
+	costs = run(FEW), run(MANY)
+	packets = (MANY - FEW) * (WINDOW + replies) // WINDOW
 	return {k: (costs[1][k] - costs[0].get(k, 0)) / packets for k in costs[1]}
 
 
@@ -315,9 +314,8 @@ CARRIERS = {
 
 
 def measure(name):
-	"""Figures of a carrier. At times a guest dies or stands still while instructions are counted: its kernel goes on with the
-	privileges of its user. That is seen whatever carries the packets, and never where nothing is counted. Packets do not come
-	back then, and all of it begins anew."""
+	"""Figures of a carrier. At times a guest dies or stands still while instructions are counted, and all of it begins anew:
+	see the page."""
 	for left in range(TRIES, 0, -1):
 		begun, found = time.monotonic(), {}
 		try:
