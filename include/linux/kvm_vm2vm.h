@@ -24,11 +24,15 @@ struct kvm_mmu_page;
 struct kvm_userspace_memory_region2;
 struct kvm_vcpu;
 struct page;
+struct vm2vm_address;
 struct vm2vm_link;
 struct vm2vm_pager;
 struct vm2vm_proof;
 
 #ifdef CONFIG_KVM_VM2VM
+
+/* log2 of the number of addresses that are found at once */
+#define KVM_VM2VM_NEAR_BITS	5
 
 /**
  * struct kvm_vm2vm - a VM's part in vm2vm, embedded in struct kvm
@@ -46,6 +50,9 @@ struct vm2vm_proof;
  * @nr_bells: what they ring, those of arrays one by one; under kvm->slots_lock
  * @ports: port -> its doorbells, for who has no time to search a bus
  * @gpas: the same by gpa, for those that any write rings
+ * @near: some of both, by a hash of the address, for who has still less; written under
+ *	  kvm->slots_lock, readers hold kvm->srcu
+ * @apic_map_seq: changes when another vCPU may be the one that an MSI goes to
  * @views: view -> struct kvm_vm2vm_window; written under kvm->slots_lock, readers hold
  *	   kvm->srcu
  * @has_views: the VM ever had a view; set under kvm->slots_lock
@@ -64,6 +71,8 @@ struct kvm_vm2vm {
 	unsigned int nr_bells;
 	struct xarray ports;
 	struct xarray gpas;
+	struct vm2vm_address __rcu *near[1 << KVM_VM2VM_NEAR_BITS];
+	unsigned long apic_map_seq;
 	struct xarray views;
 	bool has_views;
 	u64 last_view_id;
@@ -139,6 +148,26 @@ struct kvm_vm2vm_irqfd {
 	struct list_head same;
 	bool first;
 	bool unknown;
+};
+
+/**
+ * struct kvm_vm2vm_target - where the MSI of an irqfd went last
+ * @vcpu: there, if that is known
+ * @map: kvm_vm2vm.apic_map_seq then
+ * @route: and what the irqfd's irq_entry_sc was
+ * @vector: of the MSI
+ * @delivery_mode: of the MSI
+ * @trig_mode: of the MSI
+ * @x2apic_format: what the VM's MSIs were like then
+ */
+struct kvm_vm2vm_target {
+	struct kvm_vcpu *vcpu;
+	unsigned long map;
+	unsigned int route;
+	u8 vector;
+	u16 delivery_mode;
+	bool trig_mode;
+	bool x2apic_format;
 };
 
 /**
@@ -278,8 +307,8 @@ int kvm_vm2vm_irqfd_init(void);
 void kvm_vm2vm_irqfd_exit(void);
 void kvm_vm2vm_irqfd_add(struct kvm_kernel_irqfd *irqfd);
 void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd);
-bool kvm_vm2vm_ring_atomic(struct kvm_vcpu *vcpu, int bus, gpa_t addr, int len,
-			   const void *val);
+bool kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, int bus, gpa_t addr, int len,
+			   u64 val);
 bool kvm_vm2vm_doorbell_collides(struct kvm *kvm, int bus, gpa_t addr, int len,
 				 bool wildcard, u64 datamatch);
 
@@ -294,16 +323,25 @@ bool kvm_vm2vm_is_window(struct kvm_vcpu *vcpu, gfn_t gfn);
 int kvm_vm2vm_forbid(struct kvm *kvm);
 int kvm_vm2vm_set_dirty_ring(struct kvm *kvm, u32 *ring_size, u32 size);
 
+/* The VM's map of APICs is another one now; the caller holds what protects it. */
+static inline void kvm_vm2vm_apic_map_changed(struct kvm_vm2vm *vm2vm)
+{
+	/* Pairs with who looks for the target of an MSI, in the map that is there then. */
+	smp_store_release(&vm2vm->apic_map_seq, vm2vm->apic_map_seq + 1);
+}
+
 /*
  * Of the architecture: whether a VM's memory can be shared, how far guest-physical
- * addresses go, whether KVM has a device at one that is on no bus, how much the owner's
- * host mapping permits at once, and to take write access from the 4 KiB translations
+ * addresses go, whether KVM has a device at one that is on no bus, to inject the interrupt
+ * of an irqfd without sleeping, how much the owner's host mapping permits at once, and
+ * to take write access from the 4 KiB translations
  * of @mask, whose bit 0 is @gfn, with mmu_lock held for writing, the flush of the TLBs
  * left to the caller.
  */
 bool kvm_arch_vm2vm_supported(struct kvm *kvm);
 gfn_t kvm_arch_vm2vm_max_gfn(void);
 bool kvm_arch_vm2vm_has_device(struct kvm *kvm, gpa_t gpa);
+int kvm_arch_vm2vm_set_irq(struct kvm_kernel_irqfd *irqfd, struct kvm_vm2vm_target *t);
 int kvm_arch_vm2vm_host_order(struct kvm *kvm,
 			      const struct kvm_memory_slot *slot, gfn_t gfn);
 void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
@@ -434,6 +472,7 @@ static inline int kvm_vm2vm_irqfd_init(void)
 }
 
 static inline void kvm_vm2vm_irqfd_exit(void) { }
+static inline void kvm_vm2vm_apic_map_changed(struct kvm_vm2vm *vm2vm) { }
 static inline void kvm_vm2vm_irqfd_add(struct kvm_kernel_irqfd *irqfd) { }
 static inline void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd) { }
 

@@ -10,6 +10,7 @@
  * Doorbells are made and removed under the VM's slots_lock, and rung under its SRCU.
  */
 #include <linux/eventfd.h>
+#include <linux/hash.h>
 #include <linux/kvm_host.h>
 #include <linux/log2.h>
 #include <linux/nospec.h>
@@ -52,7 +53,7 @@ struct vm2vm_doorbell {
  * @nr: number of doorbells
  * @nr_bells: and of what they ring, those of arrays one by one
  * @any: the only one, for writes of any length
- * @sizes: by log2 of the length
+ * @sizes: by half the length
  * @sizes.all: the only one of that length, for any value; or for its array's
  * @sizes.match: value -> struct vm2vm_doorbell
  */
@@ -67,7 +68,7 @@ struct vm2vm_address {
 	struct {
 		struct vm2vm_doorbell __rcu *all;
 		struct xarray match;
-	} sizes[4];
+	} sizes[5];
 };
 
 #define vm2vm_protected(a, p)						\
@@ -81,6 +82,8 @@ static struct vm2vm_address *to_address(struct kvm_io_device *dev)
 static u64 vm2vm_written(const void *val, int len)
 {
 	switch (len) {
+	case 0:
+		return 0;
 	case 1:
 		return *(u8 *)val;
 	case 2:
@@ -92,26 +95,25 @@ static u64 vm2vm_written(const void *val, int len)
 	}
 }
 
-/* The bell that a write rings, if there is one.  The VM's SRCU is held. */
-static struct vm2vm_bell *vm2vm_match(struct vm2vm_address *a, int len,
-				      const void *val)
+/*
+ * The bell that a write of @v rings, if there is one.  The VM's SRCU is held.  @len is
+ * one that a doorbell can have.
+ */
+static __always_inline struct vm2vm_bell *vm2vm_match(struct vm2vm_address *a, int len,
+						      u64 v)
 {
 	struct vm2vm_doorbell *d;
-	int size;
-	u64 v;
 
 	d = srcu_dereference(a->any, &a->kvm->srcu);
 	if (d)
 		return d->bells[0];
 
-	if (len > 8 || !is_power_of_2(len))
+	if (!len)
 		return NULL;
-	size = ilog2(len);
-	v = vm2vm_written(val, len);
 
-	d = srcu_dereference(a->sizes[size].all, &a->kvm->srcu);
+	d = srcu_dereference(a->sizes[len / 2].all, &a->kvm->srcu);
 	if (!d) {
-		d = xa_load(&a->sizes[size].match, v);
+		d = xa_load(&a->sizes[len / 2].match, v);
 		return d ? d->bells[0] : NULL;
 	}
 	if (!(d->flags & KVM_VM2VM_DOORBELL_ARRAY))
@@ -119,26 +121,23 @@ static struct vm2vm_bell *vm2vm_match(struct vm2vm_address *a, int len,
 	return v < d->nr ? d->bells[array_index_nospec(v, d->nr)] : NULL;
 }
 
-static bool vm2vm_ring_at(struct kvm_vcpu *vcpu, struct vm2vm_address *a,
-			  int len, const void *val, bool atomic)
-{
-	struct vm2vm_bell *bell = vm2vm_match(a, len, val);
-	enum vm2vm_ring how;
-
-	if (!bell)
-		return false;
-	how = vm2vm_ring(vcpu, bell, atomic);
-	trace_kvm_vm2vm_ring(vcpu, a->addr, how, atomic);
-	return true;
-}
-
 static int vm2vm_doorbell_write(struct kvm_vcpu *vcpu, struct kvm_io_device *dev,
 				gpa_t addr, int len, const void *val)
 {
 	struct vm2vm_address *a = to_address(dev);
+	struct vm2vm_bell *bell;
+	enum vm2vm_ring how;
 
-	if (addr != a->addr || !vm2vm_ring_at(vcpu, a, len, val, false))
+	if (addr != a->addr)
 		return -EOPNOTSUPP;
+	/* Any length rings what is for any. */
+	if (len > 8 || !is_power_of_2(len))
+		len = 0;
+	bell = vm2vm_match(a, len, vm2vm_written(val, len));
+	if (!bell)
+		return -EOPNOTSUPP;
+	how = vm2vm_ring(vcpu, bell);
+	trace_kvm_vm2vm_ring(vcpu, addr, how, false);
 	return 0;
 }
 
@@ -166,16 +165,53 @@ static struct xarray *vm2vm_addresses(struct kvm *kvm, enum kvm_bus bus)
 	}
 }
 
+/*
+ * Where an address is looked for first.  The first of those that have the same hash is
+ * there, so that it is the VM's own doing if it has so many that this is of no use.
+ */
+static struct vm2vm_address __rcu **vm2vm_near(struct kvm *kvm, enum kvm_bus bus,
+					       gpa_t addr)
+{
+	return &kvm->vm2vm.near[hash_64(addr + bus, KVM_VM2VM_NEAR_BITS)];
+}
+
+/* Put @a where its bus need not be searched, if such a place there is. */
+static int vm2vm_address_publish(struct vm2vm_address *a)
+{
+	struct vm2vm_address __rcu **near = vm2vm_near(a->kvm, a->bus, a->addr);
+	struct xarray *xa = vm2vm_addresses(a->kvm, a->bus);
+	int r;
+
+	if (!xa)
+		return 0;
+	r = xa_insert(xa, a->addr, a, GFP_KERNEL_ACCOUNT);
+	if (!r && !rcu_access_pointer(*near))
+		rcu_assign_pointer(*near, a);
+	return r;
+}
+
+/* Return: whether it was there.  Who looks for it now may still find it. */
+static bool vm2vm_address_hide(struct vm2vm_address *a)
+{
+	struct vm2vm_address __rcu **near = vm2vm_near(a->kvm, a->bus, a->addr);
+	struct xarray *xa = vm2vm_addresses(a->kvm, a->bus);
+
+	if (!xa || !xa_erase(xa, a->addr))
+		return false;
+	if (rcu_access_pointer(*near) == a)
+		RCU_INIT_POINTER(*near, NULL);
+	return true;
+}
+
 /* Nobody can find @a any more on its bus. */
 static void vm2vm_address_free(struct vm2vm_address *a)
 {
-	struct xarray *xa = vm2vm_addresses(a->kvm, a->bus);
 	struct vm2vm_doorbell *d;
 	unsigned long val;
 	int i;
 
 	/* Here it is still found if it never was on its bus, or that was lost. */
-	if (xa && xa_erase(xa, a->addr))
+	if (vm2vm_address_hide(a))
 		synchronize_srcu_expedited(&a->kvm->srcu);
 
 	a->kvm->vm2vm.nr_doorbells -= a->nr;
@@ -201,22 +237,37 @@ static const struct kvm_io_device_ops vm2vm_doorbell_ops = {
 };
 
 /**
- * kvm_vm2vm_ring_atomic - let a write ring a doorbell, with interrupts off
- * @vcpu: who writes; its VM's SRCU is held
+ * kvm_vm2vm_ring_irqoff - let a write ring a doorbell, with interrupts off
+ * @vcpu: who writes; it holds no SRCU
  * @bus: where: KVM_PIO_BUS, or KVM_FAST_MMIO_BUS
  * @addr: where on it
- * @len: how many bytes
- * @val: of this value
+ * @len: how many bytes, at most 4; 0 if that is not known
+ * @val: the lowest of it are what is written
  *
  * Return: whether that was all that the write was for.  If not, nothing was done.
  */
-bool kvm_vm2vm_ring_atomic(struct kvm_vcpu *vcpu, int bus, gpa_t addr, int len,
-			   const void *val)
+bool kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, int bus, gpa_t addr, int len,
+			   u64 val)
 {
-	struct vm2vm_address *a = xa_load(vm2vm_addresses(vcpu->kvm, bus), addr);
+	struct kvm *kvm = vcpu->kvm;
+	struct vm2vm_bell *bell = NULL;
+	enum vm2vm_ring how;
+	struct vm2vm_address *a;
 
-	return a && vm2vm_ring_at(vcpu, a, len, val, true);
+	kvm_vcpu_srcu_read_lock(vcpu);
+	a = srcu_dereference(*vm2vm_near(kvm, bus, addr), &kvm->srcu);
+	if (!a || a->addr != addr || a->bus != bus)
+		a = xa_load(vm2vm_addresses(kvm, bus), addr);
+	if (a)
+		bell = vm2vm_match(a, len, val & (BIT_ULL(8 * len) - 1));
+	if (bell) {
+		how = vm2vm_ring_irqoff(vcpu, bell);
+		trace_kvm_vm2vm_ring(vcpu, addr, how, true);
+	}
+	kvm_vcpu_srcu_read_unlock(vcpu);
+	return bell;
 }
+EXPORT_SYMBOL_GPL(kvm_vm2vm_ring_irqoff);
 
 static struct vm2vm_address *vm2vm_find_address(struct kvm *kvm,
 						enum kvm_bus bus_idx, gpa_t addr)
@@ -240,7 +291,7 @@ static bool vm2vm_collides(struct vm2vm_address *a, const struct vm2vm_doorbell 
 
 	if (rcu_access_pointer(a->any) || !d->len)
 		return true;
-	size = ilog2(d->len);
+	size = d->len / 2;
 	if (rcu_access_pointer(a->sizes[size].all))
 		return true;
 	if (d->flags & KVM_VM2VM_DOORBELL_DATAMATCH)
@@ -272,10 +323,10 @@ static int vm2vm_address_add(struct vm2vm_address *a, struct vm2vm_doorbell *d)
 	if (!d->len)
 		rcu_assign_pointer(a->any, d);
 	else if (d->flags & KVM_VM2VM_DOORBELL_DATAMATCH)
-		r = xa_insert(&a->sizes[ilog2(d->len)].match, d->datamatch, d,
+		r = xa_insert(&a->sizes[d->len / 2].match, d->datamatch, d,
 			      GFP_KERNEL_ACCOUNT);
 	else
-		rcu_assign_pointer(a->sizes[ilog2(d->len)].all, d);
+		rcu_assign_pointer(a->sizes[d->len / 2].all, d);
 	if (!r) {
 		a->nr++;
 		a->nr_bells += d->nr;
@@ -291,9 +342,9 @@ static void vm2vm_address_del(struct vm2vm_address *a, struct vm2vm_doorbell *d)
 	if (!d->len)
 		RCU_INIT_POINTER(a->any, NULL);
 	else if (d->flags & KVM_VM2VM_DOORBELL_DATAMATCH)
-		xa_erase(&a->sizes[ilog2(d->len)].match, d->datamatch);
+		xa_erase(&a->sizes[d->len / 2].match, d->datamatch);
 	else
-		RCU_INIT_POINTER(a->sizes[ilog2(d->len)].all, NULL);
+		RCU_INIT_POINTER(a->sizes[d->len / 2].all, NULL);
 	a->nr--;
 	a->nr_bells -= d->nr;
 	a->kvm->vm2vm.nr_doorbells--;
@@ -320,22 +371,6 @@ static bool vm2vm_address_taken(struct kvm *kvm, enum kvm_bus bus_idx, gpa_t add
 			return true;
 	}
 	return false;
-}
-
-/* Put @a where its bus need not be searched, if such a place there is. */
-static int vm2vm_address_publish(struct vm2vm_address *a)
-{
-	struct xarray *xa = vm2vm_addresses(a->kvm, a->bus);
-
-	return xa ? xa_insert(xa, a->addr, a, GFP_KERNEL_ACCOUNT) : 0;
-}
-
-static void vm2vm_address_hide(struct vm2vm_address *a)
-{
-	struct xarray *xa = vm2vm_addresses(a->kvm, a->bus);
-
-	if (xa)
-		xa_erase(xa, a->addr);
 }
 
 /* The first doorbell at @addr: make the device that it is found by. */
@@ -412,9 +447,9 @@ static struct vm2vm_doorbell *vm2vm_find_doorbell(struct vm2vm_address *a,
 	if (!like->len)
 		d = vm2vm_protected(a, a->any);
 	else if (like->flags & KVM_VM2VM_DOORBELL_DATAMATCH)
-		d = xa_load(&a->sizes[ilog2(like->len)].match, like->datamatch);
+		d = xa_load(&a->sizes[like->len / 2].match, like->datamatch);
 	else
-		d = vm2vm_protected(a, a->sizes[ilog2(like->len)].all);
+		d = vm2vm_protected(a, a->sizes[like->len / 2].all);
 	return d && vm2vm_doorbell_equal(d, like) ? d : NULL;
 }
 

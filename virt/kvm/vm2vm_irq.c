@@ -85,6 +85,7 @@ static void vm2vm_bell_route(struct vm2vm_bell *bell, struct kvm_kernel_irqfd *i
 
 	spin_lock(&bell->lock);
 	bell->irqfd = irqfd;
+	bell->target.vcpu = NULL;
 	spin_unlock(&bell->lock);
 }
 
@@ -238,26 +239,23 @@ void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd)
 }
 
 /*
- * Inject the interrupt of @irqfd as irqfd_wakeup() would.  The SRCU makes sure that
+ * Inject the interrupt of the irqfd, if there is one, as irqfd_wakeup() would.  The SRCU makes sure that
  * no route is used any more once its update has returned.  The type is that of the
  * same copy: whatever cannot be injected with locks held is left to the work item.
  */
-static enum vm2vm_ring vm2vm_inject(struct kvm_kernel_irqfd *irqfd)
+static __always_inline enum vm2vm_ring vm2vm_inject(struct vm2vm_bell *bell)
 {
-	struct kvm_kernel_irq_routing_entry irq;
+	struct kvm_kernel_irqfd *irqfd = bell->irqfd;
 	enum vm2vm_ring how = VM2VM_RING_DIRECT;
-	struct kvm *kvm = irqfd->kvm;
-	unsigned int seq;
+	struct kvm *kvm;
 	int idx;
 
-	idx = srcu_read_lock(&kvm->irq_srcu);
-	do {
-		seq = read_seqcount_begin(&irqfd->irq_entry_sc);
-		irq = irqfd->irq_entry;
-	} while (read_seqcount_retry(&irqfd->irq_entry_sc, seq));
+	if (!irqfd)
+		return VM2VM_RING_SIGNALLED;
 
-	if (kvm_arch_set_irq_inatomic(&irq, kvm, KVM_USERSPACE_IRQ_SOURCE_ID, 1,
-				      false) == -EWOULDBLOCK) {
+	kvm = irqfd->kvm;
+	idx = srcu_read_lock(&kvm->irq_srcu);
+	if (kvm_arch_vm2vm_set_irq(irqfd, &bell->target) == -EWOULDBLOCK) {
 		schedule_work(&irqfd->inject);
 		how = VM2VM_RING_DEFERRED;
 	}
@@ -265,32 +263,10 @@ static enum vm2vm_ring vm2vm_inject(struct kvm_kernel_irqfd *irqfd)
 	return how;
 }
 
-/**
- * vm2vm_ring - ring a bell for a vCPU
- * @vcpu: who rings, for its statistics; its VM's SRCU is held, which keeps the bell
- * @bell: what to ring
- * @atomic: interrupts are off; never with PREEMPT_RT
- *
- * Return: how.
- */
-enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell,
-			   bool atomic)
+/* Count what became of a ring, and signal the eventfd if there was no irqfd. */
+static enum vm2vm_ring vm2vm_rung(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell,
+				  enum vm2vm_ring how)
 {
-	enum vm2vm_ring how = VM2VM_RING_SIGNALLED;
-	unsigned long flags = 0;
-
-	/* A ring is short enough for this to show. */
-	if (atomic)
-		spin_lock(&bell->lock);
-	else
-		spin_lock_irqsave(&bell->lock, flags);
-	if (bell->irqfd)
-		how = vm2vm_inject(bell->irqfd);
-	if (atomic)
-		spin_unlock(&bell->lock);
-	else
-		spin_unlock_irqrestore(&bell->lock, flags);
-
 	switch (how) {
 	case VM2VM_RING_DIRECT:
 		vcpu->stat.vm2vm_rings_direct++;
@@ -304,6 +280,35 @@ enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell,
 		break;
 	}
 	return how;
+}
+
+/**
+ * vm2vm_ring - ring a bell for a vCPU
+ * @vcpu: who rings, for its statistics; its VM's SRCU is held, which keeps the bell
+ * @bell: what to ring
+ *
+ * Return: how.
+ */
+enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell)
+{
+	enum vm2vm_ring how;
+	unsigned long flags;
+
+	spin_lock_irqsave(&bell->lock, flags);
+	how = vm2vm_inject(bell);
+	spin_unlock_irqrestore(&bell->lock, flags);
+	return vm2vm_rung(vcpu, bell, how);
+}
+
+/* The same with interrupts off, and never with PREEMPT_RT. */
+enum vm2vm_ring vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell)
+{
+	enum vm2vm_ring how;
+
+	spin_lock(&bell->lock);
+	how = vm2vm_inject(bell);
+	spin_unlock(&bell->lock);
+	return vm2vm_rung(vcpu, bell, how);
 }
 
 /* When KVM is loaded, before there are irqfds; 0, or an errno. */

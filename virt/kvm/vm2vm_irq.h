@@ -3,6 +3,7 @@
 #ifndef __KVM_VM2VM_IRQ_H__
 #define __KVM_VM2VM_IRQ_H__
 
+#include <linux/kvm_vm2vm.h>
 #include <linux/rhashtable-types.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
@@ -18,6 +19,7 @@ struct kvm_vcpu;
  * @lock: held by who rings @irqfd, and to change it: who has changed it knows that
  *	  nobody uses the one before any more
  * @irqfd: what is behind it, if it is active
+ * @target: where its interrupt went last
  * @doorbells: number of references
  */
 struct vm2vm_bell {
@@ -25,6 +27,7 @@ struct vm2vm_bell {
 	struct eventfd_ctx *eventfd;
 	spinlock_t lock;	/* see above */
 	struct kvm_kernel_irqfd *irqfd;
+	struct kvm_vm2vm_target target;
 	unsigned int doorbells;
 };
 
@@ -37,7 +40,7 @@ enum vm2vm_ring {
 
 struct vm2vm_bell *vm2vm_bell_get(int fd);
 void vm2vm_bell_put(struct vm2vm_bell *bell);
-enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell,
-			   bool atomic);
+enum vm2vm_ring vm2vm_ring(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell);
+enum vm2vm_ring vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, struct vm2vm_bell *bell);
 
 #endif /* __KVM_VM2VM_IRQ_H__ */

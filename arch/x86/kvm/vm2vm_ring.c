@@ -1,37 +1,91 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vm2vm on x86: doorbells, served before the exit is handled in full, as are
- * interrupts that a guest sends by its ICR.  Where the CPU tells all about a write,
- * nothing of the guest has to be looked at, so interrupts can stay off.
+ * vm2vm on x86: from a ring to the local APIC.
+ *
+ * To find the vCPU that an MSI goes to takes three times what it takes to tell it.  So
+ * a bell remembers that, and three numbers say whether it still holds: of the irqfd's
+ * route, of the VM's map of APICs, and of the format of its MSIs.
  */
-#include "kvm_cache_regs.h"
+#include <linux/kvm_irqfd.h>
+#include <trace/events/kvm.h>
+
+#include "irq.h"
+#include "lapic.h"
 #include "vm2vm_ring.h"
 #include "x86.h"
 
-/**
- * kvm_vm2vm_ring_irqoff - let a write ring a doorbell
- * @vcpu: who writes
- * @bus: where
- * @addr: where on it
- * @len: how many bytes, which are those of RAX; 0 if that is not known
- *
- * Called with interrupts off and no SRCU held.  The instruction can be skipped
- * without reading it.
- */
-fastpath_t kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, enum kvm_bus bus, gpa_t addr,
-				 int len)
+/* Have @t say where @e goes, if that is to one vCPU whoever else is busy. */
+static void vm2vm_target_set(struct kvm_vm2vm_target *t, struct kvm *kvm,
+			     struct kvm_kernel_irq_routing_entry *e, unsigned int route)
 {
-	unsigned long val = kvm_rax_read(vcpu);
-	fastpath_t r = EXIT_FASTPATH_NONE;
+	struct kvm_lapic_irq irq;
 
-	kvm_vcpu_srcu_read_lock(vcpu);
-	if (kvm_vm2vm_ring_atomic(vcpu, bus, addr, len, &val)) {
-		if (bus == KVM_PIO_BUS)
-			++vcpu->stat.io_exits;
-		r = kvm_skip_emulated_instruction(vcpu) ?
-		    EXIT_FASTPATH_REENTER_GUEST : EXIT_FASTPATH_EXIT_USERSPACE;
-	}
-	kvm_vcpu_srcu_read_unlock(vcpu);
-	return r;
+	t->vcpu = NULL;
+	if (e->type != KVM_IRQ_ROUTING_MSI)
+		return;
+
+	t->route = route;
+	t->x2apic_format = kvm->arch.x2apic_format;
+	/* Pairs with kvm_vm2vm_apic_map_changed(): the map is at least that new. */
+	t->map = smp_load_acquire(&kvm->vm2vm.apic_map_seq);
+
+	if (t->x2apic_format && (e->msi.address_hi & 0xff))
+		return;
+	kvm_set_msi_irq(kvm, e, &irq);
+	if (kvm_lowest_prio_delivery(&irq) && !kvm_vector_hashing_enabled())
+		return;
+	t->vector = irq.vector;
+	t->delivery_mode = irq.delivery_mode;
+	t->trig_mode = irq.trig_mode;
+	if (!kvm_intr_is_single_vcpu_fast(kvm, &irq, &t->vcpu))
+		t->vcpu = NULL;
 }
-EXPORT_SYMBOL_GPL(kvm_vm2vm_ring_irqoff);
+
+static bool vm2vm_target_valid(const struct kvm_vm2vm_target *t,
+			       struct kvm_kernel_irqfd *irqfd)
+{
+	struct kvm *kvm = irqfd->kvm;
+
+	return t->vcpu && t->route == raw_read_seqcount(&irqfd->irq_entry_sc) &&
+	       t->x2apic_format == kvm->arch.x2apic_format &&
+	       t->map == READ_ONCE(kvm->vm2vm.apic_map_seq) &&
+	       !trace_kvm_msi_set_irq_enabled();
+}
+
+/* Look up where the interrupt goes, and have @t remember it. */
+static noinline int vm2vm_set_irq(struct kvm_kernel_irqfd *irqfd,
+				  struct kvm_vm2vm_target *t)
+{
+	struct kvm_kernel_irq_routing_entry e;
+	unsigned int route;
+
+	do {
+		route = read_seqcount_begin(&irqfd->irq_entry_sc);
+		e = irqfd->irq_entry;
+	} while (read_seqcount_retry(&irqfd->irq_entry_sc, route));
+
+	vm2vm_target_set(t, irqfd->kvm, &e, route);
+	return kvm_arch_set_irq_inatomic(&e, irqfd->kvm, KVM_USERSPACE_IRQ_SOURCE_ID, 1,
+					 false);
+}
+
+/**
+ * kvm_arch_vm2vm_set_irq - inject the interrupt of an irqfd
+ * @irqfd: it; irq_srcu of its VM is held, so its route does not change unnoticed
+ * @t: where it went last; the caller has locked it
+ *
+ * Return: as kvm_arch_set_irq_inatomic().
+ */
+int kvm_arch_vm2vm_set_irq(struct kvm_kernel_irqfd *irqfd, struct kvm_vm2vm_target *t)
+{
+	struct kvm_lapic_irq irq = {
+		.vector = t->vector,
+		.delivery_mode = t->delivery_mode,
+		.trig_mode = t->trig_mode,
+		.level = true,
+	};
+
+	if (likely(vm2vm_target_valid(t, irqfd)))
+		return kvm_apic_set_irq(t->vcpu, &irq, NULL);
+	return vm2vm_set_irq(irqfd, t);
+}

@@ -17,9 +17,6 @@ static inline bool kvm_vm2vm_rings(struct kvm_vcpu *vcpu)
 	return !IS_ENABLED(CONFIG_PREEMPT_RT) && READ_ONCE(vcpu->kvm->vm2vm.nr_doorbells);
 }
 
-fastpath_t kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, enum kvm_bus bus, gpa_t addr,
-				 int len);
-
 /* Of svm/vm2vm.c and vmx/vm2vm.c: for whatever exit this was. */
 fastpath_t svm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu);
 fastpath_t vmx_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu);

@@ -1,7 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* vm2vm on SVM: which exits can ring a doorbell with interrupts off. */
+#include "kvm_cache_regs.h"
+#include "x86.h"
+#include "pmu.h"
 #include "svm.h"
 #include "vm2vm_ring.h"
+
+/*
+ * Step over an OUT, whose next RIP is known.  This is kvm_skip_emulated_instruction()
+ * without what only matters to who steps or counts instructions.
+ */
+static bool svm_vm2vm_skip(struct kvm_vcpu *vcpu)
+{
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	if (unlikely((svm->vmcb->save.rflags & X86_EFLAGS_TF) ||
+		     !bitmap_empty(vcpu_to_pmu(vcpu)->all_valid_pmc_idx, X86_PMC_IDX_MAX))) {
+		svm->next_rip = svm->vmcb->control.exit_info_2;
+		return kvm_skip_emulated_instruction(vcpu);
+	}
+
+	kvm_rip_write(vcpu, svm->vmcb->control.exit_info_2);
+	svm->vmcb->control.int_state &= ~SVM_INTERRUPT_SHADOW_MASK;
+	return true;
+}
 
 /*
  * OUT: the CPU gives the port, the size and the next RIP, whether or not it has NRIPS.
@@ -16,8 +38,12 @@ fastpath_t svm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
 	    (io_info & (SVM_IOIO_STR_MASK | SVM_IOIO_TYPE_MASK)))
 		return EXIT_FASTPATH_NONE;
 
-	svm->next_rip = svm->vmcb->control.exit_info_2;
-	return kvm_vm2vm_ring_irqoff(vcpu, KVM_PIO_BUS, io_info >> 16,
-				     (io_info & SVM_IOIO_SIZE_MASK) >>
-				     SVM_IOIO_SIZE_SHIFT);
+	if (!kvm_vm2vm_ring_irqoff(vcpu, KVM_PIO_BUS, io_info >> 16,
+				   (io_info & SVM_IOIO_SIZE_MASK) >> SVM_IOIO_SIZE_SHIFT,
+				   kvm_rax_read(vcpu)))
+		return EXIT_FASTPATH_NONE;
+
+	++vcpu->stat.io_exits;
+	return svm_vm2vm_skip(vcpu) ? EXIT_FASTPATH_REENTER_GUEST :
+				      EXIT_FASTPATH_EXIT_USERSPACE;
 }

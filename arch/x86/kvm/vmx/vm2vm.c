@@ -2,8 +2,16 @@
 /* vm2vm on VMX: which exits can ring a doorbell with interrupts off. */
 #include <asm/vmx.h>
 
+#include "kvm_cache_regs.h"
 #include "vmx.h"
 #include "vm2vm_ring.h"
+#include "x86.h"
+
+static fastpath_t vmx_vm2vm_skip(struct kvm_vcpu *vcpu)
+{
+	return kvm_skip_emulated_instruction(vcpu) ? EXIT_FASTPATH_REENTER_GUEST :
+						     EXIT_FASTPATH_EXIT_USERSPACE;
+}
 
 /* OUT: the exit qualification has the port and the size. */
 static fastpath_t vmx_vm2vm_ring_port(struct kvm_vcpu *vcpu)
@@ -14,7 +22,12 @@ static fastpath_t vmx_vm2vm_ring_port(struct kvm_vcpu *vcpu)
 	if (qual & 24)
 		return EXIT_FASTPATH_NONE;
 
-	return kvm_vm2vm_ring_irqoff(vcpu, KVM_PIO_BUS, qual >> 16, (qual & 7) + 1);
+	if (!kvm_vm2vm_ring_irqoff(vcpu, KVM_PIO_BUS, qual >> 16, (qual & 7) + 1,
+				   kvm_rax_read(vcpu)))
+		return EXIT_FASTPATH_NONE;
+
+	++vcpu->stat.io_exits;
+	return vmx_vm2vm_skip(vcpu);
 }
 
 /*
@@ -30,7 +43,8 @@ static fastpath_t vmx_vm2vm_ring_mmio(struct kvm_vcpu *vcpu)
 		return EXIT_FASTPATH_NONE;
 
 	return kvm_vm2vm_ring_irqoff(vcpu, KVM_FAST_MMIO_BUS,
-				     vmcs_read64(GUEST_PHYSICAL_ADDRESS), 0);
+				     vmcs_read64(GUEST_PHYSICAL_ADDRESS), 0, 0) ?
+	       vmx_vm2vm_skip(vcpu) : EXIT_FASTPATH_NONE;
 }
 
 fastpath_t vmx_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)

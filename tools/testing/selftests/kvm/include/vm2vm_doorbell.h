@@ -47,6 +47,7 @@ enum bell_op {
 	BELL_PING,		/* and until it is heard; between two that are halted */
 	BELL_HALT,		/* listen */
 	BELL_SPIN,		/* listen */
+	BELL_STI,		/* ring once, right after STI */
 };
 
 /**
@@ -72,6 +73,8 @@ enum bell_op {
  * @heard: @rung, as the handler saw it last
  * @answer: the handler is to ring, too
  * @arrived: time stamp counter at the begin of the handler
+ * @after: the instruction after the OUT of BELL_STI
+ * @interrupted: where the last interrupt came
  * @time: what took how long
  * @string: what is written by REP OUTS, @count values of @len bytes
  */
@@ -97,6 +100,8 @@ struct bell_ctl {
 	uint64_t heard[2];
 	uint64_t answer;
 	uint64_t arrived;
+	uint64_t after;
+	uint64_t interrupted;
 	union {
 		uint64_t time[BELL_TIMES];
 		uint8_t string[BELL_TIMES * 8];

@@ -150,6 +150,20 @@ static void bell_guest_halt(struct bell_ctl *c)
 	asm volatile("sti");
 }
 
+static void bell_guest_sti(struct bell_ctl *c)
+{
+	uint64_t after;
+
+	asm volatile("cli\n\t"
+		     "lea 1f(%%rip), %0\n\t"
+		     "mov %0, %1\n\t"
+		     "sti\n\t"
+		     "outw %w2, %w3\n"
+		     "1: nop\n\t"
+		     "nop"
+		     : "=&r"(after), "=m"(c->after) : "a"(c->val), "d"(c->addr));
+}
+
 static void bell_guest(void)
 {
 	struct bell_ctl *c = (void *)BELL_CTL, *peer = (void *)BELL_PEER;
@@ -192,6 +206,9 @@ static void bell_guest(void)
 			while (!READ_ONCE(c->stop))
 				cpu_relax();
 			break;
+		case BELL_STI:
+			bell_guest_sti(c);
+			break;
 		}
 		asm volatile("outl %k0, %w1" : : "a"(0), "d"(BELL_DONE));
 	}
@@ -202,6 +219,7 @@ static void bell_handler(struct ex_regs *regs)
 	struct bell_ctl *c = (void *)BELL_CTL, *peer = (void *)BELL_PEER;
 
 	WRITE_ONCE(c->arrived, rdtsc());
+	WRITE_ONCE(c->interrupted, regs->rip);
 	WRITE_ONCE(c->seen, READ_ONCE(peer->seq));
 	WRITE_ONCE(c->heard[0], READ_ONCE(c->rung[0]));
 	WRITE_ONCE(c->heard[1], READ_ONCE(c->rung[1]));
