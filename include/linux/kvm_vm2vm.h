@@ -27,6 +27,7 @@ struct page;
 struct vm2vm_link;
 struct vm2vm_pager;
 struct vm2vm_proof;
+struct vm_area_struct;
 
 #ifdef CONFIG_KVM_VM2VM
 
@@ -296,16 +297,16 @@ int kvm_vm2vm_set_dirty_ring(struct kvm *kvm, u32 *ring_size, u32 size);
 
 /*
  * Of the architecture: whether a VM's memory can be shared, how far guest-physical
- * addresses go, whether KVM has a device at one that is on no bus, how much the owner's
- * host mapping permits at once, and to take write access from the 4 KiB translations
- * of @mask, whose bit 0 is @gfn, with mmu_lock held for writing, the flush of the TLBs
- * left to the caller.
+ * addresses go, whether KVM has a device at one that is on no bus, what the owner has at
+ * hand at a gfn, and to take write access from the 4 KiB translations of @mask, whose bit
+ * 0 is @gfn, with mmu_lock held for writing, the flush of the TLBs left to the caller.
  */
 bool kvm_arch_vm2vm_supported(struct kvm *kvm);
 gfn_t kvm_arch_vm2vm_max_gfn(void);
 bool kvm_arch_vm2vm_has_device(struct kvm *kvm, gpa_t gpa);
-int kvm_arch_vm2vm_host_order(struct kvm *kvm,
-			      const struct kvm_memory_slot *slot, gfn_t gfn);
+bool kvm_arch_vm2vm_look(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn,
+			 const struct vm_area_struct *vma, unsigned long hva,
+			 bool write, struct kvm_vm2vm_page *p);
 void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
 				  gfn_t gfn, unsigned long mask);
 

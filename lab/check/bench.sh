@@ -69,8 +69,8 @@ limit() {
 
 printf '| figure | value | at most | what |\n|---|---|---|---|\n' >"$table"
 echo "TAP version 13"
-limit fault_ratio 0.5 1.35 "first touch of a page of a window / of the backend's own memory; 4 KiB pages"
-limit fault_ratio_write 0.5 1.35 "the same, by a write"
+limit fault_ratio 0.5 1.1 "first touch of a page of a window / of the backend's own memory; 4 KiB pages"
+limit fault_ratio_write 0.5 1.1 "the same, by a write"
 limit fault_ratio_2m 0.5 1.3 "the same, 2 MiB pages"
 limit revoke_ratio 0.1 1.5 "UNMAP of 4096 touched pages / what KVM pays to unmap as many of its own"
 row revoke_ratio_64 "" "the same, 64 pages"
