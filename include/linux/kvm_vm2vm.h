@@ -101,9 +101,34 @@ struct kvm_vm2vm_view_ops {
 		   const struct kvm_vm2vm_window *window);
 };
 
-#ifdef CONFIG_KVM_VM2VM_VIEWS
+/* Whether a translation fills a hole, and until when; see vm2vm_fill.c. */
+enum kvm_vm2vm_fill {
+	KVM_VM2VM_FILL_NONE,
+	KVM_VM2VM_FILL_LASTS,
+	KVM_VM2VM_FILL_PASSES,
+};
+
+/**
+ * struct kvm_vm2vm_fault - what to check a translation by before it is used
+ * @gfn: the owner's guest frame number; of a filler, the backend's
+ * @iova: page number of the iova
+ * @fill: whether it is a filler
+ * @domain_seq: vm2vm_domain.seq before the translation
+ * @owner_seq: the owner's mmu_invalidate_seq before the translation
+ */
+struct kvm_vm2vm_fault {
+	gfn_t gfn;
+	unsigned long iova;
+	enum kvm_vm2vm_fill fill;
+	unsigned long domain_seq;
+	unsigned long owner_seq;
+};
+
 /**
  * struct kvm_vm2vm_vcpu - embedded in struct kvm_vcpu; the vCPU's own
+ * @fault: of the fault on an alias memslot that the vCPU is about to resolve
+ * @watched: its exits are looked at with interrupts off, as it has rung a doorbell or
+ *	     may enter views
  * @view: the view that it is in, if its window is still there
  * @view_id: that window's, 0 for view 0
  * @view_root: the root of that view's window, with a reference held by who set it;
@@ -112,11 +137,15 @@ struct kvm_vm2vm_view_ops {
  * @view_last: last gfn
  */
 struct kvm_vm2vm_vcpu {
+	struct kvm_vm2vm_fault fault;
+	bool watched;
+#ifdef CONFIG_KVM_VM2VM_VIEWS
 	unsigned int view;
 	u64 view_id;
 	struct kvm_mmu_page *view_root;
 	gfn_t view_start;
 	gfn_t view_last;
+#endif
 #ifdef CONFIG_KVM_VM2VM_PROVE_VIEWS
 	/* See arch/x86/kvm/mmu/vm2vm_prove.c. */
 	u64 runs;
@@ -124,9 +153,6 @@ struct kvm_vm2vm_vcpu {
 	struct vm2vm_proof **proofs;
 #endif
 };
-#else
-struct kvm_vm2vm_vcpu { };
-#endif
 
 /**
  * struct kvm_vm2vm_irqfd - embedded in struct kvm_kernel_irqfd
@@ -152,29 +178,6 @@ struct kvm_vm2vm_slot {
 	struct vm2vm_link *link;
 	bool transient;
 	bool fills;
-};
-
-/* Whether a translation fills a hole, and until when; see vm2vm_fill.c. */
-enum kvm_vm2vm_fill {
-	KVM_VM2VM_FILL_NONE,
-	KVM_VM2VM_FILL_LASTS,
-	KVM_VM2VM_FILL_PASSES,
-};
-
-/**
- * struct kvm_vm2vm_fault - what to check a translation by before it is used
- * @gfn: the owner's guest frame number; of a filler, the backend's
- * @iova: page number of the iova
- * @fill: whether it is a filler
- * @domain_seq: vm2vm_domain.seq before the translation
- * @owner_seq: the owner's mmu_invalidate_seq before the translation
- */
-struct kvm_vm2vm_fault {
-	gfn_t gfn;
-	unsigned long iova;
-	enum kvm_vm2vm_fill fill;
-	unsigned long domain_seq;
-	unsigned long owner_seq;
 };
 
 /**
@@ -337,7 +340,6 @@ static inline void kvm_arch_vm2vm_prove_zapped(struct kvm *kvm, u64 when) { }
 
 struct kvm_vm2vm { };
 struct kvm_vm2vm_slot { };
-struct kvm_vm2vm_fault { };
 struct kvm_vm2vm_irqfd { };
 struct kvm_vm2vm_vcpu { };
 

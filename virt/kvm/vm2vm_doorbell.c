@@ -139,6 +139,8 @@ static int vm2vm_doorbell_write(struct kvm_vcpu *vcpu, struct kvm_io_device *dev
 
 	if (addr != a->addr || !vm2vm_ring_at(vcpu, a, len, val, false))
 		return -EOPNOTSUPP;
+	/* The next time it may be served with interrupts off. */
+	vcpu->vm2vm.watched = true;
 	return 0;
 }
 

@@ -24,6 +24,13 @@ fastpath_t kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, enum kvm_bus bus, gpa_t 
 	unsigned long val = kvm_rax_read(vcpu);
 	fastpath_t r = EXIT_FASTPATH_NONE;
 
+	/*
+	 * Without doorbells, or if one is just being made, the exit is handled in full.  And
+	 * with PREEMPT_RT, where the locks on the way to the peer's interrupt sleep.
+	 */
+	if (IS_ENABLED(CONFIG_PREEMPT_RT) || !READ_ONCE(vcpu->kvm->vm2vm.nr_doorbells))
+		return r;
+
 	kvm_vcpu_srcu_read_lock(vcpu);
 	if (kvm_vm2vm_ring_atomic(vcpu, bus, addr, len, &val)) {
 		if (bus == KVM_PIO_BUS)

@@ -192,12 +192,15 @@ static int vm2vm_fill(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 	if (kvm_vcpu_memslots(vcpu)->generation != generation)
 		return -EAGAIN;
 	return kvm_vm2vm_fill(vcpu, fault->slot, fault->gfn, fault->write, why,
-			      &fault->vm2vm, page);
+			      &vcpu->vm2vm.fault, page);
 }
 
 /*
  * kvm_faultin_pfn() for a gfn of an alias memslot.  Instruction fetches are never
  * approved, and neither is what the vCPU's view does not show.
+ *
+ * So that other faults need not look whether they are of this kind, this one gets an
+ * mmu_seq that is none: KVM comes to kvm_mmu_alias_stale() by that.
  */
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
@@ -214,7 +217,7 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	if (!fault->slot->vm2vm.transient || kvm_vm2vm_in_view(vcpu, fault->slot))
 		r = kvm_vm2vm_fault(vcpu, fault->slot, fault->gfn, fault->write,
 				    fault->prefetch ? KVM_VM2VM_NOWAIT : KVM_VM2VM_SLEEP,
-				    &fault->vm2vm, &page);
+				    &vcpu->vm2vm.fault, &page);
 	if (fills && (r == -ENODATA || r == -ENOENT || r == -ENXIO))
 		r = vm2vm_fill(vcpu, fault, generation, r, &page);
 
@@ -244,22 +247,42 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	}
 	fault->max_level = min(fault->max_level,
 			       vm2vm_order_to_level(page.order));
+	fault->mmu_seq = ~fault->mmu_seq;
 	return RET_PF_CONTINUE;
 }
 
 /*
- * is_page_fault_stale() for an alias memslot.  One that is transient also needs the root
- * of its view, other than for a filler, which any root may have.
+ * What kvm_mmu_hugepage_adjust() does, which finds nothing more to do then: it would look
+ * for a host mapping of this VM to cap the level by.  The fault has capped it.
  */
-bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fault)
+static void vm2vm_adjust_level(struct kvm *kvm, struct kvm_page_fault *fault)
 {
-	unsigned long npages = KVM_PAGES_PER_HPAGE(fault->max_level);
+	if (fault->max_level == PG_LEVEL_4K)
+		return;
+	fault->req_level = kvm_mmu_max_mapping_level(kvm, fault->slot, fault->gfn,
+						     fault->max_level);
+	fault->goal_level = fault->req_level;
+	fault->pfn &= -KVM_PAGES_PER_HPAGE(fault->goal_level);
+	fault->max_level = PG_LEVEL_4K;
+}
 
-	if (kvm_vm2vm_fault_stale(fault->slot, &fault->vm2vm) ||
-	    (fault->slot->vm2vm.transient && !fault->vm2vm.fill &&
+/*
+ * is_page_fault_stale() for an alias memslot, whose fault has the complement of the
+ * backend's own mmu_invalidate_seq.  One that is transient also needs the root of its view,
+ * other than for a filler, which any root may have.
+ */
+bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
+{
+	unsigned long npages;
+
+	if (mmu_invalidate_retry_gfn(vcpu->kvm, ~fault->mmu_seq, fault->gfn) ||
+	    kvm_vm2vm_fault_stale(fault->slot, &vcpu->vm2vm.fault) ||
+	    (fault->slot->vm2vm.transient && !vcpu->vm2vm.fault.fill &&
 	     (!kvm_vm2vm_in_view(vcpu, fault->slot) || kvm_mmu_view_is_gone(vcpu))))
 		return true;
 
+	vm2vm_adjust_level(vcpu->kvm, fault);
+	npages = KVM_PAGES_PER_HPAGE(fault->goal_level);
 	/* It is installed now, as large as that at the most. */
 	kvm_vm2vm_touch(fault->slot, fault->gfn & -npages, npages);
 	return false;
@@ -304,7 +327,7 @@ u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t 
  * filler in the place of which there is a page now, or the other way round.  What else
  * is replaced its revoker has zapped; the shadow MMU does so by itself.
  */
-bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level)
+bool __kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level)
 {
 	return is_shadow_present_pte(old_spte) && is_last_spte(old_spte, level) &&
 	       spte_to_pfn(old_spte) != fault->pfn;

@@ -2,8 +2,9 @@
 /* vm2vm on VMX: which exits can ring a doorbell with interrupts off. */
 #include <asm/vmx.h>
 
-#include "vmx.h"
 #include "vm2vm_ring.h"
+#include "vmfunc_eptp.h"
+#include "vmx.h"
 
 /* OUT: the exit qualification has the port and the size. */
 static fastpath_t vmx_vm2vm_ring_port(struct kvm_vcpu *vcpu)
@@ -33,8 +34,11 @@ static fastpath_t vmx_vm2vm_ring_mmio(struct kvm_vcpu *vcpu)
 				     vmcs_read64(GUEST_PHYSICAL_ADDRESS), 0);
 }
 
-fastpath_t vmx_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
+/* After every exit of a vCPU that is watched. */
+fastpath_t vmx_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu)
 {
+	vmx_view_exited(vcpu);
+
 	if (is_guest_mode(vcpu))
 		return EXIT_FASTPATH_NONE;
 
