@@ -28,6 +28,7 @@ struct vm2vm_address;
 struct vm2vm_link;
 struct vm2vm_pager;
 struct vm2vm_proof;
+struct vm_area_struct;
 
 #ifdef CONFIG_KVM_VM2VM
 
@@ -109,9 +110,34 @@ struct kvm_vm2vm_view_ops {
 		   const struct kvm_vm2vm_window *window);
 };
 
-#ifdef CONFIG_KVM_VM2VM_VIEWS
+/* Whether a translation fills a hole, and until when; see vm2vm_fill.c. */
+enum kvm_vm2vm_fill {
+	KVM_VM2VM_FILL_NONE,
+	KVM_VM2VM_FILL_LASTS,
+	KVM_VM2VM_FILL_PASSES,
+};
+
+/**
+ * struct kvm_vm2vm_fault - what to check a translation by before it is used
+ * @gfn: the owner's guest frame number; of a filler, the backend's
+ * @iova: page number of the iova
+ * @fill: whether it is a filler
+ * @domain_seq: vm2vm_domain.seq before the translation
+ * @owner_seq: the owner's mmu_invalidate_seq before the translation
+ */
+struct kvm_vm2vm_fault {
+	gfn_t gfn;
+	unsigned long iova;
+	enum kvm_vm2vm_fill fill;
+	unsigned long domain_seq;
+	unsigned long owner_seq;
+};
+
 /**
  * struct kvm_vm2vm_vcpu - embedded in struct kvm_vcpu; the vCPU's own
+ * @fault: of the fault on an alias memslot that the vCPU is about to resolve
+ * @watched: its exits are looked at with interrupts off, as it has rung a doorbell or
+ *	     may enter views
  * @view: the view that it is in, if its window is still there
  * @view_id: that window's, 0 for view 0
  * @view_root: the root of that view's window, with a reference held by who set it;
@@ -120,11 +146,15 @@ struct kvm_vm2vm_view_ops {
  * @view_last: last gfn
  */
 struct kvm_vm2vm_vcpu {
+	struct kvm_vm2vm_fault fault;
+	bool watched;
+#ifdef CONFIG_KVM_VM2VM_VIEWS
 	unsigned int view;
 	u64 view_id;
 	struct kvm_mmu_page *view_root;
 	gfn_t view_start;
 	gfn_t view_last;
+#endif
 #ifdef CONFIG_KVM_VM2VM_PROVE_VIEWS
 	/* See arch/x86/kvm/mmu/vm2vm_prove.c. */
 	u64 runs;
@@ -132,9 +162,6 @@ struct kvm_vm2vm_vcpu {
 	struct vm2vm_proof **proofs;
 #endif
 };
-#else
-struct kvm_vm2vm_vcpu { };
-#endif
 
 /**
  * struct kvm_vm2vm_irqfd - embedded in struct kvm_kernel_irqfd
@@ -180,29 +207,6 @@ struct kvm_vm2vm_slot {
 	struct vm2vm_link *link;
 	bool transient;
 	bool fills;
-};
-
-/* Whether a translation fills a hole, and until when; see vm2vm_fill.c. */
-enum kvm_vm2vm_fill {
-	KVM_VM2VM_FILL_NONE,
-	KVM_VM2VM_FILL_LASTS,
-	KVM_VM2VM_FILL_PASSES,
-};
-
-/**
- * struct kvm_vm2vm_fault - what to check a translation by before it is used
- * @gfn: the owner's guest frame number; of a filler, the backend's
- * @iova: page number of the iova
- * @fill: whether it is a filler
- * @domain_seq: vm2vm_domain.seq before the translation
- * @owner_seq: the owner's mmu_invalidate_seq before the translation
- */
-struct kvm_vm2vm_fault {
-	gfn_t gfn;
-	unsigned long iova;
-	enum kvm_vm2vm_fill fill;
-	unsigned long domain_seq;
-	unsigned long owner_seq;
 };
 
 /**
@@ -333,17 +337,17 @@ static inline void kvm_vm2vm_apic_map_changed(struct kvm_vm2vm *vm2vm)
 /*
  * Of the architecture: whether a VM's memory can be shared, how far guest-physical
  * addresses go, whether KVM has a device at one that is on no bus, to inject the interrupt
- * of an irqfd without sleeping, how much the owner's host mapping permits at once, and
- * to take write access from the 4 KiB translations
- * of @mask, whose bit 0 is @gfn, with mmu_lock held for writing, the flush of the TLBs
- * left to the caller.
+ * of an irqfd without sleeping, what the owner has at hand at a gfn, and to take write
+ * access from the 4 KiB translations of @mask, whose bit 0 is @gfn, with mmu_lock held for
+ * writing, the flush of the TLBs left to the caller.
  */
 bool kvm_arch_vm2vm_supported(struct kvm *kvm);
 gfn_t kvm_arch_vm2vm_max_gfn(void);
 bool kvm_arch_vm2vm_has_device(struct kvm *kvm, gpa_t gpa);
 int kvm_arch_vm2vm_set_irq(struct kvm_kernel_irqfd *irqfd, struct kvm_vm2vm_target *t);
-int kvm_arch_vm2vm_host_order(struct kvm *kvm,
-			      const struct kvm_memory_slot *slot, gfn_t gfn);
+bool kvm_arch_vm2vm_look(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn,
+			 const struct vm_area_struct *vma, unsigned long hva,
+			 bool write, struct kvm_vm2vm_page *p);
 void kvm_arch_vm2vm_write_protect(struct kvm *kvm, struct kvm_memory_slot *slot,
 				  gfn_t gfn, unsigned long mask);
 
@@ -374,7 +378,6 @@ static inline void kvm_arch_vm2vm_prove_zapped(struct kvm *kvm, u64 when) { }
 
 struct kvm_vm2vm { };
 struct kvm_vm2vm_slot { };
-struct kvm_vm2vm_fault { };
 struct kvm_vm2vm_irqfd { };
 struct kvm_vm2vm_vcpu { };
 

@@ -138,6 +138,8 @@ static int vm2vm_doorbell_write(struct kvm_vcpu *vcpu, struct kvm_io_device *dev
 		return -EOPNOTSUPP;
 	how = vm2vm_ring(vcpu, bell);
 	trace_kvm_vm2vm_ring(vcpu, addr, how, false);
+	/* The next time it may be served with interrupts off. */
+	vcpu->vm2vm.watched = true;
 	return 0;
 }
 
@@ -253,6 +255,10 @@ bool kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, int bus, gpa_t addr, int len,
 	struct vm2vm_bell *bell = NULL;
 	enum vm2vm_ring how;
 	struct vm2vm_address *a;
+
+	/* There the locks on the way to the peer's interrupt sleep. */
+	if (IS_ENABLED(CONFIG_PREEMPT_RT))
+		return false;
 
 	kvm_vcpu_srcu_read_lock(vcpu);
 	a = srcu_dereference(*vm2vm_near(kvm, bus, addr), &kvm->srcu);

@@ -83,9 +83,35 @@ static u8 vm2vm_cap_order(const struct vm2vm_link *link,
 }
 
 /*
- * Get the page at @hva of @mm if that takes no more than a look at the page
- * tables.  A page that may be written is got for writing at once, as for KVM's
- * own faults, so that a first write after a first read needs no fault.
+ * Get the page at @hva of @owner, in its memslot @slot, if a look at the page tables tells
+ * all about it.  Returns 0, with or without a page, or -EBUSY if it has to be brought in.
+ *
+ * Nobody waits for the owner's mmap_lock here, and who waits for us does not for long:
+ * the caller keeps the CPU.  The address space is whole, as its exit ends the domains
+ * first, and that waits for who is in vm2vm_srcu.  The lock, and a VMA that is found with
+ * it held, keep its page tables.
+ */
+static int vm2vm_look(struct kvm *owner, const struct kvm_memory_slot *slot, gfn_t gfn,
+		      unsigned long hva, bool write, struct kvm_vm2vm_page *p)
+{
+	struct vm_area_struct *vma;
+	bool done = true;
+
+	p->page = NULL;
+	p->order = 0;
+	if (!mmap_read_trylock(owner->mm))
+		return -EBUSY;
+	vma = vma_lookup(owner->mm, hva);
+	if (vma)
+		done = kvm_arch_vm2vm_look(owner, slot, gfn, vma, hva, write, p);
+	mmap_read_unlock(owner->mm);
+	return !done || p->page ? 0 : -EBUSY;
+}
+
+/*
+ * The same for a page that is not as simple: all that needs no fault.  A page that may be
+ * written is got for writing at once, as for KVM's own faults, so that a first write after
+ * a first read needs no fault.
  */
 static struct page *vm2vm_get_page_nosleep(struct mm_struct *mm,
 					   unsigned long hva, bool write,
@@ -113,8 +139,9 @@ static struct page *vm2vm_get_page_nosleep(struct mm_struct *mm,
 
 /*
  * Translate @gfn of the link by the memslots of @owner, whose SRCU is held.
- * Returns 0 with all of @p but the page, which the owner has at *@hva; -ENODATA if no
- * mapping approves the access; -ENOENT for any other hole.
+ * Returns 0 with @p, whose page may be NULL, which the owner has at *@hva; -EBUSY if that
+ * has to be brought in; -ENODATA if no mapping approves the access; -ENOENT for any other
+ * hole.
  */
 static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 			   gfn_t gfn, bool write, struct kvm_vm2vm_fault *f,
@@ -123,7 +150,7 @@ static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 	unsigned long iova = link->iova + (gfn - link->base_gfn);
 	struct kvm_memory_slot *slot;
 	struct vm2vm_approval a;
-	int order;
+	int r;
 
 	f->owner_seq = READ_ONCE(owner->mmu_invalidate_seq);
 	/*
@@ -150,14 +177,16 @@ static int vm2vm_translate(struct vm2vm_link *link, struct kvm *owner,
 		return -ENODATA;
 
 	*hva = __gfn_to_hva_memslot(slot, f->gfn);
-	order = kvm_arch_vm2vm_host_order(owner, slot, f->gfn);
-	p->order = vm2vm_cap_order(link, &a, gfn, f->gfn, order);
-	return 0;
+	r = vm2vm_look(owner, slot, f->gfn, *hva, write, p);
+	if (p->order)
+		p->order = vm2vm_cap_order(link, &a, gfn, f->gfn, p->order);
+	return r;
 }
 
 /*
- * The same with the owner found, and its address space, if that is 0: in *@mm, with a
- * reference.  The owner's memslots, and the end of everybody's domains, wait for this.
+ * The same with the owner found, and its address space, if that is 0 and there is no page:
+ * in *@mm, with a reference.  The owner's memslots, and the end of everybody's domains,
+ * wait for this.
  */
 static int vm2vm_find(struct vm2vm_link *link, gfn_t gfn, bool write,
 		      struct kvm_vm2vm_fault *f, struct kvm_vm2vm_page *p,
@@ -173,7 +202,7 @@ static int vm2vm_find(struct vm2vm_link *link, gfn_t gfn, bool write,
 		r = vm2vm_translate(link, owner, gfn, write, f, p, hva);
 		srcu_read_unlock(&owner->srcu, owner_idx);
 		*mm = owner->mm;
-		if (!r && !mmget_not_zero(*mm))
+		if (!r && !p->page && !mmget_not_zero(*mm))
 			r = -ENOENT;
 	}
 	vm2vm_leave(idx);
@@ -233,11 +262,13 @@ static int vm2vm_try(struct vm2vm_link *link, gfn_t gfn, bool write,
 	smp_rmb();
 
 	r = vm2vm_find(link, gfn, write, f, p, &mm, hva);
-	if (r)
+	if (r && r != -EBUSY)
 		return r;
-	p->page = vm2vm_get_page_nosleep(mm, *hva, write, &p->writable);
-	/* If this is the last user, the owner's exit is not for us to wait for. */
-	mmput_async(mm);
+	if (!r && !p->page) {
+		p->page = vm2vm_get_page_nosleep(mm, *hva, write, &p->writable);
+		/* If this is the last user, the owner's exit is not for us to wait for. */
+		mmput_async(mm);
+	}
 	if (!p->page) {
 		*pager = vm2vm_find_pager(d);
 		return *pager ? -EAGAIN : -ENOENT;

@@ -8,32 +8,31 @@
 #ifdef CONFIG_KVM_VM2VM
 
 /*
- * Whether a write may ring with interrupts off.  If a doorbell is just being made it
- * need not; and with PREEMPT_RT it must not, as there the locks on the way to the
- * peer's interrupt sleep: the exit is handled in full.
+ * Whether to look at an exit with interrupts off, for a doorbell to ring or to see which
+ * view the vCPU has left.  One flag for both is all that other vCPUs have to look at.
  */
-static inline bool kvm_vm2vm_rings(struct kvm_vcpu *vcpu)
+static inline bool kvm_vm2vm_watches(struct kvm_vcpu *vcpu)
 {
-	return !IS_ENABLED(CONFIG_PREEMPT_RT) && READ_ONCE(vcpu->kvm->vm2vm.nr_doorbells);
+	return unlikely(vcpu->vm2vm.watched);
 }
 
 /* Of svm/vm2vm.c and vmx/vm2vm.c: for whatever exit this was. */
-fastpath_t svm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu);
-fastpath_t vmx_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu);
+fastpath_t svm_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu);
+fastpath_t vmx_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu);
 
 #else
 
-static inline bool kvm_vm2vm_rings(struct kvm_vcpu *vcpu)
+static inline bool kvm_vm2vm_watches(struct kvm_vcpu *vcpu)
 {
 	return false;
 }
 
-static inline fastpath_t svm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
+static inline fastpath_t svm_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu)
 {
 	return EXIT_FASTPATH_NONE;
 }
 
-static inline fastpath_t vmx_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
+static inline fastpath_t vmx_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu)
 {
 	return EXIT_FASTPATH_NONE;
 }

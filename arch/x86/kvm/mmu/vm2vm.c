@@ -11,15 +11,119 @@
 #include "vm2vm.h"
 
 /*
- * How much can be mapped at once of what @kvm, the owner, has at @gfn: not more
- * than the owner's own MMU would map.  The caller sees to it that the answer is not
- * used if the owner invalidates it, and that the owner's page tables do not go.
+ * Whether the page tables tell all about a page of @vma.  Secret memory is not to be
+ * reached; a module cannot know it, but it is locked as long as it is there.
  */
-int kvm_arch_vm2vm_host_order(struct kvm *kvm,
-			      const struct kvm_memory_slot *slot, gfn_t gfn)
+static bool vm2vm_vma_is_simple(const struct vm_area_struct *vma)
 {
-	return KVM_HPAGE_GFN_SHIFT(kvm_mmu_max_mapping_level(kvm, slot, gfn,
-							     KVM_MAX_HUGEPAGE_LEVEL));
+	return !(vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP | VM_HUGETLB)) &&
+	       !(vma->vm_file && (vma->vm_flags & VM_LOCKED));
+}
+
+/* Get the page of @pfn, which @entry has mapped by @val, if it still does. */
+static struct page *vm2vm_grab_page(const unsigned long *entry, unsigned long val,
+				    unsigned long pfn)
+{
+	struct page *page = pfn_to_page(pfn);
+	struct folio *folio = page_folio(page);
+
+	if (!folio_try_get(folio))
+		return NULL;
+	if (likely(page_folio(page) == folio && READ_ONCE(*entry) == val))
+		return page;
+	folio_put(folio);
+	return NULL;
+}
+
+/*
+ * Look up @hva in the page tables of @mm, where it has a VMA, and get the page into @p if
+ * that is @simple and allows the access: as get_user_pages_fast() does, which is for the
+ * caller's own address space only.  Sets @p->order if it is part of a huge page.  Returns
+ * whether that is all there is to know.
+ *
+ * mmap_lock, which is held for reading, keeps the page tables but for the lowest of a
+ * file, which RCU keeps, and those that hugetlbfs shares, which go when each CPU has had
+ * an interrupt: they are off.  Each entry is read once, as in host_pfn_mapping_level().
+ */
+static bool vm2vm_walk_host(struct mm_struct *mm, unsigned long hva, bool simple,
+			    bool write, struct kvm_vm2vm_page *p)
+{
+	unsigned long need = _PAGE_PRESENT | _PAGE_USER | (write ? _PAGE_RW : 0);
+	unsigned long *entry, val, pfn;
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd;
+
+	lockdep_assert_irqs_disabled();
+	mmap_assert_locked(mm);
+
+	pgd = READ_ONCE(*pgd_offset(mm, hva));
+	if (pgd_none(pgd))
+		return simple;
+	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
+	if (!p4d_present(p4d))
+		return simple;
+	pud = READ_ONCE(*pud_offset(&p4d, hva));
+	if (!pud_present(pud))
+		return simple;
+	if (pud_leaf(pud)) {
+		p->order = KVM_HPAGE_GFN_SHIFT(PG_LEVEL_1G);
+		return false;
+	}
+
+	entry = &pmd_offset(&pud, hva)->pmd;
+	val = READ_ONCE(*entry);
+	pmd = __pmd(val);
+	if (pmd_leaf(pmd)) {
+		p->order = KVM_HPAGE_GFN_SHIFT(PG_LEVEL_2M);
+		pfn = pmd_pfn(pmd) + pte_index(hva);
+	} else {
+		if (!pmd_present(pmd))
+			return simple;
+		entry = &pte_offset_kernel(&pmd, hva)->pte;
+		val = READ_ONCE(*entry);
+		pfn = pte_pfn(__pte(val));
+	}
+
+	if (!simple || (val & need) != need)
+		return simple;
+	if (val & (_PAGE_SPECIAL | _PAGE_DEVMAP))
+		return false;
+	p->page = vm2vm_grab_page(entry, val, pfn);
+	if (p->page && !(val & _PAGE_RW))
+		p->writable = false;
+	return p->page;
+}
+
+/*
+ * What @kvm, the owner, has at @gfn, which is @hva in @vma, as far as a look tells: the
+ * page, with a reference and whether it may be written, if that can be had, and how much
+ * may be mapped at once, which is not more than the owner's own MMU would map.  The
+ * caller holds mmap_lock, and sees to it that the answer is not used if the owner
+ * invalidates it.
+ *
+ * Return: false if there is no page, but get_user_pages_remote() may get one that does
+ * not have to be faulted in.
+ */
+bool kvm_arch_vm2vm_look(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn,
+			 const struct vm_area_struct *vma, unsigned long hva,
+			 bool write, struct kvm_vm2vm_page *p)
+{
+	unsigned long flags;
+	bool done;
+	int level;
+
+	local_irq_save(flags);
+	done = vm2vm_walk_host(kvm->mm, hva, vm2vm_vma_is_simple(vma), write, p);
+	local_irq_restore(flags);
+
+	if (p->order) {
+		level = kvm_mmu_max_mapping_level(kvm, slot, gfn,
+						  KVM_MAX_HUGEPAGE_LEVEL);
+		p->order = KVM_HPAGE_GFN_SHIFT(level);
+	}
+	return done;
 }
 
 static u8 vm2vm_order_to_level(u8 order)
@@ -88,12 +192,15 @@ static int vm2vm_fill(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 	if (kvm_vcpu_memslots(vcpu)->generation != generation)
 		return -EAGAIN;
 	return kvm_vm2vm_fill(vcpu, fault->slot, fault->gfn, fault->write, why,
-			      &fault->vm2vm, page);
+			      &vcpu->vm2vm.fault, page);
 }
 
 /*
  * kvm_faultin_pfn() for a gfn of an alias memslot.  Instruction fetches are never
  * approved, and neither is what the vCPU's view does not show.
+ *
+ * So that other faults need not look whether they are of this kind, this one gets an
+ * mmu_seq that is none: KVM comes to kvm_mmu_alias_stale() by that.
  */
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
@@ -110,7 +217,7 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	if (!fault->slot->vm2vm.transient || kvm_vm2vm_in_view(vcpu, fault->slot))
 		r = kvm_vm2vm_fault(vcpu, fault->slot, fault->gfn, fault->write,
 				    fault->prefetch ? KVM_VM2VM_NOWAIT : KVM_VM2VM_SLEEP,
-				    &fault->vm2vm, &page);
+				    &vcpu->vm2vm.fault, &page);
 	if (fills && (r == -ENODATA || r == -ENOENT || r == -ENXIO))
 		r = vm2vm_fill(vcpu, fault, generation, r, &page);
 
@@ -140,22 +247,42 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	}
 	fault->max_level = min(fault->max_level,
 			       vm2vm_order_to_level(page.order));
+	fault->mmu_seq = ~fault->mmu_seq;
 	return RET_PF_CONTINUE;
 }
 
 /*
- * is_page_fault_stale() for an alias memslot.  One that is transient also needs the root
- * of its view, other than for a filler, which any root may have.
+ * What kvm_mmu_hugepage_adjust() does, which finds nothing more to do then: it would look
+ * for a host mapping of this VM to cap the level by.  The fault has capped it.
  */
-bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fault)
+static void vm2vm_adjust_level(struct kvm *kvm, struct kvm_page_fault *fault)
 {
-	unsigned long npages = KVM_PAGES_PER_HPAGE(fault->max_level);
+	if (fault->max_level == PG_LEVEL_4K)
+		return;
+	fault->req_level = kvm_mmu_max_mapping_level(kvm, fault->slot, fault->gfn,
+						     fault->max_level);
+	fault->goal_level = fault->req_level;
+	fault->pfn &= -KVM_PAGES_PER_HPAGE(fault->goal_level);
+	fault->max_level = PG_LEVEL_4K;
+}
 
-	if (kvm_vm2vm_fault_stale(fault->slot, &fault->vm2vm) ||
-	    (fault->slot->vm2vm.transient && !fault->vm2vm.fill &&
+/*
+ * is_page_fault_stale() for an alias memslot, whose fault has the complement of the
+ * backend's own mmu_invalidate_seq.  One that is transient also needs the root of its view,
+ * other than for a filler, which any root may have.
+ */
+bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
+{
+	unsigned long npages;
+
+	if (mmu_invalidate_retry_gfn(vcpu->kvm, ~fault->mmu_seq, fault->gfn) ||
+	    kvm_vm2vm_fault_stale(fault->slot, &vcpu->vm2vm.fault) ||
+	    (fault->slot->vm2vm.transient && !vcpu->vm2vm.fault.fill &&
 	     (!kvm_vm2vm_in_view(vcpu, fault->slot) || kvm_mmu_view_is_gone(vcpu))))
 		return true;
 
+	vm2vm_adjust_level(vcpu->kvm, fault);
+	npages = KVM_PAGES_PER_HPAGE(fault->goal_level);
 	/* It is installed now, as large as that at the most. */
 	kvm_vm2vm_touch(fault->slot, fault->gfn & -npages, npages);
 	return false;
@@ -200,7 +327,7 @@ u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t 
  * filler in the place of which there is a page now, or the other way round.  What else
  * is replaced its revoker has zapped; the shadow MMU does so by itself.
  */
-bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level)
+bool __kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level)
 {
 	return is_shadow_present_pte(old_spte) && is_last_spte(old_spte, level) &&
 	       spte_to_pfn(old_spte) != fault->pfn;

@@ -44,20 +44,30 @@ kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
 #ifdef CONFIG_KVM_VM2VM
 
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
-bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fault);
+bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
 u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t pfn,
 		       u64 spte, bool writable);
-bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level);
+bool __kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level);
 union kvm_mmu_page_role kvm_mmu_alias_split_role(struct kvm *kvm,
 						 const struct kvm_mmu_page *sp);
 bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 			    u64 *sptep, u64 old_spte, u64 new_spte);
 
-/* Called with the backend's mmu_lock held, before the SPTE is installed. */
+/*
+ * Called with the backend's mmu_lock held, before the SPTE is installed, if the fault has
+ * not the number of the last invalidation: that of an alias memslot never has.
+ */
 static inline bool kvm_mmu_alias_fault_stale(struct kvm_vcpu *vcpu,
-					     const struct kvm_page_fault *fault)
+					     struct kvm_page_fault *fault)
 {
-	return kvm_slot_is_alias(fault->slot) && kvm_mmu_alias_stale(vcpu, fault);
+	return !kvm_slot_is_alias(fault->slot) || kvm_mmu_alias_stale(vcpu, fault);
+}
+
+static inline bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault,
+					  u64 old_spte, int level)
+{
+	return unlikely(fault->slot->flags & KVM_MEMSLOT_ALIAS) &&
+	       __kvm_mmu_alias_replaces(fault, old_spte, level);
 }
 
 #else
@@ -96,9 +106,9 @@ static inline bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu,
 }
 
 static inline bool kvm_mmu_alias_fault_stale(struct kvm_vcpu *vcpu,
-					     const struct kvm_page_fault *fault)
+					     struct kvm_page_fault *fault)
 {
-	return false;
+	return true;
 }
 
 #endif

@@ -29,12 +29,13 @@ static bool svm_vm2vm_skip(struct kvm_vcpu *vcpu)
  * OUT: the CPU gives the port, the size and the next RIP, whether or not it has NRIPS.
  * Of a write to memory it gives the address only.
  */
-fastpath_t svm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
+fastpath_t svm_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
 	u32 io_info = svm->vmcb->control.exit_info_1;
 
-	if (is_guest_mode(vcpu) || sev_es_guest(vcpu->kvm) ||
+	if (svm->vmcb->control.exit_code != SVM_EXIT_IOIO ||
+	    is_guest_mode(vcpu) || sev_es_guest(vcpu->kvm) ||
 	    (io_info & (SVM_IOIO_STR_MASK | SVM_IOIO_TYPE_MASK)))
 		return EXIT_FASTPATH_NONE;
 

@@ -3,8 +3,9 @@
 #include <asm/vmx.h>
 
 #include "kvm_cache_regs.h"
-#include "vmx.h"
 #include "vm2vm_ring.h"
+#include "vmfunc_eptp.h"
+#include "vmx.h"
 #include "x86.h"
 
 static fastpath_t vmx_vm2vm_skip(struct kvm_vcpu *vcpu)
@@ -47,8 +48,11 @@ static fastpath_t vmx_vm2vm_ring_mmio(struct kvm_vcpu *vcpu)
 	       vmx_vm2vm_skip(vcpu) : EXIT_FASTPATH_NONE;
 }
 
-fastpath_t vmx_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu)
+/* After every exit of a vCPU that is watched. */
+fastpath_t vmx_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu)
 {
+	vmx_view_exited(vcpu);
+
 	if (is_guest_mode(vcpu))
 		return EXIT_FASTPATH_NONE;
 

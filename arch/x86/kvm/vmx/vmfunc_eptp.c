@@ -131,6 +131,7 @@ static int vmx_view_prepare(struct kvm_vcpu *vcpu, unsigned int i)
 		if (!vmx->views.list)
 			return -ENOMEM;
 		xa_init(&vmx->views.views);
+		vcpu->vm2vm.watched = true;
 	}
 	if (!i)
 		return 0;
