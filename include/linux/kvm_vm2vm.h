@@ -292,6 +292,7 @@ int kvm_vm2vm_fill(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 		   gfn_t gfn, bool write, int why, struct kvm_vm2vm_fault *f,
 		   struct kvm_vm2vm_page *p);
 bool kvm_vm2vm_is_sink(const struct kvm_memory_slot *slot, kvm_pfn_t pfn);
+void kvm_vm2vm_zap_gfn(const struct kvm_memory_slot *slot, gfn_t gfn);
 void kvm_vm2vm_slot_appeared(struct kvm *kvm, const struct kvm_memory_slot *slot);
 
 bool kvm_vm2vm_log(const struct kvm_memory_slot *slot, gfn_t gfn,

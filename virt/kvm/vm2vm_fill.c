@@ -380,3 +380,15 @@ bool kvm_vm2vm_is_sink(const struct kvm_memory_slot *slot, kvm_pfn_t pfn)
 {
 	return page_to_pfn(slot->vm2vm.link->fill->sink) == pfn;
 }
+
+/*
+ * Zap what @gfn of @slot, which fills its holes, is translated to, for it to be replaced.
+ * The caller is in the VM's SRCU.
+ */
+void kvm_vm2vm_zap_gfn(const struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	struct vm2vm_link *link = slot->vm2vm.link;
+	unsigned long iova = link->iova + (gfn - link->base_gfn);
+
+	vm2vm_zap_window(link, iova, iova);
+}

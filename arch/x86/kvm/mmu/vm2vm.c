@@ -195,8 +195,40 @@ static int vm2vm_fill(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 			      &vcpu->vm2vm.fault, page);
 }
 
+/* Whether @spte, at @level, translates to another page than @pfn. */
+static bool vm2vm_is_other_leaf(u64 spte, int level, gfn_t gfn, kvm_pfn_t pfn)
+{
+	return is_shadow_present_pte(spte) && is_last_spte(spte, level) &&
+	       spte_to_pfn(spte) + (gfn & (KVM_PAGES_PER_HPAGE(level) - 1)) != pfn;
+}
+
 /*
- * kvm_faultin_pfn() for a gfn of an alias memslot.  Instruction fetches are never
+ * Zap what is in the place of what @fault has found: a filler where there is a page now, or
+ * the other way round.  What else is replaced its revoker has zapped.  The shadow MMU does
+ * this by itself, to the TDP MMU it would be a bug.
+ */
+static void vm2vm_zap_replaced(struct kvm_vcpu *vcpu, const struct kvm_page_fault *fault)
+{
+	u64 sptes[PT64_ROOT_MAX_LEVEL + 1];
+	int level, root_level;
+	bool replaced;
+
+	if (!tdp_mmu_enabled || !vcpu->arch.mmu->root_role.direct)
+		return;
+
+	kvm_tdp_mmu_walk_lockless_begin();
+	level = kvm_tdp_mmu_get_walk(vcpu, gfn_to_gpa(fault->gfn), sptes, &root_level);
+	replaced = level > 0 &&
+		   vm2vm_is_other_leaf(sptes[level], level, fault->gfn, fault->pfn);
+	kvm_tdp_mmu_walk_lockless_end();
+
+	if (replaced)
+		kvm_vm2vm_zap_gfn(fault->slot, fault->gfn);
+}
+
+/*
+ * kvm_faultin_pfn() for a gfn of an alias memslot, or of any that is invalid, which it
+ * does not use either, as it is about to go.  Instruction fetches are never
  * approved, and neither is what the vCPU's view does not show.
  *
  * So that other faults need not look whether they are of this kind, this one gets an
@@ -205,11 +237,15 @@ static int vm2vm_fill(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
 	u64 generation = kvm_vcpu_memslots(vcpu)->generation;
-	bool wants_exit = kvm_vm2vm_wants_exit(fault->slot);
 	bool fills = fault->slot->vm2vm.fills;
 	struct kvm_vm2vm_page page;
+	bool wants_exit;
 	int r = -ENXIO;
 
+	if (fault->slot->flags & KVM_MEMSLOT_INVALID)
+		return fault->prefetch ? -EAGAIN : RET_PF_RETRY;
+
+	wants_exit = kvm_vm2vm_wants_exit(fault->slot);
 	if (fault->exec)
 		return vm2vm_hole(vcpu, fault, wants_exit);
 
@@ -240,6 +276,8 @@ int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	}
 
 	fault->pfn = page_to_pfn(page.page);
+	if (fills)
+		vm2vm_zap_replaced(vcpu, fault);
 	fault->map_writable = page.writable;
 	if (page.logged) {
 		fault->map_writable = page.writable && fault->write;
@@ -295,22 +333,15 @@ static bool vm2vm_is_sink(const struct kvm_memory_slot *slot, kvm_pfn_t pfn)
 
 /*
  * What make_spte() must not decide for a window.  Another VM's memory is never
- * executable.  And it is write-back, whatever the guest's PAT says, also where the
- * VM has devices that do not snoop: the owner has the page mapped so.  NPT has no
- * means for that; there a guest that asks for an uncached mapping gets one, which
- * is coherent.
- *
- * This is also where all translations for writing come from, other than by
- * kvm_mmu_alias_fix_spte(): if it is to be @writable, log it.  The caller holds
- * mmu_lock until it is installed, so a harvest of the log that comes after this
- * takes the write access away again.
+ * executable.  And it is write-back, whatever the guest's PAT says, also where the VM has
+ * devices that do not snoop: the owner has the page mapped so.  NPT has no means for that;
+ * there a guest that asks for an uncached mapping gets one, which is coherent.
  */
-u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t pfn,
-		       u64 spte, bool writable)
+static u64 vm2vm_correct_spte(u64 spte)
 {
-	if (writable && !vm2vm_is_sink(slot, pfn))
-		kvm_vm2vm_mark_dirty(slot, gfn);
-
+	/* Where there are no accessed bits, a prefetch has put the right to execute away. */
+	if (is_access_track_spte(spte))
+		spte &= ~(shadow_x_mask << SHADOW_ACC_TRACK_SAVED_BITS_SHIFT);
 	spte &= ~shadow_x_mask;
 	spte |= shadow_nx_mask;
 
@@ -323,14 +354,32 @@ u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t 
 }
 
 /*
- * Whether the TDP MMU is to zap @old_spte before it installs what @fault has found: a
- * filler in the place of which there is a page now, or the other way round.  What else
- * is replaced its revoker has zapped; the shadow MMU does so by itself.
+ * make_spte() for a window.  This is also where all translations for writing come from,
+ * other than by kvm_mmu_alias_fix_spte(): if it is one, log it.  The caller holds mmu_lock
+ * until it is installed, so a harvest of the log that comes after this takes the write
+ * access away again.
+ *
+ * If another vCPU has filled the hole again since vm2vm_zap_replaced(), that stays, and
+ * the access faults once more.
  */
-bool __kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level)
+bool kvm_mmu_make_alias_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
+			     const struct kvm_memory_slot *slot, unsigned int pte_access,
+			     gfn_t gfn, kvm_pfn_t pfn, u64 old_spte, bool prefetch,
+			     bool can_unsync, bool host_writable, u64 *new_spte)
 {
-	return is_shadow_present_pte(old_spte) && is_last_spte(old_spte, level) &&
-	       spte_to_pfn(old_spte) != fault->pfn;
+	bool wrprot;
+
+	if (vm2vm_is_other_leaf(old_spte, sp->role.level, 0, pfn)) {
+		*new_spte = old_spte;
+		return false;
+	}
+	wrprot = make_spte(vcpu, sp, slot, pte_access, gfn, pfn, old_spte, prefetch,
+			   can_unsync, host_writable, new_spte);
+	*new_spte = vm2vm_correct_spte(*new_spte);
+
+	if (is_writable_pte(*new_spte) && !vm2vm_is_sink(slot, pfn))
+		kvm_vm2vm_mark_dirty(slot, gfn);
+	return wrprot;
 }
 
 /*

@@ -15,7 +15,8 @@ struct kvm_mmu_page *kvm_mmu_view_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mm
 static inline struct kvm_mmu_page *
 kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
 {
-	if (unlikely(vcpu->vm2vm.view_root))
+	/* Whoever is in a view is watched. */
+	if (unlikely(vcpu->vm2vm.watched))
 		return kvm_mmu_view_root(vcpu, mmu, gfn);
 	return root_to_sp(mmu->root.hpa);
 }
@@ -45,9 +46,10 @@ kvm_mmu_tdp_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu, gfn_t gfn)
 
 int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
 bool kvm_mmu_alias_stale(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
-u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot, gfn_t gfn, kvm_pfn_t pfn,
-		       u64 spte, bool writable);
-bool __kvm_mmu_alias_replaces(const struct kvm_page_fault *fault, u64 old_spte, int level);
+bool kvm_mmu_make_alias_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
+			     const struct kvm_memory_slot *slot, unsigned int pte_access,
+			     gfn_t gfn, kvm_pfn_t pfn, u64 old_spte, bool prefetch,
+			     bool can_unsync, bool host_writable, u64 *new_spte);
 union kvm_mmu_page_role kvm_mmu_alias_split_role(struct kvm *kvm,
 						 const struct kvm_mmu_page *sp);
 bool kvm_mmu_alias_fix_spte(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
@@ -63,32 +65,28 @@ static inline bool kvm_mmu_alias_fault_stale(struct kvm_vcpu *vcpu,
 	return !kvm_slot_is_alias(fault->slot) || kvm_mmu_alias_stale(vcpu, fault);
 }
 
-static inline bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault,
-					  u64 old_spte, int level)
+/* In place of make_spte(), which has no room for more that has to be kept. */
+static inline bool kvm_mmu_make_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp,
+				     const struct kvm_memory_slot *slot,
+				     unsigned int pte_access, gfn_t gfn, kvm_pfn_t pfn,
+				     u64 old_spte, bool prefetch, bool can_unsync,
+				     bool host_writable, u64 *new_spte)
 {
-	return unlikely(fault->slot->flags & KVM_MEMSLOT_ALIAS) &&
-	       __kvm_mmu_alias_replaces(fault, old_spte, level);
+	if (unlikely(slot->flags & KVM_MEMSLOT_ALIAS))
+		return kvm_mmu_make_alias_spte(vcpu, sp, slot, pte_access, gfn, pfn, old_spte,
+					       prefetch, can_unsync, host_writable, new_spte);
+	return make_spte(vcpu, sp, slot, pte_access, gfn, pfn, old_spte, prefetch, can_unsync,
+			 host_writable, new_spte);
 }
 
 #else
 
+#define kvm_mmu_make_spte	make_spte
+
 static inline int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu,
 					struct kvm_page_fault *fault)
 {
-	return -EIO;
-}
-
-static inline u64 kvm_mmu_alias_spte(const struct kvm_memory_slot *slot,
-				     gfn_t gfn, kvm_pfn_t pfn, u64 spte,
-				     bool writable)
-{
-	return spte;
-}
-
-static inline bool kvm_mmu_alias_replaces(const struct kvm_page_fault *fault,
-					  u64 old_spte, int level)
-{
-	return false;
+	return fault->prefetch ? -EAGAIN : RET_PF_RETRY;
 }
 
 static inline union kvm_mmu_page_role

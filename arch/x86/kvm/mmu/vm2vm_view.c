@@ -159,7 +159,7 @@ void kvm_arch_vm2vm_free_root(struct kvm *kvm, struct kvm_vm2vm_window *w,
 }
 
 /*
- * The root that translates @gfn for a vCPU in a view: the view's window has one of its
+ * The root that translates @gfn for a vCPU that may be in a view: its window has one of its
  * own.  Once that is invalid, nothing must be added to it.
  */
 struct kvm_mmu_page *kvm_mmu_view_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mmu,
@@ -167,7 +167,7 @@ struct kvm_mmu_page *kvm_mmu_view_root(struct kvm_vcpu *vcpu, struct kvm_mmu *mm
 {
 	struct kvm_mmu_page *root = vcpu->vm2vm.view_root;
 
-	if (gfn >= vcpu->vm2vm.view_start && gfn <= vcpu->vm2vm.view_last &&
+	if (root && gfn >= vcpu->vm2vm.view_start && gfn <= vcpu->vm2vm.view_last &&
 	    !is_guest_mode(vcpu) && !root->role.invalid)
 		return root;
 	return root_to_sp(mmu->root.hpa);
