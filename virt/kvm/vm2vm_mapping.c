@@ -167,26 +167,41 @@ void vm2vm_remove(struct vm2vm_domain *d, struct ma_state *mas, struct vm2vm_few
 	vm2vm_free(first);
 }
 
-/* Make @part, which comes next, one with @prev, if the iovas do and masks permit it. */
-static bool vm2vm_merge(struct vm2vm_part *prev, const struct vm2vm_part *part)
+/* Which pages of @part, which has no more than BITS_PER_LONG. */
+static unsigned long vm2vm_part_mask(const struct vm2vm_part *part)
 {
-	bool all = prev->mask == ~0UL;
+	return part->mask & (~0UL >> (BITS_PER_LONG - 1 - (part->last - part->first)));
+}
 
-	if (part->first != prev->last + 1 || all != (part->mask == ~0UL) ||
-	    (!all && part->last - prev->first >= BITS_PER_LONG))
+/*
+ * Make @part one with @prev, which is another, if that is all of both and nothing else; or,
+ * with @masks, what masks permit.
+ */
+static bool vm2vm_merge(struct vm2vm_part *prev, const struct vm2vm_part *part, bool masks)
+{
+	unsigned long first = min(prev->first, part->first);
+	unsigned long last = max(prev->last, part->last);
+	bool all = prev->mask == ~0UL && part->mask == ~0UL;
+
+	if (all && (part->first == prev->last + 1 || prev->first == part->last + 1)) {
+		/* Nothing to add. */
+	} else if (masks && last - first < BITS_PER_LONG) {
+		prev->mask = vm2vm_part_mask(prev) << (prev->first - first) |
+			     vm2vm_part_mask(part) << (part->first - first);
+	} else {
 		return false;
-	if (!all)
-		prev->mask |= part->mask << (part->first - prev->first);
-	prev->last = part->last;
+	}
+	prev->first = first;
+	prev->last = last;
 	return true;
 }
 
-/* Add the iovas @first to @last, which come after those in @p, where there is room. */
+/* Add the iovas @first to @last, of which @p has none, where there is room. */
 void vm2vm_add_iovas(struct vm2vm_parts *p, unsigned long first, unsigned long last)
 {
 	struct vm2vm_part part = { .first = first, .last = last, .mask = ~0UL };
 
-	if (!p->nr || !vm2vm_merge(&p->part[p->nr - 1], &part))
+	if (!p->nr || !vm2vm_merge(&p->part[p->nr - 1], &part, false))
 		p->part[p->nr++] = part;
 }
 
@@ -207,7 +222,8 @@ static bool vm2vm_add_part(struct vm2vm_parts *p, const struct vm2vm_mapping *m,
 		if (!part.mask)
 			return true;
 	}
-	if (p->nr && vm2vm_merge(&p->part[p->nr - 1], &part))
+	/* Only write access may be taken by masks. */
+	if (p->nr && vm2vm_merge(&p->part[p->nr - 1], &part, g->flags))
 		return true;
 	if (p->nr == VM2VM_PARTS)
 		return false;
