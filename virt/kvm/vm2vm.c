@@ -3,10 +3,10 @@
  * vm2vm: direct memory between two virtual machines.
  *
  * This file has the VM's part of the user ABI (include/uapi/linux/kvm_vm2vm.h)
- * and the life of links; vm2vm_domain.c has domains and their mappings, vm2vm_end.c
- * their end, vm2vm_fault.c the translation of a window's gfn, vm2vm_pager.c what brings
- * the owner's page in, vm2vm_fill.c what fills holes, vm2vm_miss.c what waits for
- * approval, vm2vm_access.c KVM's own accesses to a window, vm2vm_revoke.c the way back,
+ * and the life of links; vm2vm_domain.c has domains, vm2vm_mapping.c their mappings,
+ * vm2vm_end.c their end, vm2vm_fault.c the translation of a window's gfn, vm2vm_pager.c
+ * what brings the owner's page in, vm2vm_fill.c what fills holes, vm2vm_miss.c what waits
+ * for approval, vm2vm_access.c KVM's own accesses to a window, vm2vm_revoke.c the way back,
  * vm2vm_walk.c walks over domains and links, vm2vm_dirty.c the logs, vm2vm_view.c which
  * links are transient, vm2vm_doorbell.c and vm2vm_irq.c doorbells.
  * Documentation/virt/kvm/vm2vm.rst tells what all of it is for and what it

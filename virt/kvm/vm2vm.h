@@ -23,8 +23,8 @@ struct iov_iter;
 struct vm2vm_fill;
 
 /**
- * struct vm2vm_domain - an owner's I/O address space for one peer; 256 bytes, which are
- * the owner's to pay for as long as a peer has the descriptor
+ * struct vm2vm_domain - an owner's I/O address space for one peer; it is the owner's to
+ * pay for as long as a peer has the descriptor
  * @refs: the file descriptor's, each link's, the owner's list's and of who forgets it
  * @flags: KVM_VM2VM_DOMAIN_*
  * @lock: serializes MAP, UNMAP, END and the owner's end.  The owner may hold it for
@@ -41,9 +41,12 @@ struct vm2vm_fill;
  * @links: struct vm2vm_link
  * @nr_links: number of those that are not about to be removed
  * @nr_mappings: number of mappings
+ * @mappings: the first of them, which has the next, in the order of their iovas; for
+ *	      those who have @lock
  * @iovas: page number of the iova -> struct vm2vm_mapping; written under @lock,
  *	   read under RCU by faults
- * @gfns: the same mappings by the owner's gfn, for the owner's invalidations
+ * @gfns: the same mappings by the owner's gfn, for the owner's invalidations; empty when
+ *	  the domain has ended
  * @gfn_lock: protects @gfns; a leaf lock
  * @filled: a link may have, or have had, holes that are filled; see vm2vm_fill.c
  * @logging: the domain has a log, or a memslot of the owner; written under the
@@ -92,6 +95,7 @@ struct vm2vm_domain {
 	struct list_head links;
 	unsigned int nr_links;
 	unsigned int nr_mappings;
+	struct vm2vm_mapping *mappings;
 	struct maple_tree iovas;
 	struct rb_root_cached gfns;
 	rwlock_t gfn_lock;
@@ -114,19 +118,41 @@ struct vm2vm_domain {
 };
 
 /**
- * struct vm2vm_mapping - an approval; never changes until it is freed
+ * struct vm2vm_mapping - an approval; what faults see of it never changes
  * @gfns: the owner's gfns, in vm2vm_domain.gfns
- * @iova: page number of the first iova
+ * @rcu: of one that is in no tree any more, as faults may look at it; they do not look
+ *	 at its place in @gfns
  * @flags: KVM_VM2VM_MAP_READ, KVM_VM2VM_MAP_WRITE
- * @rcu: faults may look at a mapping that is being removed
- * @next: of those that one call removes
+ * @iova: page number of the first iova
+ * @next: the next one by iova, under the domain's lock; or of those that are freed
+ *
+ * There may be very many: they are of a size that allocators have, and a cache line.
  */
 struct vm2vm_mapping {
-	struct interval_tree_node gfns;
-	unsigned long iova;
-	u32 flags;
-	struct rcu_head rcu;
+	union {
+		struct interval_tree_node gfns;
+		struct rcu_head rcu;
+	};
+	unsigned long flags : PAGE_SHIFT;
+	unsigned long iova : BITS_PER_LONG - PAGE_SHIFT;
 	struct vm2vm_mapping *next;
+};
+
+static_assert(sizeof(struct vm2vm_mapping) == 64);
+static_assert(sizeof(struct rcu_head) <= offsetof(struct interval_tree_node, start));
+
+/**
+ * struct vm2vm_few - some mappings of a domain that follow on one another
+ * @link: what points to the first one
+ * @tail: the last one
+ * @nr: how many
+ * @size: in pages
+ */
+struct vm2vm_few {
+	struct vm2vm_mapping **link;
+	struct vm2vm_mapping *tail;
+	unsigned int nr;
+	u64 size;
 };
 
 /*
@@ -369,6 +395,16 @@ bool vm2vm_fill_stale(struct vm2vm_link *link, const struct kvm_vm2vm_fault *f);
 void vm2vm_fill_replace(struct vm2vm_domain *d, unsigned long first,
 			unsigned long last);
 
+/* vm2vm_mapping.c */
+struct vm2vm_mapping **vm2vm_find_link(struct vm2vm_domain *d, unsigned long iova);
+int vm2vm_insert(struct vm2vm_domain *d, struct vm2vm_mapping *m);
+bool vm2vm_next_few(struct vm2vm_few *few, unsigned long last);
+void vm2vm_erase_all(struct vm2vm_domain *d);
+void vm2vm_remove(struct vm2vm_domain *d, struct ma_state *mas, struct vm2vm_few *few);
+void vm2vm_add_iovas(struct vm2vm_parts *p, unsigned long first, unsigned long last);
+enum vm2vm_collected vm2vm_collect(struct vm2vm_domain *d, struct vm2vm_gfns *g,
+				   struct vm2vm_parts *p);
+
 /* vm2vm_miss.c */
 int vm2vm_miss_wait(struct kvm_vcpu *vcpu, struct vm2vm_link *link, gfn_t gfn,
 		    bool write);
@@ -393,8 +429,6 @@ int vm2vm_page_in_bounded(struct kvm *kvm, struct vm2vm_pager *p,
 			  bool write);
 
 /* vm2vm_revoke.c */
-enum vm2vm_collected vm2vm_collect(struct vm2vm_domain *d, struct vm2vm_gfns *g,
-				   struct vm2vm_parts *p);
 void vm2vm_take_all(struct vm2vm_parts *p);
 bool vm2vm_do_links(struct vm2vm_domain *d, const struct vm2vm_parts *p,
 		    enum vm2vm_op op, bool may_block);
@@ -404,7 +438,6 @@ void vm2vm_revoke_begin_range(struct vm2vm_domain *d, unsigned long first,
 void vm2vm_revoke_end(struct vm2vm_domain *d);
 void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 		     unsigned long last);
-void vm2vm_add_iovas(struct vm2vm_parts *p, unsigned long first, unsigned long last);
 void vm2vm_zap_parts(struct vm2vm_link *link, const struct vm2vm_parts *p);
 void vm2vm_zap_window(struct vm2vm_link *link, unsigned long first,
 		      unsigned long last);

@@ -41,6 +41,12 @@
 /* How many words of a log to look at between two chances to reschedule. */
 #define VM2VM_LOOK_WORDS	4096
 
+/*
+ * It takes as long to look up which iovas a page has as to look at so many translations,
+ * or longer.
+ */
+#define VM2VM_LOOK_UP		4
+
 /* After so many times VM2VM_PARTS parts, take write access from all. */
 #define VM2VM_PROTECT_BATCHES	2048
 
@@ -191,6 +197,62 @@ static bool vm2vm_protect_word(struct vm2vm_domain *d, struct vm2vm_gfns *g,
 	return r == VM2VM_ALL;
 }
 
+/* Take write access from all pages in every link of @d. */
+static void vm2vm_protect_all(struct vm2vm_domain *d)
+{
+	struct vm2vm_parts p;
+
+	vm2vm_take_all(&p);
+	vm2vm_do_links(d, &p, VM2VM_PROTECT, true);
+}
+
+/*
+ * How many pages of @d there may be write access to, as far as areas of windows that were
+ * touched tell; not counted beyond @most.
+ */
+static unsigned long vm2vm_touched_pages(struct vm2vm_domain *d, unsigned long most)
+{
+	struct vm2vm_link *link = NULL;
+	unsigned long areas, n, touched = 0;
+
+	while ((link = vm2vm_next_link(d, link))) {
+		if (link->flags & KVM_VM2VM_LINK_READONLY)
+			continue;
+		areas = ((link->npages - 1) >> link->area_shift) + 1;
+		/* A guess, without mmu_lock. */
+		n = data_race(bitmap_weight(link->touched, areas));
+		touched += min(n << link->area_shift, link->npages);
+		if (touched > most) {
+			vm2vm_link_put(link);
+			break;
+		}
+		cond_resched();
+	}
+	return touched;
+}
+
+/*
+ * Whether to take write access from all pages in every link of @d, and not only from those
+ * in @bitmap, of which there are @npages, all of a memslot, as that is less work: many were
+ * written, be it by the owner itself, and there are not many that backends have.  A page of
+ * the memslot that is mapped for writing is in @bitmap, so it is only those of other
+ * memslots that are faulted in again for that.
+ */
+static bool vm2vm_protects_all(struct vm2vm_domain *d, unsigned long npages,
+			       const unsigned long *bitmap)
+{
+	unsigned long i, n, left;
+
+	left = vm2vm_touched_pages(d, npages * VM2VM_LOOK_UP) / VM2VM_LOOK_UP;
+	for (i = 0; left && i < BITS_TO_LONGS(npages); i++) {
+		n = hweight_long(bitmap[i]);
+		left -= min(n, left);
+		if (!(i % VM2VM_LOOK_WORDS))
+			cond_resched();
+	}
+	return !left;
+}
+
 /*
  * Take write access from the pages in @bitmap, the first of which is the owner's gfn
  * @start; or from all that the links of @d have, if there are very many parts.
@@ -243,8 +305,12 @@ void kvm_vm2vm_harvested(struct kvm *kvm, const struct kvm_memory_slot *slot,
 	if (list_empty(&kvm->vm2vm.domains))
 		return;
 
-	while ((d = vm2vm_next_domain(kvm, d)))
-		vm2vm_protect_gfns(d, slot->base_gfn + first, npages, bitmap);
+	while ((d = vm2vm_next_domain(kvm, d))) {
+		if (npages == slot->npages && vm2vm_protects_all(d, npages, bitmap))
+			vm2vm_protect_all(d);
+		else
+			vm2vm_protect_gfns(d, slot->base_gfn + first, npages, bitmap);
+	}
 }
 
 /*

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * vm2vm: domains, an owner's approvals.
+ * vm2vm: domains, an owner's approvals, and what the owner calls.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -13,72 +13,13 @@
 #include "vm2vm_trace.h"
 
 /*
- * How many mappings are removed at once.  That is what a revocation of iovas takes for
- * itself, and how many nodes of the tree RCU has to free at a time.
- */
-#define VM2VM_REMOVE_BATCH	4096
-
-/*
- * Take the mappings within @first to @last out of both trees.  @mas is for this
- * range and has the memory that this needs.  Returns their size in bytes.
- */
-static u64 vm2vm_remove(struct vm2vm_domain *d, struct ma_state *mas,
-			unsigned long first, unsigned long last)
-{
-	MA_STATE(it, &d->iovas, first, first);
-	struct vm2vm_mapping *m, *removed = NULL;
-	u64 size = 0;
-
-	mas_for_each(&it, m, last) {
-		write_lock(&d->gfn_lock);
-		interval_tree_remove(&m->gfns, &d->gfns);
-		write_unlock(&d->gfn_lock);
-		size += (u64)(m->gfns.last - m->gfns.start + 1) << PAGE_SHIFT;
-		d->nr_mappings--;
-		m->next = removed;
-		removed = m;
-		cond_resched();
-	}
-	mas_store_prealloc(mas, NULL);
-
-	/* Faults can no longer find them; some may have. */
-	while ((m = removed)) {
-		removed = m->next;
-		kfree_rcu(m, rcu);
-		cond_resched();
-	}
-	return size;
-}
-
-/*
- * Set *@end to the last iova of as many mappings from @first to @last as are to be
- * removed at once, if there are any.
- */
-static bool vm2vm_next_few(struct vm2vm_domain *d, unsigned long first,
-			   unsigned long last, unsigned long *end)
-{
-	MA_STATE(mas, &d->iovas, first, first);
-	struct vm2vm_mapping *m;
-	unsigned int nr = 0;
-
-	lockdep_assert_held(&d->lock);
-
-	mas_for_each(&mas, m, last) {
-		*end = vm2vm_mapping_last(m);
-		if (++nr == VM2VM_REMOVE_BATCH)
-			break;
-	}
-	return nr;
-}
-
-/*
- * Free all that is in a domain which has ended.  Takes a microsecond for each mapping,
- * and no lock for long.
+ * Free all that is in a domain which has ended.  Takes less than a microsecond for each
+ * mapping, and no lock for long.
  */
 void vm2vm_domain_empty(struct vm2vm_domain *d)
 {
 	MA_STATE(mas, &d->iovas, 0, 0);
-	unsigned long first = 0, last;
+	struct vm2vm_few few = { .link = &d->mappings };
 	bool more;
 
 	/* Faults have let go of the log. */
@@ -87,12 +28,14 @@ void vm2vm_domain_empty(struct vm2vm_domain *d)
 
 	do {
 		mutex_lock(&d->lock);
-		more = vm2vm_next_few(d, first, ULONG_MAX, &last);
+		/* There are no translations any more that somebody could look for. */
+		vm2vm_erase_all(d);
+		more = vm2vm_next_few(&few, ULONG_MAX);
 		if (more) {
-			mas_set_range(&mas, first, last);
+			mas_set_range(&mas, d->mappings->iova,
+				      vm2vm_mapping_last(few.tail));
 			mas_preallocate(&mas, NULL, GFP_KERNEL | __GFP_NOFAIL);
-			vm2vm_remove(d, &mas, first, last);
-			first = last + 1;
+			vm2vm_remove(d, &mas, &few);
 		} else {
 			/* There may be a node that has nothing in it. */
 			__mt_destroy(&d->iovas);
@@ -127,36 +70,6 @@ static int vm2vm_check_memory(struct kvm *owner, gfn_t start, gfn_t last,
 	}
 	srcu_read_unlock(&owner->srcu, idx);
 	return r;
-}
-
-static int vm2vm_insert(struct vm2vm_domain *d, struct vm2vm_mapping *m)
-{
-	MA_STATE(mas, &d->iovas, m->iova, vm2vm_mapping_last(m));
-	unsigned long index = m->iova;
-	int r;
-
-	lockdep_assert_held(&d->lock);
-
-	if (mt_find(&d->iovas, &index, mas.last))
-		return -EEXIST;
-	if (d->nr_mappings >= KVM_VM2VM_MAX_MAPPINGS)
-		return -ENOSPC;
-
-	/* Preallocated, so that the memory is charged. */
-	r = mas_preallocate(&mas, m, GFP_KERNEL_ACCOUNT);
-	if (r)
-		return r;
-
-	/*
-	 * First where the owner's invalidations look, then where faults do, so
-	 * that there is never a translation that invalidations miss.
-	 */
-	write_lock(&d->gfn_lock);
-	interval_tree_insert(&m->gfns, &d->gfns);
-	write_unlock(&d->gfn_lock);
-	mas_store_prealloc(&mas, m);
-	d->nr_mappings++;
-	return 0;
 }
 
 /*
@@ -237,54 +150,63 @@ static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
 	return r;
 }
 
-/*
- * Revoke and forget the mappings within @first to @last, which are whole ones.  Returns
- * their size in bytes.
- */
-static u64 vm2vm_unmap_batch(struct vm2vm_domain *d, unsigned long first,
-			     unsigned long last)
+/* Revoke and forget @few, which is all there is within @first to @last. */
+static void vm2vm_unmap_few(struct vm2vm_domain *d, struct vm2vm_few *few,
+			    unsigned long first, unsigned long last)
 {
-	MA_STATE(mas, &d->iovas, first, first);
-	u64 unmapped;
+	MA_STATE(mas, &d->iovas, first, last);
 
 	/*
 	 * Revoking must not fail.  These few nodes of the tree are given beyond the
 	 * limit of a memory cgroup, to the owner and for as long as it takes.
 	 */
-	mas_set_range(&mas, first, last);
 	if (WARN_ON_ONCE(mas_preallocate(&mas, NULL,
 					 GFP_KERNEL_ACCOUNT | __GFP_NOFAIL)))
-		return 0;
+		return;
 
 	vm2vm_revoke_begin_range(d, first, last);
 	vm2vm_zap_iovas(d, first, last);
-	unmapped = vm2vm_remove(d, &mas, first, last);
+	vm2vm_remove(d, &mas, few);
 	vm2vm_revoke_end(d);
-	return unmapped;
 }
 
 /*
- * The same, and not at once: a fault elsewhere in the domain must not be held up by
- * how many there are.
+ * The same for all mappings within @first to @last, of which @link points to the first
+ * one, and not at once: a fault elsewhere in the domain must not be held up by how many
+ * there are.  Returns their size in bytes.
  */
-static u64 vm2vm_unmap_whole(struct vm2vm_domain *d, unsigned long first,
-			     unsigned long last)
+static u64 vm2vm_unmap_whole(struct vm2vm_domain *d, struct vm2vm_mapping **link,
+			     unsigned long first, unsigned long last)
 {
+	struct vm2vm_few few = { .link = link };
 	unsigned long end;
 	u64 unmapped = 0;
 
-	while (vm2vm_next_few(d, first, last, &end)) {
-		unmapped += vm2vm_unmap_batch(d, first, end);
+	while (vm2vm_next_few(&few, last)) {
+		end = vm2vm_mapping_last(few.tail);
+		vm2vm_unmap_few(d, &few, first, end);
+		unmapped += few.size << PAGE_SHIFT;
 		first = end + 1;
 		cond_resched();
 	}
 	return unmapped;
 }
 
+/* Whether @m, which begins within @first to @last, and others do so are within it. */
+static bool vm2vm_whole(struct vm2vm_domain *d, const struct vm2vm_mapping *m,
+			unsigned long first, unsigned long last)
+{
+	if (m->iova < first)
+		return false;
+	if (vm2vm_mapping_last(m) < last)
+		m = mtree_load(&d->iovas, last);
+	return !m || vm2vm_mapping_last(m) <= last;
+}
+
 static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 {
-	unsigned long first, last, index;
-	struct vm2vm_mapping *m;
+	unsigned long first, last;
+	struct vm2vm_mapping **link;
 	struct kvm *owner;
 	unsigned int nr;
 	int r = 0;
@@ -302,21 +224,17 @@ static int vm2vm_unmap(struct vm2vm_domain *d, struct kvm_vm2vm_unmap *args)
 	if (IS_ERR(owner))
 		return PTR_ERR(owner);
 
-	index = first;
-	m = mt_find(&d->iovas, &index, last);
-	if (!m)
+	link = vm2vm_find_link(d, first);
+	if (!*link || (*link)->iova > last)
 		goto out;
 
 	/* Only whole mappings: look at those at both ends. */
 	r = -EINVAL;
-	if (m->iova < first)
-		goto out;
-	m = mtree_load(&d->iovas, last);
-	if (m && vm2vm_mapping_last(m) > last)
+	if (!vm2vm_whole(d, *link, first, last))
 		goto out;
 
 	nr = d->nr_mappings;
-	args->unmapped = vm2vm_unmap_whole(d, first, last);
+	args->unmapped = vm2vm_unmap_whole(d, link, first, last);
 	r = 0;
 	nr -= d->nr_mappings;
 	atomic64_sub(nr, &owner->stat.vm2vm_mappings);

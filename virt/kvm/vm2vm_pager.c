@@ -226,6 +226,8 @@ static void vm2vm_pager_watch(struct work_struct *work)
 void kvm_vm2vm_exit(void)
 {
 	flush_work(&vm2vm_bury_work);
+	/* Its mappings are freed by callbacks. */
+	rcu_barrier();
 }
 
 /* A pager may outlive its VM, and all others, if a request is stuck: not KVM. */

@@ -64,9 +64,6 @@
 /* For how long to hold a backend's mmu_lock if that saves another flush. */
 #define VM2VM_HOLD_NS		(50 * NSEC_PER_USEC)
 
-/* How many mappings to look at with one hold of gfn_lock. */
-#define VM2VM_COLLECT		256
-
 /* After so many times VM2VM_PARTS parts, zap all. */
 #define VM2VM_ZAP_BATCHES	32
 
@@ -475,88 +472,6 @@ void vm2vm_zap_iovas(struct vm2vm_domain *d, unsigned long first,
 
 	vm2vm_take(&p, first, last);
 	vm2vm_do_links(d, &p, VM2VM_ZAP, true);
-}
-
-/* Make @part, which comes next, one with @prev, if the iovas do and masks permit it. */
-static bool vm2vm_merge(struct vm2vm_part *prev, const struct vm2vm_part *part)
-{
-	bool all = prev->mask == ~0UL;
-
-	if (part->first != prev->last + 1 || all != (part->mask == ~0UL) ||
-	    (!all && part->last - prev->first >= BITS_PER_LONG))
-		return false;
-	if (!all)
-		prev->mask |= part->mask << (part->first - prev->first);
-	prev->last = part->last;
-	return true;
-}
-
-/* Add the iovas @first to @last, which come after those in @p, where there is room. */
-void vm2vm_add_iovas(struct vm2vm_parts *p, unsigned long first, unsigned long last)
-{
-	struct vm2vm_part part = { .first = first, .last = last, .mask = ~0UL };
-
-	if (!p->nr || !vm2vm_merge(&p->part[p->nr - 1], &part))
-		p->part[p->nr++] = part;
-}
-
-/* Add to @p what mapping @m has of @g, if there is room. */
-static bool vm2vm_add_part(struct vm2vm_parts *p, const struct vm2vm_mapping *m,
-			   const struct vm2vm_gfns *g)
-{
-	gfn_t lo = max(m->gfns.start, g->start), hi = min(m->gfns.last, g->last);
-	struct vm2vm_part part = {
-		.first = m->iova + (lo - m->gfns.start),
-		.last = m->iova + (hi - m->gfns.start),
-		.mask = g->mask,
-	};
-
-	if (part.mask != ~0UL) {
-		part.mask >>= lo - g->base;
-		part.mask &= ~0UL >> (BITS_PER_LONG - 1 - (hi - lo));
-		if (!part.mask)
-			return true;
-	}
-	if (p->nr && vm2vm_merge(&p->part[p->nr - 1], &part))
-		return true;
-	if (p->nr == VM2VM_PARTS)
-		return false;
-	p->part[p->nr++] = part;
-	return true;
-}
-
-/*
- * Add to @p the iovas that @g has.  If there is not enough room @g is what is left to
- * collect with an empty @p; parts may then come a second time.
- */
-enum vm2vm_collected vm2vm_collect(struct vm2vm_domain *d, struct vm2vm_gfns *g,
-				   struct vm2vm_parts *p)
-{
-	enum vm2vm_collected r = VM2VM_ALL;
-	struct interval_tree_node *node;
-	unsigned int nr = p->nr, left = VM2VM_COLLECT;
-	struct vm2vm_mapping *m;
-
-	read_lock(&d->gfn_lock);
-	node = interval_tree_iter_first(&d->gfns, g->start, g->last);
-	for (; node; node = interval_tree_iter_next(node, g->start, g->last)) {
-		m = container_of(node, struct vm2vm_mapping, gfns);
-		if (left && (~m->flags & g->flags || vm2vm_add_part(p, m, g))) {
-			left--;
-			continue;
-		}
-		/* They come in the order of their first gfns. */
-		r = VM2VM_FULL;
-		if (nr)
-			p->nr = nr;
-		else if (node->start > g->start)
-			g->start = node->start;
-		else
-			r = VM2VM_TOO_MANY;
-		break;
-	}
-	read_unlock(&d->gfn_lock);
-	return r;
 }
 
 /*

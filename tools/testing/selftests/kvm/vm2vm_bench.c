@@ -109,7 +109,7 @@ static u64 timed_unmap(int domain, u64 iova, u64 size)
 
 /*
  * KVM_VM2VM_UNMAP of @pages that the backend has touched, approved by mappings of
- * @each pages.
+ * @each pages.  @rest mappings of a page, of the same memory in turn, stay.
  *
  * What KVM pays to unmap as many pages of its own is the part of the MMU notifier
  * in mprotect(PROT_NONE): the cost of that for memory of a VM, less the same for
@@ -118,7 +118,7 @@ static u64 timed_unmap(int domain, u64 iova, u64 size)
  * with one flush, as with UNMAP.  It is for the whole of a VMA, as the kernel has
  * KVM unmap 2 MiB to split one.
  */
-static void revokes(const char *suffix, u64 pages, u64 each)
+static void revokes(const char *suffix, u64 pages, u64 each, u64 rest)
 {
 	struct bench_walk walks[2] = {
 		{ .gva = PEER_WINDOW, .stride = PG_SIZE_4K, .run = pages },
@@ -134,6 +134,9 @@ static void revokes(const char *suffix, u64 pages, u64 each)
 	no_vm = bench_mmap(size, PG_SIZE_4K);
 	bench_init_owner(&p, size, PG_SIZE_4K);
 	bench_add_window(&p, PEER_IOVA, size);
+	for (i = 0; i < rest; i++)
+		vm2vm_map(p.domain, PEER_IOVA + size + i * PG_SIZE_4K,
+			  PEER_OWNER_GPA + i % pages * PG_SIZE_4K, PG_SIZE_4K, VM2VM_RW);
 
 	for (i = 0; i < ROUNDS; i++) {
 		for (j = 0; j < pages; j += each)
@@ -375,10 +378,11 @@ int main(int argc, char **argv)
 	faults("", PG_SIZE_4K, FAULT_PAGES, false);
 	faults("_write", PG_SIZE_4K, FAULT_PAGES, true);
 	faults("_2m", PG_SIZE_2M, FAULT_PAGES_2M, false);
-	revokes("", 4096, 4096);
-	revokes("_64", 64, 64);
-	revokes("_1", 1, 1);
-	revokes("_split", 4096, 1);
+	revokes("", 4096, 4096, 0);
+	revokes("_64", 64, 64, 0);
+	revokes("_1", 1, 1, 0);
+	revokes("_split", 4096, 1, 0);
+	revokes("_split_rest", 4096, 1, 16384);
 	bench_dirty_logs();
 	links();
 	accesses();

@@ -372,6 +372,50 @@ TEST_F_TIMEOUT(dirty_log, sixteen_iovas, 120)
 	}
 }
 
+/* Where pages are, in a window to a domain that has mappings of a page in some order. */
+static unsigned int scattered_at(unsigned int order, unsigned int page)
+{
+	return order == 0 ? page : order == 1 ? PAGES - 1 - page : 2 * page;
+}
+
+/*
+ * Pages are written here and there, by mappings of a page each that are in this order or in
+ * that, or with gaps.  A harvest comes to each of them, be it that there are so few that
+ * they are looked up, or so many that all are taken.
+ */
+TEST_F_TIMEOUT(dirty_log, scattered, 120)
+{
+	struct dirty_owner *o = &self->o;
+	struct dirty_vm *b = &self->b[0];
+	unsigned int order, page, step;
+	int domain[3];
+
+	for (order = 0; order < 3; order++) {
+		domain[order] = order ? owner_more_domain(o) : o->domain;
+		for (page = 0; page < PAGES; page++)
+			vm2vm_map(domain[order], DIRTY_IOVA + scattered_at(order, page) * 4096ul,
+				  DIRTY_OWN + page * 4096ul, 4096, VM2VM_RW);
+		backend_link_at(b, order, domain[order], DIRTY_IOVA, 2 * PAGES, 0);
+	}
+	owner_log_on(o);
+	for (step = 1; step < 15; step++) {
+		for (order = 0; order < 3; order++) {
+			for (page = step / 2; page < PAGES; page += step)
+				dirty_write_at(o, b, DIRTY_WINDOW(order) +
+					       scattered_at(order, page) * 4096ul, page);
+			EXPECT_HARVEST(o, "some pages");
+			EXPECT_HARVEST(o, "nothing since");
+			for (page = step / 2; page < PAGES; page += step)
+				dirty_write_at(o, b, DIRTY_WINDOW(order) +
+					       scattered_at(order, page) * 4096ul, page);
+			EXPECT_HARVEST(o, "the same pages");
+		}
+	}
+	EXPECT_EQ(0, b->mmio);
+	for (order = 1; order < 3; order++)
+		node_close(&domain[order]);
+}
+
 /* Several domains and windows, that show the same pages. */
 TEST_F_TIMEOUT(dirty_log, domains, 120)
 {

@@ -204,6 +204,56 @@ TEST_F(vm2vm, many_iovas)
 }
 
 /*
+ * Of some mappings a part goes by one call.  It is holes, and all others are still known by
+ * their pages, when these are taken away.
+ */
+TEST_F(vm2vm, part_unmapped)
+{
+	const uint64_t count = 200, first = 37, gone = 100;
+	struct peer *p = &self->p;
+	uint64_t i;
+	void *mem;
+
+	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, count * 4096, 0);
+	peer_map_window(p, PEER_WINDOW, count * 4096);
+	for (i = 0; i < count; i++)
+		vm2vm_map(p->domain, PEER_IOVA + i * 4096, PEER_OWNER_GPA + i % PAGES * 4096, 4096,
+			  VM2VM_RW);
+	for (i = 0; i < count; i++)
+		EXPECT_EQ(PEER_VALUE + i % PAGES, peer_read(p, i * 4096));
+	EXPECT_EQ(0, p->mmio);
+
+	EXPECT_EQ(gone * 4096, vm2vm_unmap(p->domain, PEER_IOVA + first * 4096, gone * 4096));
+	for (i = 0; i < count; i++) {
+		peer_read(p, i * 4096);
+		EXPECT_EQ(i < first ? 0 : min(gone, i - first + 1), p->mmio);
+	}
+	mem = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(mem != MAP_FAILED && !madvise(mem, PAGES * 4096, MADV_NOHUGEPAGE), "mmap");
+	for (i = 0; i < PAGES; i++)
+		*(uint64_t *)(mem + i * 4096) = i + 1;
+	TEST_ASSERT(mremap(mem, PAGES * 4096, PAGES * 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   p->mem) == p->mem, "mremap: %s", strerror(errno));
+	for (i = 0; i < count; i++) {
+		if (i < first || i >= first + gone)
+			EXPECT_EQ(i % PAGES + 1, peer_read(p, i * 4096));
+	}
+	EXPECT_EQ(gone, p->mmio);
+
+	/* They come back, and all go. */
+	for (i = first; i < first + gone; i++)
+		vm2vm_map(p->domain, PEER_IOVA + i * 4096, PEER_OWNER_GPA + i % PAGES * 4096, 4096,
+			  VM2VM_RW);
+	for (i = 0; i < count; i++)
+		EXPECT_EQ(i % PAGES + 1, peer_read(p, i * 4096));
+	EXPECT_EQ(gone, p->mmio);
+	EXPECT_EQ(count * 4096, vm2vm_unmap(p->domain, PEER_IOVA, count * 4096));
+	for (i = 0; i < count; i++)
+		peer_read(p, i * 4096);
+	EXPECT_EQ(gone + count, p->mmio);
+}
+
+/*
  * As many mappings as a few hundred MiB take page by page: a tree of four levels,
  * removed by one call, and by the end of the domain.
  */
