@@ -5,12 +5,14 @@
 #   vmm.sh asan       the same with ASAN and UBSAN, in build/qemu-asan
 #   vmm.sh others     without KVM, for other machines, with all devices, in build/qemu-others:
 #                     only to see that it builds
+#   vmm.sh emulator   not ours: what emulates the lab's machine where it counts, in build/emulator,
+#                     without a fault that kills guests: see lab/compare/emulator.patch
 #
 # Exit status 4: there is no source to be had, which is no fault of ours.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/build/source.sh"
 kind=${1:-plain}
-src=$BUILD/qemu-src pristine=$BUILD/qemu-pristine
+src=$BUILD/qemu-src pristine=$BUILD/qemu-pristine hooks=$(find "$ROOT/patches/qemu-10.0" -name '*.patch' | sort)
 # Small: what the lab's virtual machines have
 options="--target-list=x86_64-softmmu --without-default-devices --with-devices-x86_64=vm2vm --enable-kvm --disable-tcg
 	--disable-werror" programs=qemu-system-x86_64
@@ -19,7 +21,10 @@ plain) out=$BUILD/qemu ;;
 asan) out=$BUILD/qemu-asan options="--enable-asan --enable-ubsan $options" ;;
 others) out=$BUILD/qemu-others options="--target-list=hppa-softmmu,riscv64-softmmu,x86_64-softmmu --disable-kvm
 	--enable-tcg --enable-fdt=system --disable-werror" programs="qemu-system-hppa qemu-system-riscv64 qemu-system-x86_64" ;;
-*) die "there are plain, asan and others" ;;
+emulator) out=$BUILD/emulator src=$BUILD/emulator-src hooks=$ROOT/lab/compare/emulator.patch
+	options="--target-list=x86_64-softmmu --without-default-devices --with-devices-x86_64=vm2vm --disable-kvm --enable-tcg
+	--enable-virtfs --enable-attr --firmwarepath=/usr/share/seabios:/usr/share/qemu --disable-werror" programs=qemu-system-x86_64 ;;
+*) die "there are plain, asan, others and emulator" ;;
 esac
 # And nothing that only takes time
 options="$options --python=/usr/bin/python3 --disable-install-blobs --disable-docs --disable-tools --disable-user
@@ -28,17 +33,19 @@ options="$options --python=/usr/bin/python3 --disable-install-blobs --disable-do
 devices="Q35 I440FX VTD PCIE_PORT ISA_DEBUG TEST_DEVICES VIRTIO_PCI VIRTIO_IOMMU VIRTIO_RNG VIRTIO_NET VIRTIO_BLK
 	VIRTIO_SERIAL VIRTIO_MEM VIRTIO_SCSI VM2VM_PCI VHOST_USER_BLK VHOST_USER_SCSI VHOST_USER_FS
 	VHOST_USER_VSOCK VHOST_USER_RNG IVSHMEM_DEVICE"
+[ "$kind" != emulator ] || devices="I440FX HPET VIRTIO_PCI VIRTIO_SERIAL VIRTIO_9P"
 
-hooks=$(find "$ROOT/patches/qemu-10.0" -name '*.patch' | sort)
 # Our files, and the two headers that QEMU shares with the guest and with the kernel
 ours() {
+	[ "$kind" != emulator ] || return 0
 	git -C "$ROOT" -c safe.directory="*" ls-files -co --exclude-standard -- qemu | sort -u | sed 's|^qemu/\(.*\)|& \1|'
 	echo "guest/vm2vm_pci.h include/standard-headers/vm2vm_pci.h"
 	echo "include/uapi/linux/kvm_vm2vm.h linux-headers/linux/kvm_vm2vm.h"
 }
 
+placed=${src%-src}
 lock qemu
-key=$( (cd "$ROOT" && cut -d' ' -f1 < <(ours) | xargs cat; echo "$options $devices"
+key=$( (cd "$ROOT" && cut -d' ' -f1 < <(ours) | xargs -r cat; echo "$options $devices"
 	# shellcheck disable=SC2086
 	cat $hooks) | sha256sum)
 if [ "$(cat "$out/built.key" 2>/dev/null)" = "$key" ]; then exit 0; fi
@@ -63,7 +70,7 @@ get_meson() {
 # Debian's source, with Debian's patches, and a tree of hard links to it that is ours to change
 if [ ! -f "$pristine/debian/changelog" ]; then
 	say "qemu: getting the source"
-	rm -rf "$pristine" "$src" "$BUILD/qemu-apt" "$BUILD/qemu.placed"
+	rm -rf "$pristine" "$BUILD"/{qemu,emulator}-src "$BUILD/qemu-apt" "$BUILD"/{qemu,emulator}.placed
 	apt_here "$BUILD/qemu-apt" trixie deb-src
 	if ! { cd "$BUILD/qemu-apt" && get update && get source qemu; } >"$LOGS/qemu-apt.log" 2>&1 </dev/null; then
 		tail -n 3 "$LOGS/qemu-apt.log" >&2
@@ -92,14 +99,14 @@ done
 for d in $devices; do echo "CONFIG_$d=y"; done >"$new/configs-vm2vm.mak"
 mkdir -p "$new/configs/devices/x86_64-softmmu"
 mv "$new/configs-vm2vm.mak" "$new/configs/devices/x86_64-softmmu/vm2vm.mak"
-(cd "$new" && find . -type f | sed 's|^\./||' | sort) >"$BUILD/qemu.now"
-touch "$BUILD/qemu.placed"
-while read -r f; do put "$new/$f" "$src/$f" || true; done <"$BUILD/qemu.now"
-comm -13 "$BUILD/qemu.now" "$BUILD/qemu.placed" | while read -r f; do
+(cd "$new" && find . -type f | sed 's|^\./||' | sort) >"$placed.now"
+touch "$placed.placed"
+while read -r f; do put "$new/$f" "$src/$f" || true; done <"$placed.now"
+comm -13 "$placed.now" "$placed.placed" | while read -r f; do
 	rm -f "$src/$f"
 	[ ! -f "$pristine/$f" ] || cp "$pristine/$f" "$src/$f"
 done
-mv "$BUILD/qemu.now" "$BUILD/qemu.placed"
+mv "$placed.now" "$placed.placed"
 
 # Asking ninja takes longer than the key; asking configure, too
 rm -f "$out/built.key"
@@ -121,5 +128,7 @@ trap 'kill %1 2>/dev/null; rm -rf "$new"' EXIT
 # shellcheck disable=SC2086
 quietly "qemu-$kind" ninja -C "$out" -j"$JOBS" $programs
 if grep -q 'warning:' "$LOGS/qemu-$kind.log"; then grep -A5 'warning:' "$LOGS/qemu-$kind.log" >&2; fi
+# With that it looks for firmware nowhere else
+[ "$kind" != emulator ] || rm -rf "$out/qemu-bundle"
 echo "$key" >"$out/built.key"
 say "qemu: built ($kind)"

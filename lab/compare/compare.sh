@@ -10,17 +10,19 @@ out=$BUILD/compare
 mkdir -p "$out"
 "$ROOT/lab/build/deps.sh" compare >&2
 "$ROOT/lab/compare/counted.sh" >&2
-emulator=$("$ROOT/lab/build/emulator.sh")
+"$ROOT/lab/build/vmm.sh" emulator >&2
 
-# measure FILE [CARRIER...]. A second of the lab's takes half a minute where all of the CPU is used, so
+# counts SCRIPT [ARGUMENT...]: in the lab that counts. A second of it takes half a minute where all of the CPU is used, so
 # a guest that stands still is not waited for long.
-measure() {
-	VMS_TIMEOUT=20 PATH=${emulator:+$emulator:}$PATH COUNT=1 MODULES=$BUILD/counted/base MEM=6G TIMEOUT=${TIMEOUT:-3600} \
-		"$ROOT/lab/vms/links.sh" compare.py "$@"
+counts() {
+	VMS_TIMEOUT=20 PATH=$BUILD/emulator:$PATH COUNT=1 MODULES=$BUILD/counted/base MEM=6G TIMEOUT=${TIMEOUT:-3600} \
+		"$ROOT/lab/vms/links.sh" "$@"
 }
-measure "$out/figures.json" "$@"
+
+counts counted_test.py >&2
+counts compare.py "$out/figures.json" "$@"
 if [ -n "${AGAIN:-}" ]; then
-	measure "$out/again.json" "$@"
+	counts compare.py "$out/again.json" "$@"
 	"$ROOT/lab/compare/report.py" "$out/figures.json" "$out/again.json"
 fi
 "$ROOT/lab/compare/report.py" "$out/figures.json"
