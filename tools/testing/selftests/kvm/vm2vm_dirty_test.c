@@ -337,7 +337,9 @@ TEST_F_TIMEOUT(dirty_log, backend_dies, 120)
 	munmap(ready, 4096);
 }
 
-/* One page at 16 iovas: a harvest has to come to all of them. */
+#define APART	(64 * 4096ul)
+
+/* One page at 16 iovas, too far apart to be taken together: a harvest has to come to each. */
 TEST_F_TIMEOUT(dirty_log, sixteen_iovas, 120)
 {
 	struct dirty_owner *o = &self->o;
@@ -345,29 +347,29 @@ TEST_F_TIMEOUT(dirty_log, sixteen_iovas, 120)
 	unsigned int i, j, page;
 
 	for (i = 0; i < 16; i++)
-		vm2vm_map(o->domain, DIRTY_IOVA + 2 * i * 4096,
+		vm2vm_map(o->domain, DIRTY_IOVA + i * APART,
 			  DIRTY_OWN + (i % 2 ? 60 : 5) * 4096, 4096, VM2VM_RW);
 	for (i = 0; i < 2; i++)
-		backend_link_at(&self->b[i], 0, o->domain, DIRTY_IOVA, 32, 0);
+		backend_link_at(&self->b[i], 0, o->domain, DIRTY_IOVA, DIRTY_MAX, 0);
 	owner_log_on(o);
 	for (i = 0; i < 16; i++) {
 		for (j = 0; j < 16; j++) {
 			page = j % 2 ? 60 : 5;
-			dirty_write_at(o, b, DIRTY_WINDOW(0) + 2 * j * 4096, page);
+			dirty_write_at(o, b, DIRTY_WINDOW(0) + j * APART, page);
 		}
 		EXPECT_HARVEST(o, "all iovas");
 		EXPECT_HARVEST(o, "nothing since");
 		page = i % 2 ? 60 : 5;
-		dirty_write_at(o, b, DIRTY_WINDOW(0) + 2 * i * 4096, page);
+		dirty_write_at(o, b, DIRTY_WINDOW(0) + i * APART, page);
 		EXPECT_HARVEST(o, "one iova");
-		dirty_write_at(o, &self->b[1], DIRTY_WINDOW(0) + 2 * i * 4096, page);
+		dirty_write_at(o, &self->b[1], DIRTY_WINDOW(0) + i * APART, page);
 		EXPECT_HARVEST(o, "the other backend");
 	}
 	/* All but one go, and it still counts. */
 	for (i = 0; i < 15; i++)
-		vm2vm_unmap(o->domain, DIRTY_IOVA + 2 * i * 4096, 4096);
+		vm2vm_unmap(o->domain, DIRTY_IOVA + i * APART, 4096);
 	for (i = 0; i < 3; i++) {
-		dirty_write_at(o, b, DIRTY_WINDOW(0) + 30 * 4096, 60);
+		dirty_write_at(o, b, DIRTY_WINDOW(0) + 15 * APART, 60);
 		EXPECT_HARVEST(o, "the iova that is left");
 	}
 }
