@@ -239,9 +239,10 @@ void kvm_vm2vm_irqfd_del(struct kvm_kernel_irqfd *irqfd)
 }
 
 /*
- * Inject the interrupt of the irqfd, if there is one, as irqfd_wakeup() would.  The SRCU makes sure that
- * no route is used any more once its update has returned.  The type is that of the
- * same copy: whatever cannot be injected with locks held is left to the work item.
+ * Inject the interrupt of the irqfd, if there is one, as irqfd_wakeup() would.  The SRCU
+ * makes sure that no route is used any more once its update has returned.  The type is
+ * that of the same copy: whatever cannot be injected with locks held is left to the work
+ * item.
  */
 static __always_inline enum vm2vm_ring vm2vm_inject(struct vm2vm_bell *bell)
 {
