@@ -239,7 +239,8 @@ static const struct kvm_io_device_ops vm2vm_doorbell_ops = {
 };
 
 /**
- * kvm_vm2vm_ring_irqoff - let a write ring a doorbell, with interrupts off
+ * kvm_vm2vm_ring_irqoff - let a write ring a doorbell, with interrupts off, never with
+ *			   PREEMPT_RT
  * @vcpu: who writes; it holds no SRCU
  * @bus: where: KVM_PIO_BUS, or KVM_FAST_MMIO_BUS
  * @addr: where on it
@@ -255,10 +256,6 @@ bool kvm_vm2vm_ring_irqoff(struct kvm_vcpu *vcpu, int bus, gpa_t addr, int len,
 	struct vm2vm_bell *bell = NULL;
 	enum vm2vm_ring how;
 	struct vm2vm_address *a;
-
-	/* There the locks on the way to the peer's interrupt sleep. */
-	if (IS_ENABLED(CONFIG_PREEMPT_RT))
-		return false;
 
 	kvm_vcpu_srcu_read_lock(vcpu);
 	a = srcu_dereference(*vm2vm_near(kvm, bus, addr), &kvm->srcu);

@@ -16,6 +16,16 @@ static inline bool kvm_vm2vm_watches(struct kvm_vcpu *vcpu)
 	return unlikely(vcpu->vm2vm.watched);
 }
 
+/*
+ * Whether a write may ring with interrupts off.  If a doorbell is just being made it
+ * need not; and with PREEMPT_RT it must not, as there the locks on the way to the
+ * peer's interrupt sleep: the exit is handled in full.
+ */
+static inline bool kvm_vm2vm_rings(struct kvm_vcpu *vcpu)
+{
+	return !IS_ENABLED(CONFIG_PREEMPT_RT) && READ_ONCE(vcpu->kvm->vm2vm.nr_doorbells);
+}
+
 /* Of svm/vm2vm.c and vmx/vm2vm.c: for whatever exit this was. */
 fastpath_t svm_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu);
 fastpath_t vmx_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu);

@@ -34,7 +34,7 @@ fastpath_t svm_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu)
 	struct vcpu_svm *svm = to_svm(vcpu);
 	u32 io_info = svm->vmcb->control.exit_info_1;
 
-	if (svm->vmcb->control.exit_code != SVM_EXIT_IOIO ||
+	if (svm->vmcb->control.exit_code != SVM_EXIT_IOIO || !kvm_vm2vm_rings(vcpu) ||
 	    is_guest_mode(vcpu) || sev_es_guest(vcpu->kvm) ||
 	    (io_info & (SVM_IOIO_STR_MASK | SVM_IOIO_TYPE_MASK)))
 		return EXIT_FASTPATH_NONE;

@@ -53,7 +53,7 @@ fastpath_t vmx_vm2vm_exit_irqoff(struct kvm_vcpu *vcpu)
 {
 	vmx_view_exited(vcpu);
 
-	if (is_guest_mode(vcpu))
+	if (is_guest_mode(vcpu) || !kvm_vm2vm_rings(vcpu))
 		return EXIT_FASTPATH_NONE;
 
 	switch (to_vmx(vcpu)->exit_reason.basic) {
