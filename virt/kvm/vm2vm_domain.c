@@ -150,8 +150,11 @@ static int vm2vm_map(struct vm2vm_domain *d, const struct kvm_vm2vm_map *args)
 	return r;
 }
 
-/* Revoke and forget @few, which is all there is within @first to @last. */
-static void vm2vm_unmap_few(struct vm2vm_domain *d, struct vm2vm_few *few,
+/*
+ * Revoke and forget @few, which is all there is within @first to @last.  Return: whether
+ * that is done.
+ */
+static bool vm2vm_unmap_few(struct vm2vm_domain *d, struct vm2vm_few *few,
 			    unsigned long first, unsigned long last)
 {
 	MA_STATE(mas, &d->iovas, first, last);
@@ -162,12 +165,13 @@ static void vm2vm_unmap_few(struct vm2vm_domain *d, struct vm2vm_few *few,
 	 */
 	if (WARN_ON_ONCE(mas_preallocate(&mas, NULL,
 					 GFP_KERNEL_ACCOUNT | __GFP_NOFAIL)))
-		return;
+		return false;
 
 	vm2vm_revoke_begin_range(d, first, last);
 	vm2vm_zap_iovas(d, first, last);
 	vm2vm_remove(d, &mas, few);
 	vm2vm_revoke_end(d);
+	return true;
 }
 
 /*
@@ -184,7 +188,8 @@ static u64 vm2vm_unmap_whole(struct vm2vm_domain *d, struct vm2vm_mapping **link
 
 	while (vm2vm_next_few(&few, last)) {
 		end = vm2vm_mapping_last(few.tail);
-		vm2vm_unmap_few(d, &few, first, end);
+		if (!vm2vm_unmap_few(d, &few, first, end))
+			break;
 		unmapped += few.size << PAGE_SHIFT;
 		first = end + 1;
 		cond_resched();

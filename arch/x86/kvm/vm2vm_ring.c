@@ -14,14 +14,26 @@
 #include "vm2vm_ring.h"
 #include "x86.h"
 
-/* Have @t say where @e goes, if that is to one vCPU whoever else is busy. */
+/*
+ * The number of @irqfd's route; odd while it changes.  Who changes it is not waited for:
+ * with PREEMPT_RT this takes a lock that is outside the bell's.
+ */
+static unsigned int vm2vm_route(struct kvm_kernel_irqfd *irqfd)
+{
+	return raw_read_seqcount(&irqfd->irq_entry_sc.seqcount);
+}
+
+/*
+ * Have @t say where @e goes, if that is to one vCPU whoever else is busy.  Who traces MSIs
+ * sees each where it is looked up.
+ */
 static void vm2vm_target_set(struct kvm_vm2vm_target *t, struct kvm *kvm,
 			     struct kvm_kernel_irq_routing_entry *e, unsigned int route)
 {
 	struct kvm_lapic_irq irq;
 
 	t->vcpu = NULL;
-	if (e->type != KVM_IRQ_ROUTING_MSI)
+	if (e->type != KVM_IRQ_ROUTING_MSI || trace_kvm_msi_set_irq_enabled())
 		return;
 
 	t->route = route;
@@ -46,23 +58,26 @@ static bool vm2vm_target_valid(const struct kvm_vm2vm_target *t,
 {
 	struct kvm *kvm = irqfd->kvm;
 
-	return t->vcpu && t->route == raw_read_seqcount(&irqfd->irq_entry_sc) &&
+	return t->vcpu && t->route == vm2vm_route(irqfd) &&
 	       t->x2apic_format == kvm->arch.x2apic_format &&
 	       t->map == READ_ONCE(kvm->vm2vm.apic_map_seq) &&
 	       !trace_kvm_msi_set_irq_enabled();
 }
 
-/* Look up where the interrupt goes, and have @t remember it. */
+/*
+ * Look up where the interrupt goes, and have @t remember it.  If the route changes just
+ * now, the irqfd's work item looks it up.
+ */
 static noinline int vm2vm_set_irq(struct kvm_kernel_irqfd *irqfd,
 				  struct kvm_vm2vm_target *t)
 {
 	struct kvm_kernel_irq_routing_entry e;
 	unsigned int route;
 
-	do {
-		route = read_seqcount_begin(&irqfd->irq_entry_sc);
-		e = irqfd->irq_entry;
-	} while (read_seqcount_retry(&irqfd->irq_entry_sc, route));
+	route = vm2vm_route(irqfd);
+	e = irqfd->irq_entry;
+	if ((route & 1) || read_seqcount_retry(&irqfd->irq_entry_sc, route))
+		return -EWOULDBLOCK;
 
 	vm2vm_target_set(t, irqfd->kvm, &e, route);
 	return kvm_arch_set_irq_inatomic(&e, irqfd->kvm, KVM_USERSPACE_IRQ_SOURCE_ID, 1,

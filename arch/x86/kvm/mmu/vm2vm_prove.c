@@ -176,8 +176,11 @@ void kvm_vm2vm_prove_run(struct kvm_vcpu *vcpu, const u64 *list)
 			vm2vm_prove_entry(vcpu, i, list[i], cpu, now);
 	}
 	vcpu->vm2vm.ran_on = cpu;
-	/* Odd: in the guest.  Pairs with the barriers in vm2vm_prove_each(). */
-	smp_store_release(&vcpu->vm2vm.runs, vcpu->vm2vm.runs + 1);
+	/*
+	 * Odd: in the guest; and after an entry that failed, of which nobody tells.  Pairs
+	 * with the barriers in vm2vm_prove_each().
+	 */
+	smp_store_release(&vcpu->vm2vm.runs, (vcpu->vm2vm.runs + 1) | 1);
 }
 EXPORT_SYMBOL_GPL(kvm_vm2vm_prove_run);
 

@@ -8,16 +8,21 @@
 
 /*
  * Step over an OUT, whose next RIP is known.  This is kvm_skip_emulated_instruction()
- * without what only matters to who steps or counts instructions.
+ * without what only matters to who steps or counts instructions; the filter of what may
+ * be counted is under the VM's SRCU.
  */
 static bool svm_vm2vm_skip(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_svm *svm = to_svm(vcpu);
+	bool r;
 
 	if (unlikely((svm->vmcb->save.rflags & X86_EFLAGS_TF) ||
 		     !bitmap_empty(vcpu_to_pmu(vcpu)->all_valid_pmc_idx, X86_PMC_IDX_MAX))) {
 		svm->next_rip = svm->vmcb->control.exit_info_2;
-		return kvm_skip_emulated_instruction(vcpu);
+		kvm_vcpu_srcu_read_lock(vcpu);
+		r = kvm_skip_emulated_instruction(vcpu);
+		kvm_vcpu_srcu_read_unlock(vcpu);
+		return r;
 	}
 
 	kvm_rip_write(vcpu, svm->vmcb->control.exit_info_2);

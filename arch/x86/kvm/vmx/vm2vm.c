@@ -8,10 +8,15 @@
 #include "vmx.h"
 #include "x86.h"
 
+/* The filter of which instructions may be counted is under the VM's SRCU. */
 static fastpath_t vmx_vm2vm_skip(struct kvm_vcpu *vcpu)
 {
-	return kvm_skip_emulated_instruction(vcpu) ? EXIT_FASTPATH_REENTER_GUEST :
-						     EXIT_FASTPATH_EXIT_USERSPACE;
+	bool r;
+
+	kvm_vcpu_srcu_read_lock(vcpu);
+	r = kvm_skip_emulated_instruction(vcpu);
+	kvm_vcpu_srcu_read_unlock(vcpu);
+	return r ? EXIT_FASTPATH_REENTER_GUEST : EXIT_FASTPATH_EXIT_USERSPACE;
 }
 
 /* OUT: the exit qualification has the port and the size. */
