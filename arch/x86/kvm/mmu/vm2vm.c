@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* vm2vm: faults on a window, the part of the x86 MMU. */
 #include <linux/kvm_host.h>
+#include <linux/pagemap.h>
 #include <asm/mtrr.h>
 #include <asm/vmx.h>
 
@@ -12,22 +13,26 @@
 
 /*
  * Whether the page tables tell all about a page of @vma.  Secret memory is not to be
- * reached; a module cannot know it, but it is locked as long as it is there.
+ * reached, as get_user_pages() knows; a module does not, but that it is never evicted.
  */
 static bool vm2vm_vma_is_simple(const struct vm_area_struct *vma)
 {
 	return !(vma->vm_flags & (VM_IO | VM_PFNMAP | VM_MIXEDMAP | VM_HUGETLB)) &&
-	       !(vma->vm_file && (vma->vm_flags & VM_LOCKED));
+	       !(vma->vm_file && mapping_unevictable(vma->vm_file->f_mapping));
 }
 
-/* Get the page of @pfn, which @entry has mapped by @val, if it still does. */
+/*
+ * Get the page of @pfn, which @entry has mapped by @val, if it still does.  Not one of the
+ * kernel's own, of which KVM would not drop the reference, as of the vDSO; nor one that has
+ * more references than can be counted, as get_user_pages() sees to.
+ */
 static struct page *vm2vm_grab_page(const unsigned long *entry, unsigned long val,
 				    unsigned long pfn)
 {
 	struct page *page = pfn_to_page(pfn);
 	struct folio *folio = page_folio(page);
 
-	if (!folio_try_get(folio))
+	if (PageReserved(page) || folio_ref_count(folio) <= 0 || !folio_try_get(folio))
 		return NULL;
 	if (likely(page_folio(page) == folio && READ_ONCE(*entry) == val))
 		return page;
@@ -43,7 +48,9 @@ static struct page *vm2vm_grab_page(const unsigned long *entry, unsigned long va
  *
  * mmap_lock, which is held for reading, keeps the page tables but for the lowest of a
  * file, which RCU keeps, and those that hugetlbfs shares, which go when each CPU has had
- * an interrupt: they are off.  Each entry is read once, as in host_pfn_mapping_level().
+ * an interrupt: they are off.  (Without CONFIG_PARAVIRT they do not wait for that; what is
+ * read there only tells a size, which is not used then.)  Each entry is read once, as in
+ * host_pfn_mapping_level().
  */
 static bool vm2vm_walk_host(struct mm_struct *mm, unsigned long hva, bool simple,
 			    bool write, struct kvm_vm2vm_page *p)
@@ -79,7 +86,7 @@ static bool vm2vm_walk_host(struct mm_struct *mm, unsigned long hva, bool simple
 		p->order = KVM_HPAGE_GFN_SHIFT(PG_LEVEL_2M);
 		pfn = pmd_pfn(pmd) + pte_index(hva);
 	} else {
-		if (!pmd_present(pmd))
+		if (!simple || !pmd_present(pmd))
 			return simple;
 		entry = &pte_offset_kernel(&pmd, hva)->pte;
 		val = READ_ONCE(*entry);

@@ -5,6 +5,7 @@
  */
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "vm2vm_fuse.h"
@@ -43,6 +44,28 @@ TEST_F(access, absent)
 	TEST_ASSERT(!munmap(word_at(p, 4096), 4096), "munmap");
 	EXPECT_EQ(HOLE, access_read(a, 4096));
 	EXPECT_EQ(24, a->holes);
+}
+
+/* Memory that is the owner's secret, of which the kernel has no mapping either. */
+TEST_F(access, secret)
+{
+	struct access *a = &self->a;
+	struct peer *p = &a->p;
+	int fd = syscall(__NR_memfd_secret, 0);
+
+	if (fd < 0 && errno == ENOSYS)
+		SKIP(return, "the kernel has no secret memory");
+	TEST_ASSERT(fd >= 0 && !ftruncate(fd, SIZE), "memfd_secret: %s", strerror(errno));
+	TEST_ASSERT(mmap(p->mem, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    p->mem, "mmap");
+	*word_at(p, 0) = VALUE;
+	share(p, VM2VM_RW, 0);
+	EXPECT_EQ(HOLE, access_read(a, 0));
+	access_write(a, 0, OTHER);
+	EXPECT_EQ(VALUE, *word_at(p, 0));
+	EXPECT_EQ(16, a->holes);
+	EXPECT_EQ(~0u, access_out(a, 0));
+	close(fd);
 }
 
 /* Holes in a file. */
