@@ -51,6 +51,7 @@ machine() {
 		-numa "node,memdev=near,cpus=0-$((SMP - 1))" -numa node,memdev=far
 		-nodefaults -no-user-config -display none -no-reboot -kernel "$image" -append "$append"
 		"${files[@]}")
+	[ -z "${MONITOR:-}" ] || qemu+=(-monitor "unix:$MONITOR,server=on,wait=off")
 }
 
 machine_shell() {

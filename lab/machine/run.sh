@@ -12,6 +12,7 @@
 #            preempt=full, to be preempted anywhere, or none
 #   TIMEOUT  seconds until it counts as hung          SMP, MEM  the machine
 #   COUNT=1  one TSC tick is one instruction: for counting, not for speed (amd)
+#   MONITOR  where what emulates the machine has its monitor, a socket (amd)
 #   LOG      where the kernel's console goes
 #
 # A hang, a panic, or any report of the kernel gives exit status 125.

@@ -311,7 +311,7 @@ def ivshmem_ring():
 CARRIERS = {
 	"vm2vm, vhost-net in VM2": lambda: vm2vm_kernels(iommu=None, bypass=True),
 	# Of more than a page it is several mappings
-	"vm2vm, vhost-net in VM2, strict IOMMU": lambda: vm2vm_kernels(SIZES[:2], strict=True),
+	"vm2vm, vhost-net in VM2, strict IOMMU": lambda: vm2vm_kernels(SIZES[:2], iommu="virtio, strict", strict=True),
 	"vhost-net and bridge in the host": bridge_kernels,
 	"vm2vm, testpmd in VM2": vm2vm_polling,
 	"vhost-user, testpmd in the host": vhost_user_polling,

@@ -17,6 +17,8 @@ TOOL = "vm2vm"
 OWN_RNG = "virtio-rng-pci,rng=r0,disable-legacy=on"
 IOMMUS = {
 	"virtio": ["-device", "virtio-iommu-pci,boot-bypass=off"],
+	# Where each request counts: kicked by a port, and without a table of descriptors
+	"virtio, strict": ["-device", "virtio-iommu-pci,boot-bypass=off,modern-pio-notify=on,indirect_desc=off"],
 	"intel": ["-device", "intel-iommu,caching-mode=on,intremap=off"],
 	None: [],
 }
