@@ -197,7 +197,8 @@ def sixteen_owners():
 		make_bridge(backend)
 		owners = []
 		for n, name in enumerate(names):
-			served = hub.other(name, mac=f"52:54:00:76:33:{n:02x}", name=f"{name}-", first=n)
+			served = hub.other(name, mac=f"52:54:00:76:33:{n:02x}")
+			served.first, served.name = n, f"{name}-"
 			Program(backend, served, "net", f"net tap{n}").start()
 			backend.sh(f"ip link set tap{n} master br0 up")
 			owners.append(served.owner(name=name, memory=192, smp=1).start())
