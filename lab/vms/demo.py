@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 
-from links import PAGE, TOOL, unplug
+from links import PAGE, TOOL, plug, port, unplug
 from measure import Sampled, cost, kernel_threads, picture, serve_streams
 from vhost_user import BACKEND_IP, OWNER_IP, STORAGE, Program, Served, Storage, disk, driver, late_writes, link_up, make_bridge, ping
 from vms import BUILD, VMError
@@ -55,20 +55,6 @@ def pages(vm, index):
 			first, end = (int(x, 16) for x in line.split("-"))
 			found |= set(range(first // PAGE, end // PAGE))
 	return found
-
-
-def port(name, number):
-	"""Where something can be plugged in later"""
-	return ["-device", f"pcie-root-port,id={name},chassis={number},addr={0x10 + number:#x},pref64-reserve=8G"]
-
-
-def plug(vm, args):
-	"""Arguments of a command line, for a VM that runs"""
-	commands = {"-chardev": "chardev-add", "-netdev": "netdev_add", "-device": "device_add"}
-	for option, value in zip(args[::2], args[1::2]):
-		said = vm.hmp(f"{commands[option]} {value}")
-		if "Error" in said:
-			raise VMError(f"{vm}: {commands[option]} {value}: {said}")
 
 
 class Demo:

@@ -157,6 +157,20 @@ VERSION, REPLY, NEED_REPLY = 1, 4, 8
 F_DOMAIN, F_REPLY_ACK = 1 << 48, 1 << 3
 
 
+def port(name, number):
+	"""Where something can be plugged in later"""
+	return ["-device", f"pcie-root-port,id={name},chassis={number},addr={0x10 + number:#x},pref64-reserve=8G"]
+
+
+def plug(vm, args):
+	"""Arguments of a command line, for a VM that runs"""
+	commands = {"-chardev": "chardev-add", "-netdev": "netdev_add", "-device": "device_add"}
+	for option, value in zip(args[::2], args[1::2]):
+		said = vm.hmp(f"{commands[option]} {value}")
+		if "Error" in said:
+			raise VMError(f"{vm}: {commands[option]} {value}: {said}")
+
+
 def unplug(vm, device):
 	"""With the guest's consent, which a slot that is still busy does not give"""
 	for _ in range(6):

@@ -210,7 +210,8 @@ def make_tap(vm, pairs=2):
 
 
 def make_bridge(vm, name="br0"):
-	vm.sh(f"ip link add {name} type bridge; ip addr add {BACKEND_IP}/24 dev {name}; ip link set {name} up")
+	"""With an address of its own: else it has that of one of its ports, and another one when that comes or goes"""
+	vm.sh(f"ip link add {name} address 02:00:00:76:32:76 type bridge; ip addr add {BACKEND_IP}/24 dev {name}; ip link set {name} up")
 
 
 def ping(vm, count=3, timeout=60, ip=BACKEND_IP):
