@@ -229,15 +229,19 @@ TEST_F(bell, after_sti)
 {
 	struct bell_vm *a = &self->a;
 	uint64_t windows = peer_vcpu_stat(a->vcpu, "irq_window_exits");
+	unsigned int i;
 
 	bell_irqfd(a, self->fd, BELL_GSI);
 	bell_doorbell(a, target_ats[0], 2, self->fd);
-	bell_tell(a, BELL_STI, target_ats[0], 0, 0, 1);
-	bell_run(a);
-	EXPECT_EQ(1, a->ctl->total);
-	EXPECT_NE(0, a->ctl->after);
-	EXPECT_EQ(a->ctl->after, a->ctl->interrupted);
-	/* Nobody had to wait for them to be. */
-	EXPECT_EQ(windows, peer_vcpu_stat(a->vcpu, "irq_window_exits"));
+	/* A vCPU's first ring is handled as any exit. */
+	for (i = 1; i <= 2; i++) {
+		bell_tell(a, BELL_STI, target_ats[0], 0, 0, 1);
+		bell_run(a);
+		EXPECT_EQ(i, a->ctl->total);
+		EXPECT_NE(0, a->ctl->after);
+		EXPECT_EQ(a->ctl->after, a->ctl->interrupted);
+		/* Nobody had to wait for them to be. */
+		EXPECT_EQ(windows, peer_vcpu_stat(a->vcpu, "irq_window_exits"));
+	}
 	EXPECT_EQ(0, a->exits);
 }
