@@ -86,6 +86,11 @@ def net_behind_a_virtio_iommu():
 
 
 @test
+def net_behind_a_virtio_iommu_with_a_port():
+	net_by("virtio, strict")
+
+
+@test
 def net_behind_an_intel_iommu():
 	net_by("intel")
 
