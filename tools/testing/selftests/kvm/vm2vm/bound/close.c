@@ -17,18 +17,19 @@
 #include "vm2vm_knob.h"
 #include "vm2vm_peer.h"
 
-#define MAPPINGS	200000u		/* or as many as take so long to make */
+#define MAPPINGS	100000u		/* or as many as take so long to make */
 #define MAP_SECONDS	4.0
 #define MAP_AT_ONCE	1000u
+#define CLOSES		3
 
 /* What the owner's process and the test tell each other. */
 struct talk {
-	int domain;		/* the owner's descriptor */
+	int domains[CLOSES];	/* the owner's descriptors */
 	double end;		/* how long END of as many mappings took */
 	uint32_t mappings;
 	bool ready;
-	bool taken;		/* the test has its own descriptor */
-	bool closed;		/* and so the only one */
+	bool taken;		/* the test has its own descriptors */
+	bool closed;		/* and so the only ones */
 };
 
 FIXTURE(close)
@@ -58,7 +59,7 @@ static void owner(struct talk *t)
 	struct kvm_vm *vm = vm_create_barebones();
 	int domain = vm2vm_create_domain(vm);
 	double start;
-	uint32_t nr;
+	uint32_t nr, i;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	vm_set_user_memory_region(vm, 0, 0, PEER_OWNER_GPA, 4096, peer_mmap(4096, 0));
@@ -71,12 +72,15 @@ static void owner(struct talk *t)
 	t->end = now_seconds() - t->end;
 	close(domain);
 
-	t->domain = vm2vm_create_domain(vm);
-	map_many(t->domain, 0, nr);
+	for (i = 0; i < CLOSES; i++) {
+		t->domains[i] = vm2vm_create_domain(vm);
+		map_many(t->domains[i], 0, nr);
+	}
 	WRITE_ONCE(t->ready, true);
 	while (!READ_ONCE(t->taken))
 		usleep(1000);
-	close(t->domain);
+	for (i = 0; i < CLOSES; i++)
+		close(t->domains[i]);
 	WRITE_ONCE(t->closed, true);
 	pause();
 }
@@ -102,24 +106,31 @@ FIXTURE_TEARDOWN(close)
 
 TEST_F_TIMEOUT(close, stranger, 120)
 {
-	int pidfd = syscall(__NR_pidfd_open, self->pid, 0), domain;
+	int pidfd = syscall(__NR_pidfd_open, self->pid, 0), domains[CLOSES];
 	struct talk *t = self->talk;
-	double time;
+	double time, least = 1e9;
+	unsigned int i;
 
 	while (!READ_ONCE(t->ready))
 		usleep(10000);
-	domain = syscall(__NR_pidfd_getfd, pidfd, t->domain, 0);
-	TEST_ASSERT(domain >= 0, "pidfd_getfd: %s", strerror(errno));
+	for (i = 0; i < CLOSES; i++) {
+		domains[i] = syscall(__NR_pidfd_getfd, pidfd, t->domains[i], 0);
+		TEST_ASSERT(domains[i] >= 0, "pidfd_getfd: %s", strerror(errno));
+	}
 	WRITE_ONCE(t->taken, true);
 	while (!READ_ONCE(t->closed))
 		usleep(1000);
 
-	time = now_seconds();
-	close(domain);
-	time = now_seconds() - time;
+	/* The machine may stop for a while, but not in each of them. */
+	for (i = 0; i < CLOSES; i++) {
+		time = now_seconds();
+		close(domains[i]);
+		time = now_seconds() - time;
+		least = time < least ? time : least;
+	}
 	ksft_print_msg("%u mappings: END %.4f s, the last close by a stranger %.4f s\n",
-		       t->mappings, t->end, time);
-	EXPECT_LT(time * 4, t->end);
+		       t->mappings, t->end, least);
+	EXPECT_LT(least * 4, t->end);
 	close(pidfd);
 }
 
