@@ -83,11 +83,9 @@ static inline bool kvm_mmu_make_spte(struct kvm_vcpu *vcpu, struct kvm_mmu_page 
 
 #define kvm_mmu_make_spte	make_spte
 
-static inline int kvm_mmu_faultin_alias(struct kvm_vcpu *vcpu,
-					struct kvm_page_fault *fault)
-{
-	return fault->prefetch ? -EAGAIN : RET_PF_RETRY;
-}
+/* As KVM has it; of a function the compiler makes another return. */
+#define kvm_mmu_faultin_alias(vcpu, fault)				\
+	((void)(vcpu), (fault)->prefetch ? -EAGAIN : RET_PF_RETRY)
 
 static inline union kvm_mmu_page_role
 kvm_mmu_alias_split_role(struct kvm *kvm, const struct kvm_mmu_page *sp)
