@@ -169,7 +169,8 @@ layout() {
 			"$dir" "$dir" "$dir" >>$work/tree/Kbuild
 		make -s -j"$(nproc)" -C "$headers" M=$work/tree ${files//.c/.o} || return 1
 		for o in ${files//.c/.o}; do
-			(cd $work/tree && objdump -d -r --no-show-raw-insn $o)
+			# What is numbered by __COUNTER__ has another name if a header asserts something
+			(cd $work/tree && objdump -d -r --no-show-raw-insn $o) | sed -E 's/(__UNIQUE_ID\w*[a-z_])[0-9]+/\1/g'
 		done >$work/"${dir##*/}.dis"
 	done
 	[ "$(wc -l <"$work/${pristine##*/}.dis")" -gt 1000 ] &&
