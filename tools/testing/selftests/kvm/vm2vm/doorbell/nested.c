@@ -18,9 +18,14 @@ struct nested {
 
 static struct nested nested;
 
-static void nested_l2(void)
+static void nested_ring(void)
 {
 	asm volatile("out %%eax, %%dx" : : "a"(0), "d"(BELL_PORT));
+}
+
+static void nested_l2(void)
+{
+	nested_ring();
 	vmcall();
 }
 
@@ -65,6 +70,9 @@ static void nested_l1_vmx(struct vmx_pages *vmx)
 
 static void nested_l1(void *pages)
 {
+	/* From now on KVM looks for doorbells with interrupts off. */
+	nested_ring();
+	GUEST_SYNC(0);
 	if (this_cpu_has(X86_FEATURE_SVM))
 		nested_l1_svm(pages);
 	else
@@ -72,7 +80,7 @@ static void nested_l1(void *pages)
 	GUEST_DONE();
 }
 
-/* Let L2 write to the doorbell once; returns whether that came to L1. */
+/* Let L1 write to the doorbell once, then L2; returns whether that came to L1. */
 static bool nested_run(struct bell_vm *listener, int fd, bool intercept)
 {
 	struct kvm_vcpu *vcpu;
@@ -97,6 +105,10 @@ static bool nested_run(struct bell_vm *listener, int fd, bool intercept)
 		    "KVM_VM2VM_DOORBELL");
 
 	vcpu_run(vcpu);
+	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "L1 rings: exit reason %u",
+		    vcpu->run->exit_reason);
+	bell_take(listener);
+	vcpu_run(vcpu);
 	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_DONE, "the guest ended otherwise: exit reason %u",
 		    vcpu->run->exit_reason);
 	came = state->came;
@@ -114,8 +126,8 @@ TEST_F(bell, nested)
 	bell_irqfd(b, self->fd, BELL_GSI);
 
 	EXPECT_TRUE(nested_run(b, self->fd, true));
-	EXPECT_EQ(0, b->ctl->total);
+	EXPECT_EQ(1, b->ctl->total);
 
 	EXPECT_FALSE(nested_run(b, self->fd, false));
-	EXPECT_EQ(1, b->ctl->total);
+	EXPECT_EQ(3, b->ctl->total);
 }
