@@ -14,7 +14,7 @@ import re
 
 from links import TOOL, plug, port, unplug
 from measure import counts, kernel_threads
-from vhost_user import BACKEND_IP, OWNER_IP, Program, Served, late_writes, link_up, make_bridge, ping, wait_until
+from vhost_user import BACKEND_IP, OWNER_IP, Program, Served, interface, late_writes, link_up, make_bridge, ping, wait_until
 from vms import check, comment, equal, long_test, main, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 6)
@@ -54,9 +54,21 @@ class Visitor:
 		self.vm.run(f"ping -f -w 300 {OWNER_IP} >/dev/null 2>&1 & ping -f -w 300 {BACKEND_IP} >/dev/null 2>&1 &")
 		self.backend.run(f"ping -f -w 300 {VISITOR_IP} >/dev/null 2>&1 & echo $! >/run/to-visitor")
 
+	def quiet(self):
+		"""The backend has nothing more to say to it"""
+		self.backend.run("kill $(cat /run/to-visitor)", check=False)
+
+	def card_goes(self):
+		"""The owner's, and what was plugged with it"""
+		unplug(self.vm, "d-net")
+		self.vm.sh("pkill ping; true")
+		equal(late_writes(self.vm), [], "writes to freed pages")
+		self.vm.hmp("netdev_del n-net")
+		self.vm.hmp("chardev-remove c-net")
+
 	def is_forgotten(self):
 		"""By the backend, whichever way it has left"""
-		self.backend.run("kill $(cat /run/to-visitor)", check=False)
+		self.quiet()
 		self.program.kill("TERM")
 		unplug(self.backend, f"w-{self.name}-net")
 		equal(len(self.backend.qmp("query-vm2vm-links")), 1, "links of the backend that are left")
@@ -64,25 +76,17 @@ class Visitor:
 	# Ways to leave
 
 	def unplugged(self):
-		unplug(self.vm, "d-net")
-		self.vm.sh("pkill ping; true")
-		equal(late_writes(self.vm), [], "writes to freed pages")
-		self.vm.hmp("netdev_del n-net")
-		self.vm.hmp("chardev-remove c-net")
+		self.card_goes()
 		self.is_forgotten()
 
 	def backend_unplugged(self):
 		"""The backend's device first, with its program at work"""
 		unplug(self.backend, f"w-{self.name}-net")
 		wait_until(lambda: not self.program.alive(), "the program ends when its device goes")
-		self.backend.run("kill $(cat /run/to-visitor)", check=False)
-		card = "/sys/class/net/$(ls /sys/bus/virtio/devices/*/net | tail -n 1)/carrier"
-		wait_until(lambda: self.vm.run(f"cat {card}", check=False).output.strip() == "0", "the owner's card has no carrier")
-		unplug(self.vm, "d-net")
-		self.vm.sh("pkill ping; true")
-		equal(late_writes(self.vm), [], "writes to freed pages")
-		self.vm.hmp("netdev_del n-net")
-		self.vm.hmp("chardev-remove c-net")
+		self.quiet()
+		carrier = f"cat /sys/class/net/{interface(self.vm)}/carrier"
+		wait_until(lambda: self.vm.run(carrier, check=False).output.strip() == "0", "the owner's card has no carrier")
+		self.card_goes()
 
 	def killed(self):
 		self.vm.kill()
@@ -112,7 +116,7 @@ def memory():
 
 
 def used(vm):
-	"""Descriptors of its QEMU, threads, KiB of its heap; counters of KVM's"""
+	"""Descriptors of its QEMU, KiB of its heap; counters of KVM's"""
 	proc = f"/proc/{vm.process.pid}"
 	with open(f"{proc}/smaps", encoding="ascii") as f:
 		heap = re.search(r"\[heap\]\nSize: *(\d+) kB", f.read())
@@ -185,8 +189,9 @@ def nothing_is_left_on_the_host():
 	before = memory()
 	for _ in range(3):
 		come_and_go(1)
-	comment(f"KiB of the host's kernel: {before}, {memory()}")
-	check(memory() - before < 2048, f"KiB of the host's kernel: {before}, then {memory()}")
+	after = memory()
+	comment(f"KiB of the host's kernel: {before}, {after}")
+	check(after - before < 2048, f"KiB of the host's kernel: {before}, then {after}")
 
 
 @long_test
