@@ -284,6 +284,22 @@ TEST_F_TIMEOUT(vm2vm, many_mappings, 300)
 	EXPECT_EQ(1, p->mmio);
 }
 
+/*
+ * The same from the last one down, with holes between them: in that order the tree has
+ * nodes with 15 children.  Removing them must not take what comes after these for one.
+ */
+TEST_F_TIMEOUT(vm2vm, many_mappings_down, 300)
+{
+	struct peer *p = &self->p;
+	const uint64_t count = 40000;
+	uint64_t i;
+
+	for (i = count; i--; )
+		vm2vm_map(p->domain, PEER_IOVA + 2 * i * 4096, PEER_OWNER_GPA,
+			  4096, VM2VM_RW);
+	EXPECT_EQ(count * 4096, vm2vm_unmap(p->domain, 0, -4096ull));
+}
+
 /* A link that begins and ends in the middle of a mapping. */
 TEST_F(vm2vm, part_of_mapping)
 {
