@@ -74,7 +74,7 @@ steps_base() {
 steps_debug() {
 	# Of the same in four styles, one; and not what takes its time with every object tracked,
 	# or is for kernels that do not track them
-	local dirty="vm2vm_dirty_test -T huge_hugetlb -T huge_thp -v get" core="vm2vm_test -T many_mappings"
+	local dirty="vm2vm_dirty_test -T huge_hugetlb -T huge_thp -v get" core="vm2vm_test -T many_mappings -T many_mappings_down"
 	local abi="vm2vm_abi_test -T memory -T link_limit_of_owner"
 	local bells="vm2vm_doorbell_test -T abi_descriptors -T abi_fields -T abi_overlaps -T abi_callers -T many"
 	local shapes="vm2vm_shapes_test -T close_orders_vcpu -T backends_32 -T each_other_processes -T ring_processes"
@@ -160,6 +160,23 @@ steps_bench() {
 
 groups="served debug qemu mmu base intel source bench debian tlb"
 
+# lab_files COMMAND: what of lab/ it depends on. For a script of links.sh's that is what starts
+# VMs and what the script imports; for others, all.
+lab_files() {
+	local script
+	script=$(sed -n 's|.*lab/vms/links.sh \([a-z_]*\.py\).*|\1|p' <<<"$1")
+	if [ -z "$script" ]; then
+		find lab -type f ! -path 'lab/mutants/*'
+		return
+	fi
+	find lab/lib.sh lab/build lab/machine lab/packages lab/vms -type f ! -path 'lab/vms/*.py'
+	PYTHONDONTWRITEBYTECODE=1 python3 -c '
+import modulefinder, os, sys
+finder = modulefinder.ModuleFinder(["lab/vms"])
+finder.run_script(sys.argv[1])
+print(*sorted(os.path.relpath(m.__file__) for m in finder.modules.values() if m.__file__), sep="\n")' "lab/vms/$script"
+}
+
 # inputs WHERE COMMAND: a hash of everything that a step depends on
 inputs() {
 	{
@@ -167,7 +184,7 @@ inputs() {
 		echo "$1 $2 ${long:-quick}"
 		case $1 in
 		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
-			find lab patches -type f ! -path 'lab/mutants/*' -exec sha256sum {} + | sort
+			{ lab_files "$2"; find patches -type f; } | sort | xargs -r sha256sum
 			case $2 in *vmm* | *links* | *fuzz* | *qtest* | *lint* | *headers* | *packages*)
 				find qemu guest -type f -exec sha256sum {} + | sort
 				sha256sum "$BUILD/base/arch/x86/boot/bzImage" "$BUILD"/base/arch/x86/kvm/*.ko ;;
