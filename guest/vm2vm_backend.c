@@ -125,6 +125,42 @@ static const char *look_at_ring(const struct ring *r)
 	       NULL;
 }
 
+/*
+ * Kicks are ours, or somebody else's.  A CPU has some 200 interrupts for all devices, so they
+ * are taken for queues that the peer's driver uses, not for all that it could.  A kick from
+ * before then is in the eventfd of QEMU's, and comes with the first unmasking.
+ */
+static const char *open_queue(struct backend *b, uint32_t q)
+{
+	if (b->kicks[q] >= 0)
+		return NULL;
+	b->kicks[q] = new_eventfd();
+	if (!set_queue_fd(VM2VM_SET_KICK, q, b->kicks[q])) {
+		close(b->kicks[q]);
+		b->kicks[q] = -1;
+		return "the kernel has no interrupt for it";
+	}
+	if (b->ops->kick) {
+		b->events[VM2VM_PCI_VECTOR_QUEUE(q)].fd = b->kicks[q];
+		return NULL;
+	}
+	b->calls[q] = new_eventfd();
+	set_queue_fd(VM2VM_SET_CALL, q, b->calls[q]);
+	return NULL;
+}
+
+static void close_queue(struct backend *b, uint32_t q)
+{
+	if (b->kicks[q] < 0)
+		return;
+	set_queue_fd(VM2VM_SET_KICK, q, -1);
+	close(b->kicks[q]);
+	if (b->ops->kick)
+		return;
+	set_queue_fd(VM2VM_SET_CALL, q, -1);
+	close(b->calls[q]);
+}
+
 static void start_queue(struct backend *b, uint32_t q)
 {
 	struct ring *r = &b->rings[q];
@@ -140,6 +176,8 @@ static void start_queue(struct backend *b, uint32_t q)
 	wrong = ring_load(r, b->known[q] ? r->next : queue_reg(q, VM2VM_PCI_QUEUE_NEXT));
 	if (!wrong && !b->ops->kick)
 		wrong = look_at_ring(r);
+	if (!wrong)
+		wrong = open_queue(b, q);
 	if (wrong)
 		ring_break(r, "%s", wrong);
 	b->known[q] = true;
@@ -252,42 +290,15 @@ static int64_t idle_until(struct backend *b, int64_t deadline)
 	return ms >= 0 && (deadline < 0 || soon < deadline) ? soon : deadline;
 }
 
-/* Kicks are ours, or somebody else's */
-static void open_kicks(struct backend *b)
-{
-	unsigned int vectors = VM2VM_PCI_VECTOR_QUEUE(b->nr_queues);
-	bool wanted[NR_VECTORS];
-	uint32_t q;
-
-	memset(wanted, !!b->ops->kick, sizeof(wanted));
-	wanted[VM2VM_PCI_VECTOR_STATE] = true;
-	open_vectors(vectors, wanted, b->events);
-	for (q = 0; q < b->nr_queues && !b->ops->kick; q++) {
-		b->kicks[q] = new_eventfd();
-		b->calls[q] = new_eventfd();
-		set_queue_fd(VM2VM_SET_KICK, q, b->kicks[q]);
-		set_queue_fd(VM2VM_SET_CALL, q, b->calls[q]);
-	}
-}
-
-static void close_kicks(struct backend *b)
-{
-	uint32_t q;
-
-	for (q = 0; q < b->nr_queues && !b->ops->kick; q++) {
-		set_queue_fd(VM2VM_SET_KICK, q, -1);
-		set_queue_fd(VM2VM_SET_CALL, q, -1);
-		close(b->kicks[q]);
-		close(b->calls[q]);
-	}
-}
-
 void backend_run(struct backend *b, int64_t deadline)
 {
 	unsigned int i, vectors = VM2VM_PCI_VECTOR_QUEUE(b->nr_queues);
+	bool wanted[NR_VECTORS] = { [VM2VM_PCI_VECTOR_STATE] = true };
 	int64_t until;
 
-	open_kicks(b);
+	open_vectors(vectors, wanted, b->events);
+	for (i = 0; i < b->nr_queues; i++)
+		b->kicks[i] = -1;
 	b->epoch = 0;
 	offer(b);
 	say_ready();
@@ -305,5 +316,6 @@ void backend_run(struct backend *b, int64_t deadline)
 	for (i = 0; i < b->nr_queues; i++)
 		stop_queue(b, i, true);
 	set_reg32(VM2VM_PCI_CONTROL, 0);
-	close_kicks(b);
+	for (i = 0; i < b->nr_queues; i++)
+		close_queue(b, i);
 }

@@ -297,13 +297,16 @@ int new_eventfd(void)
 	return fd;
 }
 
-void set_queue_fd(unsigned long call, uint32_t queue, int fd)
+bool set_queue_fd(unsigned long call, uint32_t queue, int fd)
 {
 	struct vm2vm_queue_fd arg = { .queue = queue, .fd = fd };
 
-	if (ioctl(dev.fd, call, &arg))
+	if (!ioctl(dev.fd, call, &arg))
+		return true;
+	if (errno != ENOSPC)
 		die("%s: the %s of queue %u: %m", dev.node,
 		    call == VM2VM_SET_KICK ? "kick" : "call", queue);
+	return false;
 }
 
 static uint64_t take_state(void)
@@ -341,7 +344,8 @@ unsigned int open_vectors(unsigned int n, const bool *wanted, struct pollfd *eve
 			continue;
 		}
 		events[i].fd = new_eventfd();
-		set_queue_fd(VM2VM_SET_KICK, i - VM2VM_PCI_VECTOR_QUEUE(0), events[i].fd);
+		if (!set_queue_fd(VM2VM_SET_KICK, i - VM2VM_PCI_VECTOR_QUEUE(0), events[i].fd))
+			die("%s: the kernel has no interrupt for vector %u", dev.node, i);
 	}
 	return n;
 }

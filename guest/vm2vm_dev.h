@@ -119,8 +119,8 @@ int64_t deadline_in(uint64_t seconds);
 /* The device is ours to serve, as long as the program runs, or else it ends the program. */
 void claim_device(void);
 int new_eventfd(void);
-/* By VM2VM_SET_KICK or VM2VM_SET_CALL */
-void set_queue_fd(unsigned long call, uint32_t queue, int fd);
+/* By VM2VM_SET_KICK or VM2VM_SET_CALL.  false: the kernel has no interrupt for it. */
+bool set_queue_fd(unsigned long call, uint32_t queue, int fd);
 /*
  * Claims the device, and an event for each of the first n vectors of which wanted[] says so,
  * or NULL: for all that there are.  Returns n.

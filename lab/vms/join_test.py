@@ -201,7 +201,7 @@ def nothing_is_left_on_the_host():
 def sixteen_owners():
 	names = [f"o{n}" for n in range(OWNERS)]
 	hub = Served(others=names)
-	with hub.backend(memory=768, smp=4) as backend:
+	with hub.backend(memory=768, smp=2) as backend:
 		make_bridge(backend)
 		owners = []
 		for n, name in enumerate(names):

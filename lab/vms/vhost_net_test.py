@@ -89,6 +89,7 @@ def card_in_a_bridge():
 		said = json.loads(backend.sh("vm2vm -d w-net info --json"))
 		check({"csum", "mrg_rxbuf", "mq", "event_idx"} <= set(said["feature_names"]), f"features by name: {said}")
 		equal([said["nr_queues"], said["kind"], said["unapproved"]], [4, "net", "fill"], "queues, kind, holes")
+		equal(backend.sh("grep -c vm2vm: /proc/interrupts"), "4", "interrupts for queues, of those that it could have")
 		before = cpu_ticks(program)
 		said = owner.sh(f"ping -f -c {1000 if TRIALS < 10 else 10000} {BACKEND_IP}", 600)
 		check(" 0% packet loss" in said, said)
