@@ -111,13 +111,14 @@ mv "$placed.now" "$placed.placed"
 # Asking ninja takes longer than the key; asking configure, too
 rm -f "$out/built.key"
 mkdir -p "$out"
-if [ "$(cat "$out/options" 2>/dev/null)" != "$options" ]; then
+# The paths that configure has written down are of this folder, which may have been moved since
+if [ "$(cat "$out/options" 2>/dev/null)" != "$options of $src" ]; then
 	say "qemu: configuring ($kind)"
 	(get_meson) || { cat "$LOGS/meson.log" >&2; die "no meson that is new enough"; }
 	rm -rf "${out:?}"/*
 	# shellcheck disable=SC2086
 	(cd "$out" && CC="ccache gcc" CXX="ccache g++" quietly "qemu-$kind-configure" "$src/configure" $options)
-	echo "$options" >"$out/options"
+	echo "$options of $src" >"$out/options"
 fi
 say "qemu: building ($kind)"
 touch "$out/started"
