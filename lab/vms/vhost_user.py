@@ -257,7 +257,10 @@ def late_writes(vm):
 	"""
 	vm.sh("free=$(sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo); "
 		"dd if=/dev/zero of=/tmp/all-memory bs=1M count=$((free * 9 / 10 / 1024)) status=none; rm /tmp/all-memory")
-	return [s for s in vm.sh("dmesg").splitlines() if re.search("pagealloc: (memory corruption|single bit error)", s)]
+	lines = vm.sh("dmesg").splitlines()
+	first = next((n for n, s in enumerate(lines) if re.search("pagealloc: (memory corruption|single bit error)", s)), len(lines))
+	# What was written, and to which page
+	return lines[first:first + 60]
 
 
 def wait_until(condition, what, timeout=60):
