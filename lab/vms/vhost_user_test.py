@@ -141,9 +141,9 @@ def net_program_is_killed_under_traffic():
 				ping(owner)
 				if n % 20 == 19:
 					alive_and_clean(owner, program)
-			except VMError as e:
+				check(program.said().strip() == "ready", "the program has nothing to say")
+			except (AssertionError, VMError) as e:
 				raise VMError(f"after kill {n}: {e}\n{state_of_queues(owner, backend, program)}") from e
-			check(program.said().strip() == "ready", f"after kill {n}: {state_of_queues(owner, backend, program)}")
 
 
 @long_test
