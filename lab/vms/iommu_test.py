@@ -28,6 +28,8 @@ DESC, AVAIL, USED, REQUEST, TAIL = (0x300000 + n * PAGE for n in range(5))
 FEATURE_SELECT, FEATURE, DRIVER_SELECT, DRIVER_FEATURE, STATUS = 0, 4, 8, 0xc, 0x14
 QUEUE, QUEUE_SIZE, QUEUE_ENABLE, QUEUE_DESC, QUEUE_AVAIL, QUEUE_USED = 0x16, 0x18, 0x1c, 0x20, 0x28, 0x30
 F_INDIRECT, F_EVENT_IDX, F_MAP_UNMAP = 1 << 28, 1 << 29, 1 << 2
+# In the upper half
+F_VERSION_1, F_ACCESS_PLATFORM = 1 << 0, 1 << 1
 ATTACH, MAP, UNMAP = 1, 3, 4
 S_OK, S_INVAL, S_RANGE = 0, 4, 5
 
@@ -52,6 +54,28 @@ class Owner(Back):
 
 	def q(self, address, value):
 		self.qtest("writeq", hex(address), hex(value))
+
+	def common(self, size, offset, value):
+		"""A register of the virtio device's that is at COMMON"""
+		self.qtest(f"write{size}", hex(COMMON + offset), hex(value))
+
+	def take(self, *features):
+		"""As its driver, those of each half"""
+		for status in (0, 1, 3):
+			self.common("b", STATUS, status)
+		for half, bits in enumerate(features):
+			self.common("l", DRIVER_SELECT, half)
+			self.common("l", DRIVER_FEATURE, bits)
+		self.common("b", STATUS, 11)
+
+	def set_up_queue(self, size, desc, avail, used):
+		self.common("w", QUEUE, 0)
+		self.common("w", QUEUE_SIZE, size)
+		for register, address in ((QUEUE_DESC, desc), (QUEUE_AVAIL, avail), (QUEUE_USED, used)):
+			self.common("l", register, address)
+			self.common("l", register + 4, 0)
+		self.common("w", QUEUE_ENABLE, 1)
+		self.common("b", STATUS, 15)
 
 	def add_link(self, n):
 		"""One more who is told, and has a peer"""
@@ -88,9 +112,10 @@ class Intel(Owner):
 		self.qtest("writel", hex(REGISTERS + COMMAND), hex(ENABLE))
 		return self
 
-	def entry(self, page, rights=3):
-		"""What the guest writes to memory, of which the IOMMU hears nothing yet; rights 0: not mapped"""
-		self.q(TABLES + 3 * PAGE + (IOVA // PAGE + page) % 512 * 8, rights and MEMORY + page * PAGE | rights)
+	def entry(self, page, rights=3, to=None):
+		"""What the guest writes to memory, of which the IOMMU hears nothing yet; rights 0: not mapped; to: another page"""
+		self.q(TABLES + 3 * PAGE + (IOVA // PAGE + page) % 512 * 8,
+			rights and MEMORY + (page if to is None else to) * PAGE | rights)
 
 	def invalidate(self, page, order=0):
 		self.q(REGISTERS + ADDRESS, IOVA + page * PAGE | order)
@@ -115,9 +140,6 @@ class Virtio(Owner):
 		self.done = 0
 		return self
 
-	def common(self, size, offset, value):
-		self.qtest(f"write{size}", hex(COMMON + offset), hex(value))
-
 	def offered(self):
 		"""The lower half of its features"""
 		self.common("l", FEATURE_SELECT, 0)
@@ -125,19 +147,8 @@ class Virtio(Owner):
 
 	def drive(self):
 		"""As a driver that takes neither of the ring's features"""
-		for status in (0, 1, 3):
-			self.common("b", STATUS, status)
-		for half, features in enumerate((F_MAP_UNMAP, 1)):
-			self.common("l", DRIVER_SELECT, half)
-			self.common("l", DRIVER_FEATURE, features)
-		self.common("b", STATUS, 11)
-		self.common("w", QUEUE, 0)
-		self.common("w", QUEUE_SIZE, 64)
-		for register, address in ((QUEUE_DESC, DESC), (QUEUE_AVAIL, AVAIL), (QUEUE_USED, USED)):
-			self.common("l", register, address)
-			self.common("l", register + 4, 0)
-		self.common("w", QUEUE_ENABLE, 1)
-		self.common("b", STATUS, 15)
+		self.take(F_MAP_UNMAP, F_VERSION_1)
+		self.set_up_queue(64, DESC, AVAIL, USED)
 		equal(self.request(ATTACH, "II4x", SLOT << 3, 0), S_OK, "the status of ATTACH")
 		return self
 
@@ -225,6 +236,32 @@ def somebody_comes_as_a_page_is_mapped():
 		vm.invalidate(1)
 		for n in (0, 1):
 			equal(vm.approved(n), {0, 1}, f"what link {n} has")
+
+
+@test
+def a_ring_s_pages_are_anywhere():
+	"""What QEMU itself reads and writes across the end of a page is continued in the page that the IOMMU has next, not in the
+	one that memory has next, which is not the device's. A used entry crosses, and a table of descriptors.
+	"""
+	moved, stranger = {1: 9, 3: 12}, 0x5a5a5a5a
+	desc, avail, buffer, used, table = (IOVA + offset for offset in (0, 0x100, 0x200, PAGE - 8, 3 * PAGE - 8))
+	with Intel() as vm:
+		for register, value in ((0x20, COMMON), (0x24, 0), (4, 6)):
+			vm.pci(SLOT, register, value)
+		for page in range(4):
+			vm.entry(page, to=moved.get(page))
+			vm.invalidate(page)
+			vm.qtest("writel", hex(MEMORY + page * PAGE), hex(stranger))
+		for address, words in ((MEMORY, struct.pack("<QIHH", table, 16, 4, 0)), (MEMORY + 3 * PAGE - 8, struct.pack("<Q", buffer)),
+				(MEMORY + moved[3] * PAGE, struct.pack("<IHH", 64, 2, 0))):
+			vm.qtest("write", hex(address), len(words), "0x" + words.hex())
+		vm.take(F_INDIRECT, F_VERSION_1 | F_ACCESS_PLATFORM)
+		vm.set_up_queue(8, desc, avail, used)
+		vm.qtest("writew", hex(MEMORY + avail - IOVA + 2), "1")
+		vm.qtest("writew", hex(NOTIFY), "0")
+		vm.wait("the request is answered", lambda: vm.qtest("readw", hex(MEMORY + used - IOVA + 2)) == 1)
+		equal(vm.qtest("readl", hex(MEMORY + PAGE)), stranger, "the page that is behind the ring's in memory")
+		equal(vm.qtest("readl", hex(MEMORY + moved[1] * PAGE)), 64, "how long the answer is")
 
 
 def requests(vm):
