@@ -112,13 +112,15 @@ mv "$placed.now" "$placed.placed"
 rm -f "$out/built.key"
 mkdir -p "$out"
 # The paths that configure has written down are of this folder, which may have been moved since
-if [ "$(cat "$out/options" 2>/dev/null)" != "$options of $src" ]; then
+if [ "$(cat "$out/options" "$out/configured" 2>/dev/null)" != "$options
+$src" ]; then
 	say "qemu: configuring ($kind)"
 	(get_meson) || { cat "$LOGS/meson.log" >&2; die "no meson that is new enough"; }
 	rm -rf "${out:?}"/*
 	# shellcheck disable=SC2086
 	(cd "$out" && CC="ccache gcc" CXX="ccache g++" quietly "qemu-$kind-configure" "$src/configure" $options)
-	echo "$options of $src" >"$out/options"
+	echo "$options" >"$out/options"
+	echo "$src" >"$out/configured"
 fi
 say "qemu: building ($kind)"
 touch "$out/started"
