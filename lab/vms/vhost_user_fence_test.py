@@ -14,7 +14,7 @@ import time
 
 from links import TOOL
 from vhost_user import Program, Served, driver, late_writes, rebind, wait_until
-from vms import VMError, check, comment, equal, main, test
+from vms import check, comment, equal, main, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
 RNG = 4
@@ -149,12 +149,13 @@ def the_canary_sings():
 	"""What the other tests look for is found: a write to a page that the owner's guest has freed"""
 	with entropy(iommu=None, bypass=True) as (owner, backend, _):
 		equal(late_writes(owner), [], "writes to freed pages, before")
+		# Several, as of the last tenth of its memory none is taken
+		written = 0
 		for page in range(64 << 20, 192 << 20, 1 << 20):
-			if backend.sh(f"{TOOL} read {page:#x} 64").count(" aa") == 64:
-				break
-		else:
-			raise VMError("the owner has no free page")
-		backend.sh(f"{TOOL} write {page + 100:#x} 00112233")
+			if written < 8 and backend.sh(f"{TOOL} read {page:#x} 64").count(" aa") == 64:
+				backend.sh(f"{TOOL} write {page + 100:#x} 00112233")
+				written += 1
+		check(written, "the owner has a free page")
 		check(late_writes(owner), "a write to a freed page is found")
 
 
