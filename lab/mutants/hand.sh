@@ -54,12 +54,13 @@ verdict() {
 
 # try_kernel NAME PATCH
 try_kernel() {
-	local name=$1 patch=$2 program=vm2vm_test test lab kernel status=0
+	local name=$1 patch=$2 program=vm2vm_test test lab kernel trials status=0
 	read -r lab kernel < <(sed -n 's/^# where: *//p' "$patch") || true
 	lab=${lab:-amd} kernel=${kernel:-base}
 	read -r program test < <(sed -n 's/^# kills: *//p' "$patch") || true
 	if [ -z "$test" ]; then test=$program program=vm2vm_test; fi
 	[ -n "$test" ] || { result bad "$name: ERROR: it has no line '# kills: TEST'"; return; }
+	trials=$(sed -n 's/^# trials: */VM2VM_TRIALS=/p' "$patch")
 	log=$LOGS/mutant-$name.log
 	if [[ " $prepared " != *" $kernel "* ]]; then
 		(prepare "$kernel")
@@ -73,7 +74,7 @@ try_kernel() {
 		result bad "$name: ERROR: it does not build ($log)"
 	else
 		LAB=$lab MODULES=$work/$kernel KERNEL=$kernel TIMEOUT=${TIMEOUT:-300} LOG=$LOGS/console-mutant-$name.log \
-			PARAMS=$(sed -n 's/^# params: *//p' "$patch") CMD="$SELFTESTS/$program -t $test" \
+			PARAMS=$(sed -n 's/^# params: *//p' "$patch") CMD="$trials $SELFTESTS/$program -t $test" \
 			"$ROOT/lab/machine/run.sh" >"$log" 2>&1 || status=$?
 		verdict "$name" "$test" "$status"
 	fi

@@ -67,13 +67,13 @@ static bool vm2vm_walk_host(struct mm_struct *mm, unsigned long hva, bool simple
 
 	pgd = READ_ONCE(*pgd_offset(mm, hva));
 	if (pgd_none(pgd))
-		return simple;
+		return true;
 	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
 	if (!p4d_present(p4d))
-		return simple;
+		return true;
 	pud = READ_ONCE(*pud_offset(&p4d, hva));
 	if (!pud_present(pud))
-		return simple;
+		return true;
 	if (pud_leaf(pud)) {
 		p->order = KVM_HPAGE_GFN_SHIFT(PG_LEVEL_1G);
 		return false;
@@ -86,8 +86,10 @@ static bool vm2vm_walk_host(struct mm_struct *mm, unsigned long hva, bool simple
 		p->order = KVM_HPAGE_GFN_SHIFT(PG_LEVEL_2M);
 		pfn = pmd_pfn(pmd) + pte_index(hva);
 	} else {
-		if (!simple || !pmd_present(pmd))
-			return simple;
+		if (!pmd_present(pmd))
+			return true;
+		if (!simple)
+			return false;
 		entry = &pte_offset_kernel(&pmd, hva)->pte;
 		val = READ_ONCE(*entry);
 		pfn = pte_pfn(__pte(val));
