@@ -197,10 +197,13 @@ inputs() {
 	} | sha256sum | cut -c1-32
 }
 
-# say_failed LOG: what failed of it, for the end of the whole output
+# say_failed LOG: what failed of it, for the end of the whole output, and what the first said before
 say_failed() {
 	local step=${1##*/check-}
-	{ grep -aE '^not ok [0-9]+' "$1" || tail -n 1 "$1"; } | cut -c 1-200 | sed "s/^/${step%.log}: /" >>"$bad"
+	{
+		grep -aEm1 -B"${LINES_SHOWN:-15}" '^not ok [0-9]+' "$1" || tail -n 3 "$1"
+		grep -aE '^not ok [0-9]+' "$1" | tail -n +2 || true
+	} | cut -c 1-200 | sed "s/^/${step%.log}: /" >>"$bad"
 }
 
 # count LOG STATUS: add a step's results up, show the bad ones, set $line
