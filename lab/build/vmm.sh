@@ -1,30 +1,27 @@
 #!/bin/bash
 # Build QEMU 10.0 with our files and hooks in build/qemu, from Debian 13's source.
 #
-#   vmm.sh            build/qemu/qemu-system-x86_64
+#   vmm.sh            build/qemu/qemu-system-x86_64, which also emulates the AMD lab's machine: so it is
+#                     built with TCG, and without a fault that kills guests, see lab/machine/emulator.patch
 #   vmm.sh asan       the same with ASAN and UBSAN, in build/qemu-asan
 #   vmm.sh others     without KVM, for other machines, with all devices, in build/qemu-others:
 #                     only to see that it builds
-#   vmm.sh emulator   not ours: what emulates the lab's machine where it counts, in build/emulator,
-#                     without a fault that kills guests: see lab/compare/emulator.patch
 #
 # Exit status 4: there is no source to be had, which is no fault of ours.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/build/source.sh"
 kind=${1:-plain}
-src=$BUILD/qemu-src pristine=$BUILD/qemu-pristine hooks=$(find "$ROOT/patches/qemu-10.0" -name '*.patch' | sort)
-# Small: what the lab's virtual machines have
-options="--target-list=x86_64-softmmu --without-default-devices --with-devices-x86_64=vm2vm --enable-kvm --disable-tcg
-	--disable-werror" programs=qemu-system-x86_64
+src=$BUILD/qemu-src pristine=$BUILD/qemu-pristine
+hooks="$(find "$ROOT/patches/qemu-10.0" -name '*.patch' | sort) $ROOT/lab/machine/emulator.patch"
+# Small: what the lab's machine and its virtual machines have
+options="--target-list=x86_64-softmmu --without-default-devices --with-devices-x86_64=vm2vm --enable-kvm --enable-tcg
+	--enable-virtfs --enable-attr --firmwarepath=/usr/share/seabios:/usr/share/qemu --disable-werror" programs=qemu-system-x86_64
 case $kind in
 plain) out=$BUILD/qemu ;;
 asan) out=$BUILD/qemu-asan options="--enable-asan --enable-ubsan $options" ;;
 others) out=$BUILD/qemu-others options="--target-list=hppa-softmmu,riscv64-softmmu,x86_64-softmmu --disable-kvm
 	--enable-tcg --enable-fdt=system --disable-werror" programs="qemu-system-hppa qemu-system-riscv64 qemu-system-x86_64" ;;
-emulator) out=$BUILD/emulator src=$BUILD/emulator-src hooks=$ROOT/lab/compare/emulator.patch
-	options="--target-list=x86_64-softmmu --without-default-devices --with-devices-x86_64=vm2vm --disable-kvm --enable-tcg
-	--enable-virtfs --enable-attr --firmwarepath=/usr/share/seabios:/usr/share/qemu --disable-werror" programs=qemu-system-x86_64 ;;
-*) die "there are plain, asan, others and emulator" ;;
+*) die "there are plain, asan and others" ;;
 esac
 # And nothing that only takes time
 options="$options --python=/usr/bin/python3 --disable-install-blobs --disable-docs --disable-tools --disable-user
@@ -32,18 +29,16 @@ options="$options --python=/usr/bin/python3 --disable-install-blobs --disable-do
 	--enable-vhost-kernel"
 devices="Q35 I440FX VTD PCIE_PORT ISA_DEBUG TEST_DEVICES VIRTIO_PCI VIRTIO_IOMMU VIRTIO_RNG VIRTIO_NET VIRTIO_BLK
 	VIRTIO_SERIAL VIRTIO_MEM VIRTIO_SCSI VM2VM_PCI VHOST_USER_BLK VHOST_USER_SCSI VHOST_USER_FS
-	VHOST_USER_VSOCK VHOST_USER_RNG IVSHMEM_DEVICE"
-[ "$kind" != emulator ] || devices="I440FX HPET VIRTIO_PCI VIRTIO_SERIAL VIRTIO_9P"
+	VHOST_USER_VSOCK VHOST_USER_RNG IVSHMEM_DEVICE HPET VIRTIO_9P"
 
 # Our files, and the two headers that QEMU shares with the guest and with the kernel
 ours() {
-	[ "$kind" != emulator ] || return 0
 	git -C "$ROOT" -c safe.directory="*" ls-files -co --exclude-standard -- qemu | sort -u | sed 's|^qemu/\(.*\)|& \1|'
 	echo "guest/vm2vm_pci.h include/standard-headers/vm2vm_pci.h"
 	echo "include/uapi/linux/kvm_vm2vm.h linux-headers/linux/kvm_vm2vm.h"
 }
 
-placed=${src%-src}
+placed=$BUILD/qemu
 lock qemu
 key=$( (cd "$ROOT" && cut -d' ' -f1 < <(ours) | xargs -r cat; echo "$options $devices"
 	# shellcheck disable=SC2086
@@ -70,7 +65,7 @@ get_meson() {
 # Debian's source, with Debian's patches, and a tree of hard links to it that is ours to change
 if [ ! -f "$pristine/debian/changelog" ]; then
 	say "qemu: getting the source"
-	rm -rf "$pristine" "$BUILD"/{qemu,emulator}-src "$BUILD/qemu-apt" "$BUILD"/{qemu,emulator}.placed
+	rm -rf "$pristine" "$BUILD"/qemu-src "$BUILD/qemu-apt" "$BUILD"/qemu.placed
 	apt_here "$BUILD/qemu-apt" trixie deb-src
 	if ! { cd "$BUILD/qemu-apt" && get update && get source qemu; } >"$LOGS/qemu-apt.log" 2>&1 </dev/null; then
 		tail -n 3 "$LOGS/qemu-apt.log" >&2
@@ -132,6 +127,6 @@ trap 'kill %1 2>/dev/null; rm -rf "$new"' EXIT
 quietly "qemu-$kind" ninja -C "$out" -j"$JOBS" $programs
 if grep -q 'warning:' "$LOGS/qemu-$kind.log"; then grep -A5 'warning:' "$LOGS/qemu-$kind.log" >&2; fi
 # With that it looks for firmware nowhere else
-[ "$kind" != emulator ] || rm -rf "$out/qemu-bundle"
+rm -rf "$out/qemu-bundle"
 echo "$key" >"$out/built.key"
 say "qemu: built ($kind)"

@@ -34,7 +34,7 @@ expect_check() {
 }
 
 echo "TAP version 13"
-echo "1..21"
+echo "1..25"
 unset KERNEL LAB TIMEOUT COUNT MODULES STEPS LONG
 expect_check check-passes 0 "1 passed, 0 failed" "base demo-core"
 DEMO_ARGS=--nonsense expect_check check-fails 1 "0 passed, 1 failed" "base demo-core"
@@ -53,22 +53,21 @@ expect report-as-it-is-turned-off 0 "" "echo 'sysrq: Power Off' >/dev/kmsg; echo
 expect report-beside-another 125 "the kernel reported: WARNING: of this test" 'echo "WARNING: of this test" >/dev/kmsg; sleep 25'
 wait
 
-# An emulator that dies as it starts is started once more, one that dies later is not
+# An emulator that dies as it starts, or stands still, is started once more, one that dies later is not
 fake=$(mktemp -d "$BUILD/selfcheck.XXXXXX")
 cat >"$fake/qemu-system-x86_64" <<-END
 	#!/bin/bash
-	PATH=${PATH@Q}
 	echo >>$fake/starts
-	[ "\$(wc -l <$fake/starts)" -gt "\$(cat $fake/deaths)" ] || kill -SEGV \$\$
+	[ "\$(wc -l <$fake/starts)" -gt "\$(cat $fake/deaths)" ] || if [ -e $fake/still ]; then read -r _ <>$fake/still; else kill -SEGV \$\$; fi
 	[ ! -e $fake/late ] || { for a; do case \$a in file,id=status,path=*) echo begun >"\${a#*path=}"; kill -SEGV \$\$ ;; esac; done; }
-	exec qemu-system-x86_64 "\$@"
+	exec $BUILD/qemu/qemu-system-x86_64 "\$@"
 END
 chmod +x "$fake/qemu-system-x86_64"
 # fake_expect DEATHS STARTS ARGUMENTS of expect: and so often was it started
 fake_expect() {
 	echo "$1" >"$fake/deaths"
 	: >"$fake/starts"
-	PATH=$fake:$PATH expect "${@:3}"
+	EMULATOR=$fake/qemu-system-x86_64 expect "${@:3}"
 	n=$((n + 1))
 	if [ "$(wc -l <"$fake/starts")" = "$2" ]; then
 		echo "ok $n $3-starts"
@@ -79,6 +78,10 @@ fake_expect() {
 }
 fake_expect 1 2 emulator-dies-once 7 "once more" 'exit 7'
 fake_expect 2 2 emulator-dies-twice 125 "the machine stopped early" 'exit 7'
+mkfifo "$fake/still"
+STILL=10 fake_expect 1 2 emulator-stands-still-once 7 "said nothing for 10 s" 'exit 7'
+STILL=10 fake_expect 2 2 emulator-stands-still-twice 125 "said nothing for 10 s as it started, twice" 'exit 7'
+rm "$fake/still"
 touch "$fake/late"
 fake_expect 0 1 emulator-dies-late 125 "the machine stopped early" 'exit 7'
 rm -rf "$fake"

@@ -10,12 +10,11 @@ out=$BUILD/compare
 mkdir -p "$out"
 "$ROOT/lab/build/deps.sh" compare >&2
 "$ROOT/lab/compare/counted.sh" >&2
-"$ROOT/lab/build/vmm.sh" emulator >&2
 
 # counts SCRIPT [ARGUMENT...]: in the lab that counts. A second of it takes half a minute where all of the CPU is used, so
 # a guest that stands still is not waited for long.
 counts() {
-	VMS_TIMEOUT=20 PATH=$BUILD/emulator:$PATH COUNT=1 MODULES=$BUILD/counted/base MEM=6G TIMEOUT=${TIMEOUT:-3600} \
+	VMS_TIMEOUT=20 COUNT=1 MODULES=$BUILD/counted/base MEM=6G TIMEOUT=${TIMEOUT:-3600} \
 		"$ROOT/lab/vms/links.sh" "$@"
 }
 

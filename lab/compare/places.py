@@ -7,7 +7,7 @@
 
 While packets go back and forth in the lab, each instruction is traced (lab/vms/traced.py). All from an exit of the owner's
 vCPU to its next entry, without whatever else was scheduled, is one request; a place is that of the innermost function in
-PLACES. Of each place it is the median over all requests. The emulator is that of make compare, which has to be built.
+PLACES. Of each place it is the median over all requests.
 """
 
 import bisect
@@ -177,7 +177,7 @@ def by_place(count):
 def trace(iommu, directory):
 	"""Run it: what traced.py says. The trace is in the directory, then."""
 	monitor, log = f"{directory}/monitor", f"{directory}/trace"
-	env = dict(os.environ, COUNT="1", MEM="6G", MONITOR=monitor, TIMEOUT="900", PATH=f"{BUILD}/emulator:{os.environ['PATH']}")
+	env = dict(os.environ, COUNT="1", MEM="6G", MONITOR=monitor, TIMEOUT="900")
 	with subprocess.Popen([ROOT / "lab/vms/links.sh", "traced.py", iommu], env=env, stdout=subprocess.PIPE, text=True,
 			start_new_session=True) as lab:
 		try:

@@ -11,13 +11,15 @@
 #   PARAMS   parameters of these modules: 'kvm.tdp_mmu=0 kvm-amd.npt=0'; and of the kernel
 #            preempt=full, to be preempted anywhere, or none
 #   TIMEOUT  seconds until it counts as hung          SMP, MEM  the machine
+#   STILL    seconds without a word after which a machine that starts is started again (180; amd)
 #   COUNT=1  one TSC tick is one instruction: for counting, not for speed (amd)
+#   EMULATOR a QEMU to emulate the machine (amd), in place of the one of lab/build/vmm.sh
 #   MONITOR  where what emulates the machine has its monitor, a socket (amd)
 #   LOG      where the kernel's console goes
 #
 # A hang, a panic, or any report of the kernel gives exit status 125.
 . "$(dirname "$0")/../lib.sh"
-CMD=${CMD-} LAB=${LAB:-amd} KERNEL=${KERNEL:-base} TIMEOUT=${TIMEOUT:-900} SMP=${SMP:-2}
+CMD=${CMD-} LAB=${LAB:-amd} KERNEL=${KERNEL:-base} TIMEOUT=${TIMEOUT:-900} STILL=${STILL:-180} SMP=${SMP:-2}
 
 case $LAB in
 amd | intel) ;;
@@ -109,14 +111,31 @@ fi
 # begun: whether the machine has got as far as the command. It says so in $dir/status.
 begun() { [ -s "$dir/status" ]; }
 
-# An emulator that dies by itself before that has run nothing of what is tested, so that is
-# done once more. QEMU 7.2 does so at times, in memory_region_dispatch_write() as the kernel
-# looks at the sizes of BARs: a CPU looks a device up in a map that another thread replaces.
+# Kill what emulates the machine if that has not begun, and has said nothing for so long
+give_up() {
+	local now size='' still=0
+	while ! begun; do
+		[ "$still" -lt "$STILL" ] || { touch "$dir/still"; pkill -KILL -f -- "path=$dir/status"; return; }
+		sleep 5
+		now=$(stat -c %s "$console")
+		if [ "$now" = "$size" ]; then still=$((still + 5)); else size=$now still=0; fi
+	done
+}
+
+# An emulator that dies by itself before that, or stands still, has run nothing of what is
+# tested, so that is done once more. QEMU does so at times, as the kernel looks at the sizes of
+# BARs. 7.2 dies in memory_region_dispatch_write(): a CPU looks a device up in a map that
+# another thread replaces.
 for try in 1 2; do
 	status=0
+	# Bochs is slow to say something, and was not seen to stand still
+	[ "$LAB" != amd ] || give_up &
 	machine_run || status=$?
+	kill %% 2>/dev/null || true
+	wait %% 2>/dev/null || true
 	case $try$status in
 	1134 | 1139) begun || { echo "lab: the emulator died as it started (status $status); once more" >&2; continue; } ;;
+	1137) [ ! -e "$dir/still" ] || { echo "lab: the machine said nothing for $STILL s as it started; once more" >&2; continue; } ;;
 	esac
 	break
 done
@@ -131,6 +150,7 @@ failed() {
 	exit 125
 }
 
+[ ! -e "$dir/still" ] || begun || failed "it said nothing for $STILL s as it started, twice"
 if [ "$status" = 124 ] || [ "$status" = 137 ]; then failed "nothing came back for $TIMEOUT s"; fi
 # A CPU that gets no time on the build machine may look for work as another one is stopped for
 # good, of which Linux warns. That is after all that is tested.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
 """counted_test.py: does what emulates the lab's machine keep a guest alive while it counts instructions? QEMU's own does not:
-lab/compare/emulator.patch says why. lab/compare/compare.sh runs this first.
+lab/machine/emulator.patch says why. lab/compare/compare.sh runs this first.
 
 The guest calls its kernel without end. Its timer is one that it need not set anew and whose interrupts it acknowledges by
 memory, so from one to the next it has no reason to be left but the host's timers, of which there are many. Where the emulator
