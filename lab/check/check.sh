@@ -201,7 +201,7 @@ inputs() {
 say_failed() {
 	local step=${1##*/check-}
 	{
-		grep -aEm1 -B"${LINES_SHOWN:-15}" '^not ok [0-9]+' "$1" || tail -n 3 "$1"
+		grep -aEm1 -B"${LINES_SHOWN:-15}" '^not ok [0-9]+' "$1" || tail -n 8 "$1"
 		grep -aE '^not ok [0-9]+' "$1" | tail -n +2 || true
 	} | cut -c 1-200 | sed "s/^/${step%.log}: /" >>"$bad"
 }
