@@ -279,7 +279,8 @@ class VM:
 		"""QEMU's, with these two sockets"""
 		return [
 			QEMU, "-name", self.name, "-accel", "kvm", "-cpu", self.cpu,
-			"-M", self.machine, "-m", str(self.memory), "-smp", str(self.smp),
+			# QEMU emulates an HPET, with exits and wakeups, for a guest that has better timers
+			"-M", f"{self.machine},hpet=off", "-m", str(self.memory), "-smp", str(self.smp),
 			"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 			"-L", "/usr/share/seabios", "-L", "/usr/share/qemu",
 			"-kernel", str(self.kernel), "-initrd", str(self.initrd or initramfs(self.kernel, more=self.tools)), "-append", self.boot_append(),
