@@ -130,6 +130,42 @@ def link_state_and_mtu():
 
 
 @test
+def driver_is_there_first():
+	"""What it has negotiated before a back-end came, vhost-net is told then: among others, how long a header is."""
+	served = Served("net")
+	with served.owner() as owner:
+		owner.wait_for(f"ip link set {interface(owner)} up")
+		with served.backend() as backend:
+			make_bridge(backend)
+			program = serve(backend, served)
+			link_up(owner)
+			alive_and_clean(owner, program)
+
+
+@test
+def owner_migrates():
+	"""To where no back-end is, until the source has gone; its driver has what it has negotiated there."""
+	served = Served("net")
+	with served.backend() as backend:
+		source, program = both(served, backend, name="source")
+		before = features(source)
+		path = f"/tmp/migrate-{os.getpid()}"
+		target = served.owner("-incoming", f"unix:{path}", name="target")
+		target.start(wait=False)
+		source.qmp("migrate", uri=f"unix:{path}")
+		source.wait_event("STOP", 200)
+		target.wait_event("RESUME", 200)
+		source.kill()
+		# Its guest goes on with the channel of the source: a new one is as good
+		target.ready = True
+		target.number = 1000
+		ping(target)
+		equal(features(target), before, "features")
+		alive_and_clean(target, program)
+		target.kill()
+
+
+@test
 def all_that_comes_and_goes_under_traffic():
 	served = Served("net")
 	with served.backend() as backend:
