@@ -1,7 +1,7 @@
 # vm2vm: one KVM guest reaches another guest's approved pages.
 #
 #   make                          Linux 6.12 with our files, built, and our selftests
-#   make run CMD='...'            run a command in the lab; LAB=amd|intel|tlb KERNEL=base|debug|light|debian
+#   make run CMD='...'            run a command in the lab; LAB=amd|intel|tlb|vf KERNEL=base|debug|light|debian
 #                                 (make exits with 2 if it fails, lab/machine/run.sh as it does)
 #   make shell                    a root shell in the lab; Ctrl-a x quits (intel: exit)
 #   make demo                     the demonstration: three QEMU VMs
@@ -42,7 +42,7 @@ DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
 export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ LONG KEY QUICK DEBUG AGAIN
 
-.PHONY: all tree base debug light debian selftests qemu run shell demo demo-core links fuzz check bench compare series deb deb-qemu repo dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
+.PHONY: all tree base debug light vf debian selftests qemu run shell demo demo-core links fuzz check bench compare series deb deb-qemu repo dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
 .NOTPARALLEL:
 
 all: base selftests
@@ -56,6 +56,8 @@ debug: tree
 	@lab/build/kernel.sh debug
 light: tree
 	@lab/build/kernel.sh light
+vf: tree
+	@lab/build/kernel.sh vf
 debian: tree
 	@lab/dkms/debian.sh >&2
 selftests: tree
@@ -63,9 +65,9 @@ selftests: tree
 
 # $(value) and the quotes: CMD reaches the shell in the lab as it was written
 quoted = '$(subst ','\'',$(value CMD))'
-kernel = $(if $(filter debug light debian,$(KERNEL)),$(KERNEL),base)
+kernel = $(if $(filter debug light debian,$(KERNEL)),$(KERNEL),$(if $(filter vf,$(LAB)),vf,base))
 run: $(kernel) selftests
-	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd|intel|tlb] [KERNEL=base|debug|light|debian]" >&2; exit 2; }
+	@[ -n $(quoted) ] || { echo "usage: make run CMD='...' [LAB=amd|intel|tlb|vf] [KERNEL=base|debug|light|debian]" >&2; exit 2; }
 	@CMD=$(quoted) lab/machine/run.sh
 shell: $(kernel) selftests
 	@CMD= lab/machine/run.sh

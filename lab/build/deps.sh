@@ -9,7 +9,7 @@ packages="linux-source-6.12 build-essential ccache flex bison bc libelf-dev libs
 	python3 perl rsync sparse qemu-system-x86
 	bochs bochsbios vgabios bochs-sdl isolinux syslinux-common xorriso"
 [ "${1:-}" != qemu ] || packages="build-essential dpkg-dev git ninja-build pkg-config libglib2.0-dev
-	libpixman-1-dev zlib1g-dev libfdt-dev bzip2 python3 python3-venv seabios qemu-system-data ipxe-qemu
+	libpixman-1-dev zlib1g-dev libfdt-dev libslirp-dev bzip2 python3 python3-venv seabios qemu-system-data ipxe-qemu
 	iproute2 iputils-ping e2fsprogs procps iperf3 socat"
 [ "${1:-}" != menu ] || packages="libncurses-dev"
 [ "${1:-}" != root ] || packages="debootstrap"

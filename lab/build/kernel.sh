@@ -1,5 +1,5 @@
 #!/bin/bash
-# kernel.sh base|debug: configure and build a kernel and its modules in build/NAME
+# kernel.sh base|debug|light|kcsan|vf: configure and build a kernel and its modules in build/NAME
 . "$(dirname "$0")/../lib.sh"
 name=$1
 out=$BUILD/$name
@@ -11,6 +11,9 @@ kmake() { make -s -C "$LINUX" O="$out" "${CACHED[@]}" "$@"; }
 fragments=$conf/base.config
 if [ "$name" = base ]; then
 	fragments="$fragments $conf/guest.config"
+elif [ "$name" = vf ]; then
+	# The same for the host and its guests
+	fragments="$fragments $conf/guest.config $conf/vf.config"
 else
 	fragments="$fragments $conf/$name.config"
 fi

@@ -15,7 +15,7 @@ src=$BUILD/qemu-src pristine=$BUILD/qemu-pristine
 hooks="$(find "$ROOT/patches/qemu-10.0" -name '*.patch' | sort) $ROOT/lab/machine/emulator.patch"
 # Small: what the lab's machine and its virtual machines have
 options="--target-list=x86_64-softmmu --without-default-devices --with-devices-x86_64=vm2vm --enable-kvm --enable-tcg
-	--enable-virtfs --enable-attr --firmwarepath=/usr/share/seabios:/usr/share/qemu --disable-werror" programs=qemu-system-x86_64
+	--enable-virtfs --enable-attr --enable-slirp --firmwarepath=/usr/share/seabios:/usr/share/qemu --disable-werror" programs=qemu-system-x86_64
 case $kind in
 plain) out=$BUILD/qemu ;;
 asan) out=$BUILD/qemu-asan options="--enable-asan --enable-ubsan $options" ;;
@@ -29,7 +29,7 @@ options="$options --python=/usr/bin/python3 --disable-install-blobs --disable-do
 	--enable-vhost-kernel"
 devices="Q35 I440FX VTD PCIE_PORT ISA_DEBUG TEST_DEVICES VIRTIO_PCI VIRTIO_IOMMU VIRTIO_RNG VIRTIO_NET VIRTIO_BLK
 	VIRTIO_SERIAL VIRTIO_MEM VIRTIO_SCSI VM2VM_PCI VHOST_USER_BLK VHOST_USER_SCSI VHOST_USER_FS
-	VHOST_USER_VSOCK VHOST_USER_RNG IVSHMEM_DEVICE HPET VIRTIO_9P"
+	VHOST_USER_VSOCK VHOST_USER_RNG IVSHMEM_DEVICE VFIO_PCI HPET VIRTIO_9P E1000E_PCI_EXPRESS IGB_PCI_EXPRESS"
 
 # Our files, and the two headers that QEMU shares with the guest and with the kernel
 ours() {

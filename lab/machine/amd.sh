@@ -44,7 +44,8 @@ machine() {
 			files+=(-virtfs "local,path=$s,mount_tag=share$((${#files[@]} / 2 - 1)),security_model=none,multidevs=remap")
 		done
 		append="$append root=rootfs rootfstype=9p rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose ro"
-		append="$append pci=noacpi init=$ROOT/lab/machine/init LAB_SHARES=$shares"
+		[ ${#nic[@]} != 0 ] || append="$append pci=noacpi"
+		append="$append init=$ROOT/lab/machine/init LAB_SHARES=$shares"
 	fi
 	if [ -n "${COUNT:-}" ]; then
 		accel="-accel tcg,thread=single -icount shift=0,sleep=off -rtc clock=vm"
@@ -67,7 +68,7 @@ machine() {
 		-object "memory-backend-ram,id=far,size=$((mem / 4))"
 		-numa "node,memdev=near,cpus=0-$((SMP - 1))" -numa node,memdev=far
 		-nodefaults -no-user-config -display none -no-reboot -kernel "$image" -append "$append"
-		"${files[@]}")
+		"${nic[@]}" "${files[@]}")
 	[ -z "${MONITOR:-}" ] || qemu+=(-monitor "unix:$MONITOR,server=on,wait=off")
 }
 

@@ -2,11 +2,12 @@
 # run.sh: boot the lab, run $CMD in it, print its output and exit as it does.
 #
 #   CMD      for sh -c, as root, in the checkout; empty: a shell on the console
-#   LAB      amd (QEMU emulates SVM with nested paging), intel (Bochs, VMX with EPT), or
-#            tlb (the same with a TLB that is flushed as seldom as hardware may do)
+#   LAB      amd (QEMU emulates SVM with nested paging), intel (Bochs, VMX with EPT),
+#            tlb (the same with a TLB that is flushed as seldom as hardware may do), or
+#            vf (amd, with a NIC that has virtual functions: lab/machine/vf.sh)
 #   KERNEL   base, debug, light (what of debug Bochs is quick enough for), debian
-#            (Debian's own, from lab/dkms/debian.sh), or kcsan (what it reports is for
-#            lab/check/kcsan.sh to judge)
+#            (Debian's own, from lab/dkms/debian.sh), vf (for the lab of that name), or kcsan
+#            (what it reports is for lab/check/kcsan.sh to judge)
 #   MODULES  a build directory whose KVM modules to load instead of KERNEL's own
 #   PARAMS   parameters of these modules: 'kvm.tdp_mmu=0 kvm-amd.npt=0'; and of the kernel
 #            preempt=full, to be preempted anywhere, or none
@@ -19,23 +20,29 @@
 #
 # A hang, a panic, or any report of the kernel gives exit status 125.
 . "$(dirname "$0")/../lib.sh"
-CMD=${CMD-} LAB=${LAB:-amd} KERNEL=${KERNEL:-base} TIMEOUT=${TIMEOUT:-900} STILL=${STILL:-180} SMP=${SMP:-2}
+CMD=${CMD-} LAB=${LAB:-amd} TIMEOUT=${TIMEOUT:-900} STILL=${STILL:-180} SMP=${SMP:-2}
 
+case $LAB in vf) KERNEL=${KERNEL:-vf} ;; *) KERNEL=${KERNEL:-base} ;; esac
+MODULES=${MODULES:-$BUILD/$KERNEL}
+
+nic=() modules_more=''
 case $LAB in
 amd | intel) ;;
+vf)
+	. "$ROOT/lab/machine/vf.sh"
+	LAB=amd ;;
 tlb)
 	"$ROOT/lab/build/tlb.sh" >&2
 	# This Bochs has a flaw in posted interrupts, which KVM uses with APICv
 	LAB=intel PATH=$BUILD/tlb/bin:$PATH PARAMS="kvm-intel.enable_apicv=0 ${PARAMS-}" ;;
-*) echo "run.sh: no LAB named '$LAB': there are amd, intel and tlb" >&2; exit 2 ;;
+*) echo "run.sh: no LAB named '$LAB': there are amd, intel, tlb and vf" >&2; exit 2 ;;
 esac
 case $KERNEL in
-base | debug | light | debian | kcsan) ;;
-*) echo "run.sh: no KERNEL named '$KERNEL': there are base, debug, light, debian and kcsan" >&2; exit 2 ;;
+base | debug | light | debian | vf | kcsan) ;;
+*) echo "run.sh: no KERNEL named '$KERNEL': there are base, debug, light, debian, vf and kcsan" >&2; exit 2 ;;
 esac
 image=$BUILD/$KERNEL/arch/x86/boot/bzImage
-MODULES=${MODULES:-$BUILD/$KERNEL}
-modules="$MODULES/virt/lib/irqbypass.ko $MODULES/arch/x86/kvm/kvm.ko $MODULES/arch/x86/kvm/kvm-$LAB.ko"
+modules="$MODULES/virt/lib/irqbypass.ko $MODULES/arch/x86/kvm/kvm.ko $MODULES/arch/x86/kvm/kvm-$LAB.ko $modules_more"
 for f in "$image" $modules; do
 	[ -f "$f" ] || die "$f is not built"
 done

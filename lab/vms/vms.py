@@ -104,7 +104,7 @@ def tools(more=()):
 	"""Paths of the programs that go along: those of lab/machine/initramfs.sh, more (names of programs, or
 	patterns of paths), and ours."""
 	text = (LAB / "machine/initramfs.sh").read_text()
-	names = re.search(r'^tools="([^"]*)"', text, re.M).group(1).split() + ["od", "chgrp", "ip", "ping", "mkfs.ext4", "pkill", "base64", "iperf3", "socat",
+	names = re.search(r'^tools="([^"]*)"', text, re.M).group(1).split() + ["od", "chgrp", "ip", "bridge", "ping", "mkfs.ext4", "pkill", "base64", "iperf3", "socat",
 		*(m for m in more if not m.startswith("/"))]
 	found = [shutil.which(n, path="/usr/sbin:/usr/bin:/sbin:/bin") for n in names]
 	found += [f for m in more if m.startswith("/") for f in glob.glob(m)]
