@@ -119,7 +119,7 @@ steps_served() {
 	[ -z "$long" ] || echo "polled | host | lab/vms/links.sh polled_test.py"
 	[ -z "$long" ] || echo "boot | host | lab/vms/links.sh boot_test.py"
 	[ -z "$long" ] || echo "libvirt | host | lab/vms/links.sh libvirt_test.py"
-	[ -z "$long" ] || echo "vf | host | env LAB=vf VM2VM_TRIALS=5 TIMEOUT=5400 lab/vms/links.sh vf_test.py"
+	[ -z "$long" ] || echo "vf | host | env LAB=vf TIMEOUT=5400 lab/vms/links.sh vf_test.py"
 	[ -z "$long" ] || echo "seeing | host | lab/vms/links.sh seeing_test.py"
 	echo "modes | host | env ${long:+TIMEOUT=7200} lab/vms/links.sh modes_test.py"
 	echo "foreign | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
