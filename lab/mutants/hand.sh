@@ -5,6 +5,7 @@
 #	# kills: [PROGRAM] TEST		of KVM's part: vm2vm_test if no program is given
 #	# where: LAB KERNEL		amd base if not given
 #	# params: NAME=VALUE		parameters of KVM's modules
+#	# trials: N			VM2VM_TRIALS for the test
 #	# kills: SCRIPT TEST		of QEMU's and the guest's part: one of lab/vms/*.py; or, of the
 #					guest's, rings, which are lab/check/rings.sh's
 #
