@@ -12,7 +12,7 @@ import time
 from links import (BASE, IOMMUS, OWN_RNG, PAGE, SIZE, TOOL, Pair, connected, hold, let_go, link, pages, refused, same_pages,
 	scan, scan_both, seen, unplug)
 from vhost_user import Program, Served, wait_until
-from vms import VM, VMError, check, comment, equal, long_test, main, test
+from vms import VM, VMError, check, comment, equal, long_test, main, migrate, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 RNG_DRIVER = "/sys/bus/virtio/drivers/virtio_rng"
@@ -482,12 +482,6 @@ def unapproved_accesses_are_reported():
 		equal(backend.sh("echo alive"), "alive", "the backend")
 
 
-def arrives(target):
-	"""Its guest goes on with the channel of the source: a new one is as good."""
-	target.ready = True
-	target.number = 1000
-
-
 @test
 def backend_migrates():
 	"""It arrives without its peer, which comes again; the guest's program does not end."""
@@ -497,15 +491,9 @@ def backend_migrates():
 		program = Program(source, served, "rng", "rng -s 1").start()
 		equal(entropy(owner, 2), "128", "bytes")
 		source.sh("head -c 8000000 /dev/urandom >/run/pattern; sha256sum </run/pattern >/run/sum")
-		path = f"/tmp/migrate-{os.getpid()}"
-		target = served.backend("-incoming", f"unix:{path}", name="target")
-		target.start(wait=False)
-		source.qmp("migrate", uri=f"unix:{path}")
-		source.wait_event("STOP", 200)
-		target.wait_event("RESUME", 200)
+		target = migrate(source, served.backend)
 		epoch = source.qmp("query-vm2vm-links")[0]["backend"]["epoch"]
 		source.kill()
-		arrives(target)
 		program.vm = target
 		equal(target.sh("sha256sum </run/pattern"), target.sh("cat /run/sum"), "the pattern")
 		check(program.alive(), "the program goes on")
@@ -524,14 +512,8 @@ def owner_migrates():
 		source.run("while :; do dd if=/dev/hwrng bs=64 count=1 iflag=fullblock status=none >>/run/data; done & echo $! >/run/loop")
 		# A pattern in its memory, to be the same there
 		source.sh("head -c 8000000 /dev/urandom >/run/pattern; sha256sum </run/pattern >/run/sum")
-		path = f"/tmp/migrate-{os.getpid()}"
-		target = pair.owner("-incoming", f"unix:{path}", name="target")
-		target.start(wait=False)
-		source.qmp("migrate", uri=f"unix:{path}")
-		source.wait_event("STOP", 200)
-		target.wait_event("RESUME", 200)
+		target = migrate(source, pair.owner)
 		source.kill()
-		arrives(target)
 		seen(target, backend)
 		equal(target.sh("sha256sum </run/pattern"), target.sh("cat /run/sum"), "the pattern")
 		# What is mapped is not to change from one look to the other

@@ -18,7 +18,7 @@ import time
 from links import plug, port, refused, unplug
 from measure import cost, kernel_threads
 from vhost_user import (BACKEND_IP, MAC, Program, Served, driver, interface, late_writes, link_up, make_bridge, ping, rebind, wait_until)
-from vms import Skip, check, comment, equal, main, shared, test
+from vms import Skip, check, comment, equal, main, migrate, shared, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 NET = 1
@@ -395,25 +395,14 @@ def owner_migrates():
 		world_answers(source)
 		# VM2 has a device of the host's
 		refused(backend, "migrate", "VFIO migration is not supported", uri="exec:cat >/dev/null")
-		target = None
-
-		def migrate():
-			nonlocal target
-			path = f"/tmp/migrate-{os.getpid()}"
-			target = SERVED.owner("-incoming", f"unix:{path}", name="target")
-			target.start(wait=False)
-			source.qmp("migrate", uri=f"unix:{path}")
-			source.wait_event("STOP", 300)
-			target.wait_event("RESUME", 300)
+		def moved():
+			target = migrate(source, SERVED.owner, 300)
 			info = source.qmp("query-migrate")
 			comment(f"migrated: {info['ram']['dirty-sync-count']} rounds, {info['ram']['transferred'] >> 20} MiB")
 			source.kill()
-			# Its guest goes on with the channel of the source: a new one is as good
-			target.ready = True
-			target.number = 1000
 			return target
 
-		through_the_world(source, 3072, migrate)
+		target = through_the_world(source, 3072, moved)
 		world_answers(target)
 		check(SERVED.program.alive(), f"the backend's program ended: {SERVED.program.said()}")
 		equal(late_writes(target), [], "writes to freed pages")

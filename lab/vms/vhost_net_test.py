@@ -15,7 +15,7 @@ import time
 from measure import packets, serve_streams, stream
 from vhost_user import (BACKEND_IP, OWNER_IP, Program, Served, driver, interface, late_writes, link_up, make_bridge, ping, rebind,
 	wait_until)
-from vms import check, comment, equal, long_test, main, test
+from vms import check, comment, equal, long_test, main, migrate, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 NET = 1
@@ -149,16 +149,8 @@ def owner_migrates():
 	with served.backend() as backend:
 		source, program = both(served, backend, name="source")
 		before = features(source)
-		path = f"/tmp/migrate-{os.getpid()}"
-		target = served.owner("-incoming", f"unix:{path}", name="target")
-		target.start(wait=False)
-		source.qmp("migrate", uri=f"unix:{path}")
-		source.wait_event("STOP", 200)
-		target.wait_event("RESUME", 200)
+		target = migrate(source, served.owner)
 		source.kill()
-		# Its guest goes on with the channel of the source: a new one is as good
-		target.ready = True
-		target.number = 1000
 		ping(target)
 		equal(features(target), before, "features")
 		alive_and_clean(target, program)

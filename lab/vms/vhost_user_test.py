@@ -19,7 +19,7 @@ import time
 
 from vhost_user import (BACKEND_IP, Program, Served, disk, driver, file_system_holds, interface, late_writes, link_up, make_tap, ping,
 	rebind, wait_until)
-from vms import QMPError, Skip, VMError, check, comment, equal, long_test, main, test
+from vms import QMPError, Skip, VMError, check, comment, equal, long_test, main, migrate, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 KILLS = max(2, TRIALS // 2)
@@ -177,16 +177,8 @@ def net_owner_migrates():
 		link_up(source)
 		ping(source)
 		source.run(f"ping -i 0.01 -w 1000 {BACKEND_IP} >/run/flood 2>&1 &")
-		path = f"/tmp/migrate-{os.getpid()}"
-		target = served.owner("-incoming", f"unix:{path}", name="target")
-		target.start(wait=False)
-		source.qmp("migrate", uri=f"unix:{path}")
-		source.wait_event("STOP", 200)
-		target.wait_event("RESUME", 200)
+		target = migrate(source, served.owner)
 		source.kill()
-		# Its guest goes on with the channel of the source: a new one is as good
-		target.ready = True
-		target.number = 1000
 		alive_and_clean(target, program)
 
 

@@ -545,6 +545,20 @@ class VM:
 		self._gone()
 
 
+def migrate(source, make, seconds=200):
+	"""The VM by make() in which the source's guest goes on; the source has stopped"""
+	path = f"/tmp/migrate-{os.getpid()}"
+	target = make("-incoming", f"unix:{path}", name="target")
+	target.start(wait=False)
+	source.qmp("migrate", uri=f"unix:{path}")
+	source.wait_event("STOP", seconds)
+	target.wait_event("RESUME", seconds)
+	# Its guest goes on with the channel of the source: a new one is as good
+	target.ready = True
+	target.number = 1000
+	return target
+
+
 # ---- Tests, reported as TAP
 
 class Skip(Exception):
