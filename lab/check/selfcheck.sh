@@ -34,7 +34,7 @@ expect_check() {
 }
 
 echo "TAP version 13"
-echo "1..25"
+echo "1..27"
 unset KERNEL LAB TIMEOUT COUNT MODULES STEPS LONG
 expect_check check-passes 0 "1 passed, 0 failed" "base demo-core"
 DEMO_ARGS=--nonsense expect_check check-fails 1 "0 passed, 1 failed" "base demo-core"
@@ -58,6 +58,7 @@ fake=$(mktemp -d "$BUILD/selfcheck.XXXXXX")
 cat >"$fake/qemu-system-x86_64" <<-END
 	#!/bin/bash
 	echo >>$fake/starts
+	[ ! -e $fake/lost ] || [ "\$(wc -l <$fake/starts)" -gt 1 ] || for a; do case \$a in file,id=console,path=*) cat $fake/lost >>"\${a#*path=}" ;; esac; done
 	[ "\$(wc -l <$fake/starts)" -gt "\$(cat $fake/deaths)" ] || if [ -e $fake/still ]; then read -r _ <>$fake/still; else kill -SEGV \$\$; fi
 	[ ! -e $fake/late ] || { for a; do case \$a in file,id=status,path=*) echo begun >"\${a#*path=}"; kill -SEGV \$\$ ;; esac; done; }
 	exec $BUILD/qemu/qemu-system-x86_64 "\$@"
@@ -80,8 +81,10 @@ fake_expect 1 2 emulator-dies-once 7 "once more" 'exit 7'
 fake_expect 2 2 emulator-dies-twice 125 "the machine stopped early" 'exit 7'
 mkfifo "$fake/still"
 STILL=10 fake_expect 1 2 emulator-stands-still-once 7 "said nothing for 10 s" 'exit 7'
-STILL=10 fake_expect 2 2 emulator-stands-still-twice 125 "said nothing for 10 s as it started, twice" 'exit 7'
-rm "$fake/still"
+STILL=10 fake_expect 2 2 emulator-stands-still-twice 125 "said nothing for 10 s as it started, the second time, too" 'exit 7'
+echo "rcu: rcu_preempt kthread timer wakeup didn't happen for 30001 jiffies!" >"$fake/lost"
+fake_expect 1 2 emulator-loses-a-timer 7 "lost a timer as it started; once more" 'exit 7'
+rm "$fake/still" "$fake/lost"
 touch "$fake/late"
 fake_expect 0 1 emulator-dies-late 125 "the machine stopped early" 'exit 7'
 rm -rf "$fake"

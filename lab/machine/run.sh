@@ -12,7 +12,8 @@
 #   PARAMS   parameters of these modules: 'kvm.tdp_mmu=0 kvm-amd.npt=0'; and of the kernel
 #            preempt=full, to be preempted anywhere, or none
 #   TIMEOUT  seconds until it counts as hung          SMP, MEM  the machine
-#   STILL    seconds without a word after which a machine that starts is started again (180; amd)
+#   STILL    seconds without a word after which a machine that starts is started again (180; amd);
+#            so is one that has lost a timer by then
 #   COUNT=1  one TSC tick is one instruction: for counting, not for speed (amd)
 #   EMULATOR a QEMU to emulate the machine (amd), in place of the one of lab/build/vmm.sh
 #   MONITOR  where what emulates the machine has its monitor, a socket (amd)
@@ -118,11 +119,16 @@ fi
 # begun: whether the machine has got as far as the command. It says so in $dir/status.
 begun() { [ -s "$dir/status" ]; }
 
-# Kill what emulates the machine if that has not begun, and has said nothing for so long
+# What Linux says when a CPU sleeps on whose timer has run out. QEMU 10.0 loses one, seldom.
+LOST="kthread timer wakeup didn't happen"
+
+# Kill what emulates the machine if that has not begun, and stands still: why is in $dir/still
 give_up() {
-	local now size='' still=0
+	local now size='' still=0 why=''
 	while ! begun; do
-		[ "$still" -lt "$STILL" ] || { touch "$dir/still"; pkill -KILL -f -- "path=$dir/status"; return; }
+		if [ "$still" -ge "$STILL" ]; then why="said nothing for $STILL s"; fi
+		if grep -qaF "$LOST" "$console"; then why="lost a timer"; fi
+		[ -z "$why" ] || { echo "$why" >"$dir/still"; pkill -KILL -f -- "path=$dir/status"; return; }
 		sleep 5
 		now=$(stat -c %s "$console")
 		if [ "$now" = "$size" ]; then still=$((still + 5)); else size=$now still=0; fi
@@ -135,6 +141,7 @@ give_up() {
 # another thread replaces.
 for try in 1 2; do
 	status=0
+	: >"$console"
 	# Bochs is slow to say something, and was not seen to stand still
 	[ "$LAB" != amd ] || give_up &
 	machine_run || status=$?
@@ -142,7 +149,7 @@ for try in 1 2; do
 	wait %% 2>/dev/null || true
 	case $try$status in
 	1134 | 1139) begun || { echo "lab: the emulator died as it started (status $status); once more" >&2; continue; } ;;
-	1137) [ ! -e "$dir/still" ] || { echo "lab: the machine said nothing for $STILL s as it started; once more" >&2; continue; } ;;
+	1137) [ ! -e "$dir/still" ] || { echo "lab: the machine $(cat "$dir/still") as it started; once more" >&2; rm "$dir/still"; continue; } ;;
 	esac
 	break
 done
@@ -157,7 +164,7 @@ failed() {
 	exit 125
 }
 
-[ ! -e "$dir/still" ] || begun || failed "it said nothing for $STILL s as it started, twice"
+[ ! -e "$dir/still" ] || begun || failed "it $(cat "$dir/still") as it started, the second time, too"
 if [ "$status" = 124 ] || [ "$status" = 137 ]; then failed "nothing came back for $TIMEOUT s"; fi
 # A CPU that gets no time on the build machine may look for work as another one is stopped for
 # good, of which Linux warns. That is after all that is tested.
