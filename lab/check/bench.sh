@@ -120,6 +120,11 @@ row view_first_instructions "" "entering a view for the first time on a vCPU"
 limit view_first_64m_ratio 0.8 1.2 "the same with 64 MiB of the VM's own memory mapped / with next to none"
 # Less than nothing where what went before is given back meanwhile
 limit view_bytes -8192 12288 "memory of entering a view for the first time: a page for the vCPU, and the root of the window"
+for size in 64 1500 9000; do
+	row view_switch_plain_$size "" "a switch in the backend, by plain links: a frame of $size bytes from owner to owner"
+	limit view_switch_ratio_${size}_one 1 2.5 "the same by views, which take two copies / by plain links"
+	limit view_switch_ratio_$size 1 2.1 "the same, four frames for each change of views"
+done
 limit view_idle_ratio 0.9 1.003 "an exit in a VM without views / on KVM without the series"
 echo "1..$n"
 echo "# README.md's table: $table"

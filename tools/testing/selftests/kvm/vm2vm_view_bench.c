@@ -6,7 +6,7 @@
  * What the host does on top, for its own interrupts, is not counted: of many rounds
  * the cheapest is taken.
  */
-#include "vm2vm_view.h"
+#include "vm2vm_switch.h"
 #include "vm2vm_bench_vm.h"
 
 #define TRIPS		1000	/* in a round */
@@ -16,6 +16,7 @@
 #define COPY		4096
 #define BIG		(64ul << 20)
 #define PLAIN_VIEW	(KVM_VM2VM_NR_VIEWS + 1)	/* where a plain window would be */
+#define SWITCHED	64	/* frames */
 
 enum view_bench_op {
 	BENCH_LOOP,	/* nothing, as often as the others do something */
@@ -25,6 +26,7 @@ enum view_bench_op {
 	BENCH_COPY,	/* the copy only */
 	BENCH_FIRST,	/* into each of @count views for the first time */
 	BENCH_FILL_OWN,	/* touch own memory, @count pages */
+	BENCH_SWITCH,	/* what switch_job says */
 };
 
 static struct {
@@ -98,6 +100,8 @@ static void view_bench_guest(void)
 		start = rdtsc();
 		if (view_bench.op == BENCH_FIRST)
 			view_bench_firsts_guest();
+		else if (view_bench.op == BENCH_SWITCH)
+			switch_guest();
 		else if (view_bench.op == BENCH_FILL_OWN)
 			for (i = 0; i < view_bench.count; i++)
 				WRITE_ONCE(*(u64 *)(view_bench.gva + i * 4096), i);
@@ -231,6 +235,63 @@ static void views(void)
 	view_free(&w);
 }
 
+/* Ticks of a frame, of those that the switch takes with @views or without. */
+static double view_bench_switch(struct view *w, bool views, u64 batch)
+{
+	u64 best = ~0ull, i;
+
+	switch_job = (struct switch_job){
+		.from = views ? VIEW_GPA(1) : PEER_WINDOW,
+		.to = views ? VIEW_GPA(2) : PEER_WINDOW + 0x400000,
+		.from_view = views, .to_view = 2 * views, .batch = batch, .frames = SWITCHED,
+	};
+	sync_global_to_guest(w->vm, switch_job);
+	for (i = 0; i < ROUNDS_VIEW; i++)
+		best = min_t(u64, best, view_bench_run(w, BENCH_SWITCH, 0, 0, 0));
+	sync_global_from_guest(w->vm, switch_job);
+	TEST_ASSERT(!switch_job.bad, "%lu frames went wrong", switch_job.bad);
+	return (double)best / SWITCHED;
+}
+
+/* A switch between two owners, see vm2vm_switch.h: the same VM has windows of both kinds. */
+static void switches(void)
+{
+	static const u64 lengths[] = { 64, 1500, 9000 };
+	struct view w;
+	unsigned int i;
+	char name[64];
+
+	view_init(&w, SWITCH_PAGES);
+	w.cpus = 0;
+	kvm_vm_free(w.vm);
+	w.vm = vm_create(1);
+	view_add_cpu(&w, view_bench_guest);
+	for (i = 0; i < VIEW_OWNERS; i++) {
+		u64 window = PEER_WINDOW + i * 0x400000;
+
+		view_link(&w, i + 1, i, 0, SWITCH_PAGES, 0);
+		vm2vm_link(w.vm, w.owner[i].domain, VIEW_SLOT(-1 - (int)i), window, PEER_IOVA,
+			   SWITCH_PAGES * 4096, 0);
+		virt_map_level(w.vm, window, window, PEER_SIZE_2M, PG_LEVEL_2M);
+	}
+	for (i = 0; i < ARRAY_SIZE(lengths); i++) {
+		double plain, one, four;
+
+		switch_port_init(&w.owner[0], SWITCHED, lengths[i]);
+		switch_port_init(&w.owner[1], SWITCHED, lengths[i]);
+		plain = view_bench_switch(&w, false, SWITCH_BATCH);
+		one = view_bench_switch(&w, true, 1);
+		four = view_bench_switch(&w, true, SWITCH_BATCH);
+		snprintf(name, sizeof(name), "view_switch_plain_%lu", lengths[i]);
+		bench_figure(name, plain);
+		snprintf(name, sizeof(name), "view_switch_ratio_%lu_one", lengths[i]);
+		bench_figure(name, one / plain);
+		snprintf(name, sizeof(name), "view_switch_ratio_%lu", lengths[i]);
+		bench_figure(name, four / plain);
+	}
+	view_free(&w);
+}
+
 /* An exit and back, in a VM without views. */
 static void plain(void)
 {
@@ -252,5 +313,6 @@ int main(int argc, char **argv)
 	TEST_REQUIRE(view_feature());
 	plain();
 	views();
+	switches();
 	return 0;
 }
