@@ -27,10 +27,10 @@
 #define NODES		"/dev/vm2vm"
 #define CLASS		"/sys/class/vm2vm"
 
-static uint8_t *window_start;
-static uint64_t state_changes;	/* that were taken */
+static __thread uint8_t *window_start;
+static __thread uint64_t state_changes;	/* that were taken */
 
-struct vm2vm_dev dev = { .fd = -1 };
+__thread struct vm2vm_dev dev = { .fd = -1 };
 
 void die(const char *format, ...)
 {
@@ -190,7 +190,7 @@ void look_at_device(void)
 
 volatile void *open_inflight(void)
 {
-	static volatile void *memory;
+	static __thread volatile void *memory;
 
 	if (!memory)
 		memory = map_region(VM2VM_REGION_INFLIGHT, VM2VM_PCI_INFLIGHT_BAR_SIZE,

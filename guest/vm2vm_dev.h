@@ -2,7 +2,7 @@
 /*
  * The PCI device that shows another VM's memory, for the parts of the program vm2vm
  *
- * There is one, which find_device() chooses and open_device() maps.  What cannot be done
+ * A thread has one, which find_device() chooses and open_device() maps.  What cannot be done
  * ends the program, with a message.
  */
 #ifndef VM2VM_DEV_H
@@ -31,7 +31,7 @@ struct vm2vm_dev {
 	uint64_t size, base;	/* of the window */
 };
 
-extern struct vm2vm_dev dev;
+extern __thread struct vm2vm_dev dev;
 
 void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...);
 
