@@ -9,11 +9,13 @@ out=${GUEST_OUT:-$BUILD/guest}
 mkdir -p "$out"
 
 flags="-std=gnu11 -O2 -static -Wall -Wextra -Wno-unused-parameter -Werror"
-key=$(cd "$src" && { echo "$flags"; cat ./*.[ch] "$ROOT"/lab/vms/*.c; cc --version; } | sha256sum)
+key=$(cd "$src" && { echo "$flags"; cat ./*.[ch] region/*.[ch] "$ROOT"/lab/vms/*.c; cc --version; } | sha256sum)
 if [ -x "$out/vm2vm" ] && [ "$(cat "$out/vm2vm.key" 2>/dev/null)" = "$key" ]; then exit 0; fi
 rm -f "$out/vm2vm.key"
 # shellcheck disable=SC2086
 quietly guest cc $flags -o "$out/vm2vm" "$src"/*.c
+# shellcheck disable=SC2086
+quietly guest cc $flags -pthread -o "$out/vm2vm-region" "$src"/region/*.c "$src"/vm2vm_{backend,dev,pattern,ring}.c
 # Programs of tests, for either guest
 for f in "$ROOT"/lab/vms/*.c; do
 	# shellcheck disable=SC2086

@@ -115,6 +115,7 @@ steps_served() {
 	echo "driver debug | host | env L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py$few"
 	echo "hostile owners | host | env ${long:+L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage TIMEOUT=7200} lab/vms/links.sh hostile_owner_test.py"
 	echo "vhost-net | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
+	echo "region | host | env ${long:+TIMEOUT=3600} lab/vms/links.sh region_test.py"
 	[ -z "$long" ] || echo "joins | host | env MEM=8G VM2VM_TRIALS=100 TIMEOUT=7200 lab/vms/links.sh join_test.py"
 	[ -z "$long" ] || echo "polled | host | lab/vms/links.sh polled_test.py"
 	[ -z "$long" ] || echo "boot | host | lab/vms/links.sh boot_test.py"

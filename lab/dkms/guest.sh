@@ -1,6 +1,6 @@
 #!/bin/bash
 # guest.sh: make the Debian packages for the backend's guest in build/deb: vm2vm-guest-dkms, the
-# driver's source for DKMS, and vm2vm-guest, the program. Prints their paths.
+# driver's source for DKMS, and vm2vm-guest, the programs. Prints their paths.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/packages/pack.sh"
 cd "$ROOT"
@@ -25,9 +25,11 @@ echo "$deb"
 # Static, so that it is one package for Debian 12 and 13, whatever it is built on
 program=$stage/program
 mkdir -p "$program"/usr/{sbin,share/man/man8,share/lintian/overrides,lib/udev/rules.d,lib/systemd/system} "$program/etc/vm2vm"
-cp "$BUILD/guest/vm2vm" "$program/usr/sbin/"
-strip --strip-all --remove-section=.comment --remove-section=.note "$program/usr/sbin/vm2vm"
-gzip -9n <guest/package/vm2vm.8 >"$program/usr/share/man/man8/vm2vm.8.gz"
+for f in vm2vm vm2vm-region; do
+	cp "$BUILD/guest/$f" "$program/usr/sbin/"
+	strip --strip-all --remove-section=.comment --remove-section=.note "$program/usr/sbin/$f"
+	gzip -9n <"guest/package/$f.8" >"$program/usr/share/man/man8/$f.8.gz"
+done
 cp guest/package/60-vm2vm.rules "$program/usr/lib/udev/rules.d/"
 cp guest/package/vm2vm@.service "$program/usr/lib/systemd/system/"
 cp guest/package/lintian-overrides "$program/usr/share/lintian/overrides/vm2vm-guest"

@@ -36,6 +36,7 @@ export BUILD QEMU L2_KERNEL PYTHONDONTWRITEBYTECODE=1
 # And what some of the scripts have in a guest besides
 ! grep -q STORAGE "$ROOT/lab/vms/$1" || /usr/bin/python3 "$ROOT/lab/vms/vms.py" qemu-storage-daemon >/dev/null
 ! grep -q "from polled" "$ROOT/lab/vms/$1" || /usr/bin/python3 "$ROOT/lab/vms/polled.py" >/dev/null
+! grep -q "from region" "$ROOT/lab/vms/$1" || /usr/bin/python3 "$ROOT/lab/vms/region.py" >/dev/null
 ! grep -q "import libvirt\|from libvirt" "$ROOT/lab/vms/$1" || "$ROOT/lab/build/libvirt.sh" >&2 || true
 ! grep -q STOCK "$ROOT/lab/vms/$1" || "$ROOT/lab/build/stock.sh" >&2 || true
 

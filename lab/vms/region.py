@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""region.py: VMs of which the first gives a region of its memory to the others, by the program vm2vm-region, with
+doorbells among all of them
+
+`python3 region.py` builds the initramfs of their guests ahead.
+"""
+
+import itertools
+import os
+import re
+
+from links import IOMMUS
+from polled import modules
+from vms import VM, VMError, check, initramfs
+
+PROGRAM = "vm2vm-region"
+IOVA = 0x10000000
+HUGE, PAGE = 2 << 20, 4096
+HEADER = IOVA + HUGE
+SLOTS = 64
+CHANNEL = PAGE + SLOTS * 256
+# Where a VM's device to another one is, by that one's number
+SLOT = 5
+TOOLS = ("mkfifo", *modules())
+numbers = itertools.count()
+
+
+def channel(vms, i, j):
+	"""Bus address of that from VM i to VM j"""
+	return IOVA + HUGE + PAGE + (i * (vms - 1) + j - (j > i)) * CHANNEL
+
+
+def common(vms):
+	return IOVA + HUGE + PAGE + vms * (vms - 1) * CHANNEL
+
+
+class Member:
+	"""A VM of them, with its program"""
+
+	def __init__(self, group, number, iommu="virtio"):
+		self.group, self.number, self.iommu = group, number, iommu
+		self.vm = None
+		self.out = f"/run/region{number}"
+
+	def owns(self, other):
+		"""Of two the one with the lower number is the link's owner"""
+		return self.number < other
+
+	def device(self, other):
+		path = self.group.path(self.number, other)
+		if not self.owns(other):
+			return ["-device", f"vm2vm-pci,id=w{other},path={path},addr={SLOT + other:#x}"]
+		return ["-chardev", f"socket,id=c{other},path={path},reconnect-ms=200",
+			"-netdev", f"vhost-user,id=n{other},chardev=c{other},vm2vm=on",
+			"-device", f"virtio-net-pci,netdev=n{other},id=d{other},romfile=,disable-legacy=on,iommu_platform=on,addr={SLOT + other:#x}"]
+
+	def make(self, *args, name=None):
+		for other in self.group.others(self.number):
+			args = (*self.device(other), *args)
+		if any(self.owns(other) for other in self.group.others(self.number)):
+			args = (*IOMMUS[self.iommu], *args)
+		return VM(name or f"member{self.number}", *args, append="iommu.strict=1", memory=384, smp=2, tools=TOOLS)
+
+	def boot(self):
+		self.vm = self.make().start()
+		if any(self.owns(other) for other in self.group.others(self.number)):
+			bus = "/sys/bus/pci"
+			# Interrupts are not remapped
+			self.vm.sh(" && ".join(f"insmod {m}" for m in modules(self.vm.kernel)) +
+				"; echo 1 >/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts")
+			for other in filter(self.owns, self.group.others(self.number)):
+				self.vm.sh(f"d={bus}/devices/{self.address(other)}; echo vfio-pci >$d/driver_override; "
+					f"[ ! -e $d/driver ] || echo {self.address(other)} >$d/driver/unbind; echo {self.address(other)} >{bus}/drivers/vfio-pci/bind")
+		return self
+
+	@staticmethod
+	def address(other):
+		return f"0000:00:{SLOT + other:02x}.0"
+
+	def start(self, options=""):
+		"""Its program"""
+		links = " ".join(f"{other}={'pci:' if self.owns(other) else ''}{self.address(other)}" for other in self.group.others(self.number))
+		# What is typed does not end
+		self.vm.sh(f"rm -f {self.out}.in; mkfifo {self.out}.in")
+		self.vm.run(f"{PROGRAM} {options} {self.number} {links} 0<>{self.out}.in >{self.out} 2>&1 & echo $! >{self.out}.pid")
+		self.wait("ready")
+		return self
+
+	def said(self):
+		return self.vm.sh(f"cat {self.out}")
+
+	def alive(self):
+		return self.vm.run(f"kill -0 $(cat {self.out}.pid)", check=False).status == 0
+
+	def wait(self, text, timeout=60, times=1):
+		"""Until it has said that, so many times"""
+		self.vm.wait_for(f"[ $(grep -c '{text}' {self.out}) -ge {times} ] || ! kill -0 $(cat {self.out}.pid)", timeout)
+		if len(re.findall(text, self.said(), re.M)) < times:
+			raise VMError(f"{self.vm}: {PROGRAM} has ended: {self.said()}")
+
+	def type(self, line):
+		self.vm.sh(f"echo '{line}' >{self.out}.in")
+
+	def ask(self, line, answer, timeout=60):
+		"""Type it, and wait for a new line that matches; that line"""
+		before = len(re.findall(answer, self.said(), re.M))
+		self.type(line)
+		self.wait(answer, timeout, before + 1)
+		return [s for s in self.said().splitlines() if re.search(answer, s)][-1]
+
+	def status(self, other):
+		"""What it says of another one: names and numbers, and whether that is reached"""
+		line = self.ask("status", f"VM {other}: ")
+		values = {k: int(v) for k, v in re.findall(r"([a-z ]+) (\d+)(?:,|$)", line.split(": ", 1)[1])}
+		return {k.strip(): v for k, v in values.items()} | {"reached": ": reached" in line}
+
+	def kill(self):
+		self.vm.run(f"kill -KILL $(cat {self.out}.pid); while kill -0 $(cat {self.out}.pid); do sleep 0.05; done", check=False)
+
+
+class Group:
+	"""So many of them"""
+
+	def __init__(self, size=3, iommu="virtio"):
+		self.name = f"/tmp/region-{os.getpid()}-{next(numbers)}"
+		self.members = [Member(self, n, iommu) for n in range(size)]
+
+	def __len__(self):
+		return len(self.members)
+
+	def __getitem__(self, number):
+		return self.members[number]
+
+	def others(self, number):
+		return [n for n in range(len(self)) if n != number]
+
+	def path(self, a, b):
+		return f"{self.name}-{min(a, b)}-{max(a, b)}"
+
+	def __enter__(self):
+		# An owner's driver is refused a device that has no back-end yet: the highest number first
+		for m in reversed(self.members):
+			m.boot().start()
+		self.all_reached()
+		return self
+
+	def __exit__(self, *exc):
+		for m in self.members:
+			if m.vm:
+				m.vm.kill()
+
+	def pairs(self):
+		return [(m, self[n]) for m in self.members for n in self.others(m.number)]
+
+	def all_reached(self, timeout=60):
+		for m, other in self.pairs():
+			m.vm.wait_for(f"grep 'VM {other.number} is' {m.out} | tail -n 1 | grep 'is reached'", timeout)
+
+	def healthy(self):
+		for m in self.members:
+			check(m.alive(), f"{m.vm}: {m.said()}")
+
+
+if __name__ == "__main__":
+	print(initramfs(more=TOOLS))
