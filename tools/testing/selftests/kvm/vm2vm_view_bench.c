@@ -236,14 +236,15 @@ static void views(void)
 }
 
 /* Ticks of a frame, of those that the switch takes with @views or without. */
-static double view_bench_switch(struct view *w, bool views, u64 batch)
+static double view_bench_switch(struct view *w, u64 own, bool views, u64 batch)
 {
 	u64 best = ~0ull, i;
 
 	switch_job = (struct switch_job){
 		.from = views ? VIEW_GPA(1) : PEER_WINDOW,
 		.to = views ? VIEW_GPA(2) : PEER_WINDOW + 0x400000,
-		.from_view = views, .to_view = 2 * views, .batch = batch, .frames = SWITCHED,
+		.from_view = views, .to_view = 2 * views, .own = own, .batch = batch,
+		.frames = SWITCHED,
 	};
 	sync_global_to_guest(w->vm, switch_job);
 	for (i = 0; i < ROUNDS_VIEW; i++)
@@ -260,12 +261,14 @@ static void switches(void)
 	struct view w;
 	unsigned int i;
 	char name[64];
+	u64 own;
 
 	view_init(&w, SWITCH_PAGES);
 	w.cpus = 0;
 	kvm_vm_free(w.vm);
 	w.vm = vm_create(1);
 	view_add_cpu(&w, view_bench_guest);
+	own = switch_add_memory(w.vm);
 	for (i = 0; i < VIEW_OWNERS; i++) {
 		u64 window = PEER_WINDOW + i * 0x400000;
 
@@ -279,9 +282,9 @@ static void switches(void)
 
 		switch_port_init(&w.owner[0], SWITCHED, lengths[i]);
 		switch_port_init(&w.owner[1], SWITCHED, lengths[i]);
-		plain = view_bench_switch(&w, false, SWITCH_BATCH);
-		one = view_bench_switch(&w, true, 1);
-		four = view_bench_switch(&w, true, SWITCH_BATCH);
+		plain = view_bench_switch(&w, own, false, SWITCH_BATCH);
+		one = view_bench_switch(&w, own, true, 1);
+		four = view_bench_switch(&w, own, true, SWITCH_BATCH);
 		snprintf(name, sizeof(name), "view_switch_plain_%lu", lengths[i]);
 		bench_figure(name, plain);
 		snprintf(name, sizeof(name), "view_switch_ratio_%lu_one", lengths[i]);

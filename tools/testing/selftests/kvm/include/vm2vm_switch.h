@@ -38,6 +38,7 @@ struct switch_port {
  * @from: window of the owner that sends; @to: of the one that gets
  * @from_view: the view of the one; 0: all windows are plain
  * @to_view: of the other
+ * @own: memory of its own for a batch, of switch_add_memory()
  * @batch: frames for each change of views, at most SWITCH_BATCH
  * @frames: when this many have gone through it is done
  * @bad: frames whose length made no sense
@@ -50,6 +51,7 @@ struct switch_job {
 	uint64_t to;
 	uint64_t from_view;
 	uint64_t to_view;
+	uint64_t own;
 	uint64_t batch;
 	uint64_t frames;
 	uint64_t bad;
@@ -62,6 +64,9 @@ extern struct switch_job switch_job;
 
 /* What the guest does: all of switch_job. */
 void switch_guest(void);
+
+/* Where the switch of this VM can have frames; not in the program, which others are, too. */
+uint64_t switch_add_memory(struct kvm_vm *vm);
 
 /* The owner's memory as a port that sends frames of this length, each of its own content. */
 struct switch_port *switch_port_init(struct view_owner *o, uint64_t frames, uint64_t length);

@@ -4,10 +4,11 @@
  */
 #include "vm2vm_switch.h"
 
-struct switch_job switch_job;
+/* Of the backend, gpa and gva */
+#define SWITCH_OWN	0x60000000ul
+#define SWITCH_OWN_SLOT	90	/* below those of views */
 
-/* Where frames are while the guest is in no view, or in that of who gets them */
-static uint8_t switch_own[SWITCH_BATCH][SWITCH_SLOT] __aligned(8);
+struct switch_job switch_job;
 
 /* A frame with its length, which is looked at once; returns that, or 0 */
 static uint64_t switch_take(void *to, const uint8_t *slot)
@@ -40,12 +41,13 @@ static void switch_plain(uint64_t n)
 static void switch_views(uint64_t n)
 {
 	struct switch_port *from = (void *)switch_job.from, *to = (void *)switch_job.to;
+	uint8_t (*own)[SWITCH_SLOT] = (void *)switch_job.own;
 	uint64_t taken, received, kept = 0, i;
 
 	vm2vm_view_enter(switch_job.from_view);
 	taken = from->taken;
 	for (i = 0; i < n; i++) {
-		if (switch_take(switch_own[kept], from->out[(taken + i) % SWITCH_SLOTS]))
+		if (switch_take(own[kept], from->out[(taken + i) % SWITCH_SLOTS]))
 			kept++;
 	}
 	WRITE_ONCE(from->taken, taken + n);
@@ -53,8 +55,8 @@ static void switch_views(uint64_t n)
 	vm2vm_view_enter(switch_job.to_view);
 	received = to->received;
 	for (i = 0; i < kept; i++)
-		view_guest_copy(to->in[(received + i) % SWITCH_SLOTS], switch_own[i],
-				(*(uint64_t *)switch_own[i] + 15) / 8);
+		view_guest_copy(to->in[(received + i) % SWITCH_SLOTS], own[i],
+				(*(uint64_t *)own[i] + 15) / 8);
 	WRITE_ONCE(to->received, received + kept);
 	/* As a bug in what is done for this owner would */
 	if (switch_job.stray && READ_ONCE(from->sent) != VIEW_HOLE)
@@ -73,6 +75,16 @@ void switch_guest(void)
 		else
 			switch_plain(n);
 	}
+}
+
+uint64_t switch_add_memory(struct kvm_vm *vm)
+{
+	size_t size = SWITCH_BATCH * SWITCH_SLOT;
+
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, SWITCH_OWN, SWITCH_OWN_SLOT,
+				    size / vm->page_size, 0);
+	virt_map(vm, SWITCH_OWN, SWITCH_OWN, size / vm->page_size);
+	return SWITCH_OWN;
 }
 
 struct switch_port *switch_port_init(struct view_owner *o, uint64_t frames, uint64_t length)

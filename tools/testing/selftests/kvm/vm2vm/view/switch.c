@@ -11,6 +11,7 @@
 FIXTURE(switch)
 {
 	struct view w;
+	uint64_t own;
 	struct switch_port *port[VIEW_OWNERS];
 };
 
@@ -33,6 +34,7 @@ FIXTURE_SETUP(switch)
 	kvm_vm_free(self->w.vm);
 	self->w.vm = vm_create(1);
 	view_add_cpu(&self->w, switch_main);
+	self->own = switch_add_memory(self->w.vm);
 	for (i = 0; i < VIEW_OWNERS; i++) {
 		self->port[i] = switch_port_init(&self->w.owner[i], SWITCH_FRAMES, 1500);
 		view_link(&self->w, i + 1, i, 0, SWITCH_PAGES, 0);
@@ -44,13 +46,13 @@ FIXTURE_TEARDOWN(switch)
 	view_free(&self->w);
 }
 
-static void switch_run(struct view *w, unsigned int batch)
+static void switch_run(struct view *w, uint64_t own, unsigned int batch)
 {
 	int r;
 
 	switch_job = (struct switch_job){
 		.from = VIEW_GPA(1), .to = VIEW_GPA(2), .from_view = 1, .to_view = 2,
-		.batch = batch, .frames = SWITCH_FRAMES, .stray = true,
+		.own = own, .batch = batch, .frames = SWITCH_FRAMES, .stray = true,
 	};
 	sync_global_to_guest(w->vm, switch_job);
 	r = __view_run(&w->cpu[0]);
@@ -71,7 +73,7 @@ TEST_F(switch, frames)
 		memset(to->in, 0, sizeof(to->in));
 		for (i = 0; i < SWITCH_SLOTS; i++)
 			*(uint64_t *)from->out[i] = lengths[(i + batch) % SWITCH_SLOTS];
-		switch_run(&self->w, batch);
+		switch_run(&self->w, self->own, batch);
 		EXPECT_EQ(0, switch_job.bad);
 		EXPECT_EQ(0, switch_job.strays);
 		EXPECT_EQ(DIV_ROUND_UP(SWITCH_FRAMES, batch), self->w.cpu[0].mmio);
@@ -94,7 +96,7 @@ TEST_F(switch, lengths)
 	*(uint64_t *)from->out[1] = 0;
 	*(uint64_t *)from->out[3] = SWITCH_FRAME + 1;
 	*(uint64_t *)from->out[6] = ~0ull;
-	switch_run(&self->w, 3);
+	switch_run(&self->w, self->own, 3);
 	EXPECT_EQ(3, switch_job.bad);
 	EXPECT_EQ(SWITCH_FRAMES, from->taken);
 	EXPECT_EQ(SWITCH_FRAMES - 3, to->received);
@@ -107,12 +109,12 @@ TEST_F(switch, revoked)
 	struct switch_port *from = self->port[0], *to = self->port[1];
 	uint64_t gone = offsetof(struct switch_port, out[4]);
 
-	switch_run(&self->w, 2);
+	switch_run(&self->w, self->own, 2);
 	EXPECT_EQ(0, switch_job.bad);
 	vm2vm_unmap(self->w.owner[0].domain, PEER_IOVA, self->w.owner[0].size);
 	vm2vm_map(self->w.owner[0].domain, PEER_IOVA, PEER_OWNER_GPA, gone, VM2VM_RW);
 	memset(to->in, 0, sizeof(to->in));
-	switch_run(&self->w, 2);
+	switch_run(&self->w, self->own, 2);
 	EXPECT_EQ(4, switch_job.bad);
 	EXPECT_EQ(2 * SWITCH_FRAMES, from->taken);
 	EXPECT_EQ(SWITCH_FRAMES + 4, to->received);
