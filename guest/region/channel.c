@@ -41,6 +41,8 @@ void region_look(struct region *r, volatile uint8_t *at, uint64_t size, uint64_t
 
 	r->at = at;
 	r->vms = 0;
+	for (vm = 0; vm < REGION_MAX_VMS; vm++)
+		r->peers[vm].reached = false;
 	if (!at || size < REGION_PAGE || get(header(r)->magic) != REGION_MAGIC)
 		return;
 	vms = get(header(r)->vms);
@@ -73,24 +75,43 @@ static void begin(struct peer *p, struct region_channel *mine, uint64_t run)
 	set(mine->seen, 0);
 	set(mine->head, 0);
 	set(mine->tail, 0);
+	p->run = run;
 	p->sent = 0;
 	p->taken = 0;
 	set(mine->seen, run);
 	p->news = true;
 }
 
-/* All that the other VM may not have taken yet, and what was taken of its */
+/*
+ * All that the other VM may not have taken yet, and what was taken of its; unless one of the pages
+ * is not there yet, of which a slot that nobody has written since is all-ones.
+ */
 static void write_again(struct peer *p, struct region_channel *mine)
 {
-	uint64_t n = p->sent > REGION_SLOTS ? p->sent - REGION_SLOTS : 0;
+	uint64_t n;
 
-	for (; n < p->sent; n++)
+	for (n = 0; n < REGION_SLOTS; n++) {
+		if (get(mine->slots[n].sum) == NOWHERE)
+			return;
+	}
+	for (n = p->sent > REGION_SLOTS ? p->sent - REGION_SLOTS : 0; n < p->sent; n++)
 		copy_words(&mine->slots[n % REGION_SLOTS], &p->kept[n % REGION_SLOTS],
 			   sizeof(p->kept[0]));
 	set(mine->head, p->sent);
 	set(mine->tail, p->taken);
 	p->written = true;
 	p->news = true;
+}
+
+bool region_late(const struct region *r)
+{
+	unsigned int vm;
+
+	for (vm = 0; vm < r->vms; vm++) {
+		if (r->peers[vm].reached && !r->peers[vm].written)
+			return true;
+	}
+	return false;
 }
 
 bool region_reach(struct region *r, unsigned int vm)
@@ -124,15 +145,18 @@ bool region_reach(struct region *r, unsigned int vm)
 	return p->reached;
 }
 
-/* FNV-1a, of 64 bits.  It is to tell a message from a part of one, not to protect it. */
-static uint64_t message_sum(const struct region_message *m, uint64_t index)
+/*
+ * FNV-1a, of 64 bits.  It is to tell a message from a part of one, and from what an earlier run
+ * has left there, not to protect it.  Never all-ones.
+ */
+static uint64_t message_sum(const struct region_message *m, uint64_t run, uint64_t index)
 {
-	uint64_t sum = 0xcbf29ce484222325ULL ^ index ^ (uint64_t)m->kind << 32 ^ m->length;
+	uint64_t sum = 0xcbf29ce484222325ULL ^ run ^ index ^ (uint64_t)m->kind << 32 ^ m->length;
 	uint32_t i;
 
 	for (i = 0; i < m->length; i++)
 		sum = (sum ^ m->text[i]) * 0x100000001b3ULL;
-	return sum;
+	return sum & ~(1ULL << 63);
 }
 
 bool region_send(struct region *r, unsigned int vm, uint32_t kind, const void *text, uint32_t len)
@@ -142,7 +166,7 @@ bool region_send(struct region *r, unsigned int vm, uint32_t kind, const void *t
 	struct region_message *m;
 
 	/* An index that makes no sense is a ring that is full */
-	if (!p->reached || !region_present(r) ||
+	if (!p->reached || !p->written || !region_present(r) ||
 	    p->sent - get(channel(r, vm, r->me)->tail) >= REGION_SLOTS)
 		return false;
 	mine = channel(r, r->me, vm);
@@ -151,7 +175,7 @@ bool region_send(struct region *r, unsigned int vm, uint32_t kind, const void *t
 	m->kind = kind;
 	m->length = len;
 	memcpy(m->text, text, len);
-	m->sum = message_sum(m, p->sent);
+	m->sum = message_sum(m, r->run, p->sent);
 	copy_words(&mine->slots[p->sent % REGION_SLOTS], m, sizeof(*m));
 	p->sent++;
 	set(mine->head, p->sent);
@@ -172,7 +196,7 @@ bool region_take(struct region *r, unsigned int vm, struct region_message *m)
 		return false;
 	copy_words(m, &its->slots[p->taken % REGION_SLOTS], sizeof(*m));
 	/* Or it is not there, and will be written again */
-	if (m->length > REGION_TEXT || m->sum != message_sum(m, p->taken)) {
+	if (m->length > REGION_TEXT || m->sum != message_sum(m, p->run, p->taken)) {
 		p->again++;
 		return false;
 	}

@@ -17,6 +17,7 @@
  * @reached: either end has seen the other one's run
  * @news: the other end has to look again; for the caller to clear
  * @written: what it was sent is in the region, as far as that has not gone meanwhile
+ * @run: of its program, as this VM has seen it
  * @sent: how many messages it was sent in this run; @taken: how many of its were taken
  * @runs: of the other VM's that this one has seen; @again: how often what was there was not
  *	a whole message
@@ -24,7 +25,7 @@
  */
 struct peer {
 	bool reached, news, written;
-	uint64_t sent, taken;
+	uint64_t run, sent, taken;
 	uint64_t runs, again;
 	struct region_message kept[REGION_SLOTS];
 };
@@ -54,6 +55,8 @@ bool region_present(struct region *r);
 void region_look(struct region *r, volatile uint8_t *at, uint64_t size, uint64_t link_runs);
 /* Do what there is to do with another VM's run; true: it is reached. */
 bool region_reach(struct region *r, unsigned int vm);
+/* Is there anything that could not be written, for which to come back soon? */
+bool region_late(const struct region *r);
 /* false: it is not reached, or has not taken enough of what was sent before */
 bool region_send(struct region *r, unsigned int vm, uint32_t kind, const void *text, uint32_t len);
 /* The next message, to @m, which is whole; false: there is none. */

@@ -45,11 +45,13 @@ void link_serve(struct link *l);
 /*
  * For the owner's side.  @name is a PCI device that vfio-pci has.  After link_own() there are
  * doorbells; link_map() gives the other VM a part of the region, for reading or for both, and
- * link_unmap() takes it all: when that returns nothing is reached any more.
+ * link_unmap() takes it all, the last first: when that returns nothing is reached any more.
  */
 void link_own(struct link *l, uint64_t iova, uint64_t size);
 void link_map(struct link *l, uint64_t iova, volatile void *at, uint64_t size, bool write);
 void link_unmap(struct link *l);
+/* The other VM may have written anything to the page of the link: put right what a new one needs */
+void link_mend(struct link *l);
 
 static inline void link_ring(const struct link *l)
 {

@@ -27,6 +27,7 @@
 #include "region.h"
 
 #define BATCH	256
+#define LATE_MS	20	/* until what could not be written is tried again */
 
 static const char usage_text[] =
 	"usage: vm2vm-region [-a IOVA] [-c BYTES] [-f FILE] ME VM=LINK...\n"
@@ -88,7 +89,7 @@ static bool parse(const char *text, uint64_t most, uint64_t *value)
 
 	errno = 0;
 	*value = strtoull(text, &end, 0);
-	return !errno && end != text && !*end && *text != '-' && *value <= most;
+	return !errno && *text >= '0' && *text <= '9' && !*end && *value <= most;
 }
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -127,16 +128,17 @@ static void make_region(const char *file)
 	header->magic = REGION_MAGIC;
 }
 
-/* Each part with the rights that this VM has to it; parts that are side by side are not joined */
+/*
+ * Each part with the rights that this VM has to it; parts that are side by side are not joined.
+ * The header is the last to come and the first to go.
+ */
 static void grant(unsigned int vm)
 {
-	uint64_t iova = own_iova + REGION_HUGE, at;
 	struct region_header *header = (void *)own;
+	uint64_t iova = own_iova + REGION_HUGE, at;
 	struct link *l = &links[vm];
 	unsigned int i, j;
 
-	header->grants++;
-	link_map(l, iova, own, REGION_PAGE, false);
 	for (i = 0; i < own_vms; i++) {
 		for (j = 0; j < own_vms; j++) {
 			if (i == j || (i != vm && j != vm))
@@ -148,6 +150,8 @@ static void grant(unsigned int vm)
 	at = region_common_at(own_vms);
 	if (own_common)
 		link_map(l, iova + at, own + at, own_common, true);
+	header->grants++;
+	link_map(l, iova, own, REGION_PAGE, false);
 	counts[vm].granted = true;
 }
 
@@ -170,6 +174,8 @@ static void add_link(char *text)
 	*l = (struct link){ .vm = vm, .name = name, .bell_in = -1 };
 	if (own_vms <= vm)
 		own_vms = vm + 1;
+	if (!*name || !strcmp(name, "pci:"))
+		die("VM %u: '%s' names no link", (unsigned int)vm, name);
 	if (!region.me && strncmp(name, "pci:", 4))
 		die("VM 0 is the owner of its links, but '%s' is none of pci:", name);
 }
@@ -248,6 +254,10 @@ static bool look(void)
 	bool more = false;
 	unsigned int vm;
 
+	for (vm = 0; vm < REGION_MAX_VMS; vm++) {
+		if (links[vm].owned)
+			link_mend(&links[vm]);
+	}
 	if (region.me)
 		region_look(&region, links[0].region, links[0].size, links[0].runs);
 	else
@@ -429,29 +439,38 @@ static bool read_commands(void)
 {
 	static char text[4096];
 	static size_t have;
+	static bool too_long;
 	ssize_t n = read(STDIN_FILENO, text + have, sizeof(text) - 1 - have);
 	char *end;
 
-	if (n <= 0)
-		return n < 0 && (errno == EINTR || errno == EAGAIN);
+	if (n < 0)
+		return errno == EINTR || errno == EAGAIN;
 	have += n;
+	/* The last one may have no end */
+	if (!n && have)
+		text[have++] = '\n';
 	while ((end = memchr(text, '\n', have))) {
 		*end = '\0';
-		run(text);
+		if (!too_long)
+			run(text);
+		too_long = false;
 		have -= end + 1 - text;
 		memmove(text, end + 1, have);
 	}
-	/* Nothing is that long */
-	if (have == sizeof(text) - 1)
+	if (have == sizeof(text) - 1) {
+		if (!too_long)
+			say("a line has at most %zu bytes", sizeof(text) - 2);
+		too_long = true;
 		have = 0;
-	return true;
+	}
+	return n;
 }
 
 static void serve(void)
 {
 	/* Those of the links, and what is typed, and what is new */
 	struct pollfd files[REGION_MAX_VMS + 2];
-	bool typed = true, more = false;
+	bool typed = true, more = false, late = false;
 	unsigned int vm;
 	uint64_t count;
 
@@ -468,7 +487,8 @@ static void serve(void)
 			.fd = typed ? STDIN_FILENO : -1,
 			.events = POLLIN,
 		};
-		if (poll(files, REGION_MAX_VMS + 2, more ? 0 : -1) < 0 && errno != EINTR)
+		if (poll(files, REGION_MAX_VMS + 2, more ? 0 : late ? LATE_MS : -1) < 0 &&
+		    errno != EINTR)
 			die("poll: %m");
 		for (vm = 0; vm < REGION_MAX_VMS + 1; vm++) {
 			if (files[vm].fd < 0 || !(files[vm].revents & POLLIN) ||
@@ -483,6 +503,7 @@ static void serve(void)
 			typed = read_commands();
 		if (files[REGION_MAX_VMS + 1].revents)
 			more |= look();
+		late = region_late(&region);
 		pthread_mutex_unlock(&region_lock);
 	}
 }
@@ -503,8 +524,11 @@ int main(int argc, char **argv)
 	}
 	if (argc - optind < 2 || !parse(argv[optind], REGION_MAX_VMS - 1, &me))
 		usage();
-	if (own_iova % REGION_PAGE || own_common % REGION_PAGE || own_common > 1ULL << 40)
-		die("addresses and sizes are multiples of %llu", REGION_PAGE);
+	/* A queue at 0 is none */
+	if (!own_iova || own_iova % REGION_PAGE || own_common % REGION_PAGE ||
+	    own_common > 1ULL << 40)
+		die("an address or a size is no multiple of %llu, or makes no sense",
+		    REGION_PAGE);
 	region.me = me;
 	changed_fd = new_eventfd();
 	/* Never 0, and never all-ones */

@@ -53,7 +53,7 @@ struct region_header {
  * struct region_message - a slot
  * @kind: enum region_kind
  * @length: bytes of @text, at most REGION_TEXT
- * @sum: of all that, and of the message's index: see message_sum()
+ * @sum: of all that, of the sender's run and of the message's index: see message_sum()
  * @text: what is told
  */
 struct region_message {

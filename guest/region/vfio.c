@@ -37,6 +37,7 @@ static const uint32_t features[2] = { 0, 1u << (VIRTIO_F_VERSION_1 - 32) |
 struct owned {
 	int container, device;
 	struct region_card *card;
+	uint64_t region, size;	/* what it says */
 	/* Where virtio's registers are in the device's file */
 	uint64_t common;
 	unsigned int maps;
@@ -106,14 +107,17 @@ static void open_vfio(struct link *l)
 	snprintf(path, sizeof(path), "/dev/vfio/%.16s", strrchr(group, '/') + 1);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		die("%s: %s: %m (has vfio-pci the device?)", l->name, path);
+		die("%s: %s: %m%s", l->name, path, errno == ENOENT ?
+		    " (has vfio-pci the device?)" : errno == EBUSY ?
+		    " (another program has it, or it is there twice)" : "");
 	if (ioctl(fd, VFIO_GROUP_GET_STATUS, &status) || !(status.flags & VFIO_GROUP_FLAGS_VIABLE))
 		die("%s: another driver has a device of the same IOMMU group", l->name);
 	/* Of its own: rights differ from device to device */
 	l->owned->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
 	if (l->owned->container < 0 || ioctl(fd, VFIO_GROUP_SET_CONTAINER, &l->owned->container) ||
 	    ioctl(l->owned->container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
-		die("%s: VFIO: %m", l->name);
+		die("%s: VFIO: %m%s", l->name, errno != EPERM ? "" :
+		    " (vfio_iommu_type1 may want allow_unsafe_interrupts=1)");
 	l->owned->device = ioctl(fd, VFIO_GROUP_GET_DEVICE_FD, l->name);
 	if (l->owned->device < 0)
 		die("%s: VFIO: %m", l->name);
@@ -255,9 +259,9 @@ void link_own(struct link *l, uint64_t iova, uint64_t size)
 		die("%s: no memory", l->name);
 	open_vfio(l);
 	l->owned->card = map_memory(l, iova, card, REGION_PAGE, true);
-	l->owned->card->region = iova + REGION_HUGE;
-	l->owned->card->size = size;
-	l->owned->card->magic = REGION_CARD_MAGIC;
+	l->owned->region = iova + REGION_HUGE;
+	l->owned->size = size;
+	link_mend(l);
 
 	config = region_info(l, VFIO_PCI_CONFIG_REGION_INDEX);
 	device_read(l, config.offset + PCI_COMMAND, &command, sizeof(command));
@@ -268,6 +272,20 @@ void link_own(struct link *l, uint64_t iova, uint64_t size)
 	set_vectors(l);
 	start_device(l, iova);
 	map_notification(l, find_place(l, config.offset, VIRTIO_PCI_CAP_NOTIFY_CFG));
+}
+
+void link_mend(struct link *l)
+{
+	volatile struct region_card *card = l->owned->card;
+
+	if (card->magic == REGION_CARD_MAGIC && card->region == l->owned->region &&
+	    card->size == l->owned->size && !*(volatile uint32_t *)card->avail &&
+	    !*(volatile uint32_t *)card->used)
+		return;
+	memset((void *)card, 0, sizeof(*card));
+	card->region = l->owned->region;
+	card->size = l->owned->size;
+	card->magic = REGION_CARD_MAGIC;
 }
 
 void link_map(struct link *l, uint64_t iova, volatile void *at, uint64_t size, bool write)

@@ -17,11 +17,13 @@ PROGRAM = "vm2vm-region"
 IOVA = 0x10000000
 HUGE, PAGE = 2 << 20, 4096
 HEADER = IOVA + HUGE
+COMMON = 1 << 20
+FILE = "/dev/shm/region"
 SLOTS = 64
 CHANNEL = PAGE + SLOTS * 256
 # Where a VM's device to another one is, by that one's number
 SLOT = 5
-TOOLS = ("mkfifo", *modules())
+TOOLS = ("mkfifo", "seq", *modules())
 numbers = itertools.count()
 
 
@@ -94,7 +96,7 @@ class Member:
 
 	def wait(self, text, timeout=60, times=1):
 		"""Until it has said that, so many times"""
-		self.vm.wait_for(f"[ $(grep -c '{text}' {self.out}) -ge {times} ] || ! kill -0 $(cat {self.out}.pid)", timeout)
+		self.vm.wait_for(f"[ $(grep -Ec '{text}' {self.out}) -ge {times} ] || ! kill -0 $(cat {self.out}.pid)", timeout)
 		if len(re.findall(text, self.said(), re.M)) < times:
 			raise VMError(f"{self.vm}: {PROGRAM} has ended: {self.said()}")
 
@@ -121,7 +123,9 @@ class Member:
 class Group:
 	"""So many of them"""
 
-	def __init__(self, size=3, iommu="virtio"):
+	def __init__(self, size=3, iommu="virtio", scattered=False):
+		"""scattered: no two pages of the region are side by side in VM 0's memory, so each is mapped by itself"""
+		self.scattered = scattered
 		self.name = f"/tmp/region-{os.getpid()}-{next(numbers)}"
 		self.members = [Member(self, n, iommu) for n in range(size)]
 
@@ -140,7 +144,11 @@ class Group:
 	def __enter__(self):
 		# An owner's driver is refused a device that has no back-end yet: the highest number first
 		for m in reversed(self.members):
-			m.boot().start()
+			m.boot()
+			if m.number == 0 and self.scattered:
+				pages = (common(len(self)) - HEADER + COMMON) // PAGE
+				m.vm.sh(f"for i in $(seq {pages - 1} -1 0); do dd if=/dev/zero of={FILE} bs=4096 seek=$i count=1 conv=notrunc status=none; done")
+			m.start(f"-f {FILE}" if m.number == 0 and self.scattered else "")
 		self.all_reached()
 		return self
 

@@ -3,15 +3,17 @@
 """region_test.py: what ivshmem is used for, with an owner, rights and revocation: three VMs, a region of the first, a
 ring each way between any two, doorbells among all. Runs in the lab."""
 
+import os
 import re
 import time
 
 from links import TOOL
 from measure import counts, kernel_threads
-from region import HEADER, Group, channel, common
+from region import CHANNEL, COMMON, HEADER, IOVA, PAGE, Group, channel, common
 from vhost_user import wait_until
 from vms import check, comment, equal, long_test, main, migrate, test
 
+TRIALS = int(os.environ.get("VM2VM_TRIALS") or 20)
 ONES = "ff " * 15 + "ff"
 
 
@@ -105,7 +107,7 @@ def none_lost(group):
 @test
 def taken_and_given():
 	"""From one VM, while all send to all"""
-	with Group() as group:
+	with Group(scattered=True) as group:
 		zero, one, two = group
 		flood(group, 10 ** 9)
 		zero.ask("revoke 2", "^revoked$")
@@ -123,14 +125,64 @@ def taken_and_given():
 			comment(f"{n}: {two.status(0)}")
 			zero.ask("revoke 2", "^revoked$")
 			two.vm.wait_for(f"grep 'VM 0 is' {two.out} | tail -n 1 | grep 'not reached'")
-		# So quickly that it may not notice
-		for n in range(20):
+		# So quickly that it may not notice; and it looks all the time, at what is half there, too
+		two.vm.run(f"(while :; do echo 'ring 1' >{two.out}.in; done) >/dev/null 2>&1 & echo $! >/run/rings")
+		for n in range(TRIALS):
 			zero.type("grant 2")
+			time.sleep(0.03 * (n % 4))
 			zero.type("revoke 2")
 		zero.ask("grant 2", "^granted$")
+		two.vm.sh("kill $(cat /run/rings)")
 		group.all_reached()
 		comment(f"messages of each pair: {none_lost(group)}")
 		group.healthy()
+
+
+@long_test
+def hostile_member():
+	"""It writes to all that it can reach. The others do not notice, and it can come back."""
+	with Group() as group:
+		zero, one, two = group
+		for m, other in (zero, one), (one, zero):
+			m.type(f"flood {other.number} {10 ** 9}")
+		link = two.address(0)
+		for seed in range(10):
+			for start, size in (IOVA, PAGE), (channel(3, 2, 0), CHANNEL), (channel(3, 2, 1), CHANNEL), (common(3), COMMON):
+				two.vm.sh(f"{TOOL} -d {link} fill {start:#x} {size} {seed}")
+			zero.type("status")
+		was = [(m.status(other.number), m) for m, other in ((zero, one), (one, zero))]
+		time.sleep(1)
+		for status, m in was:
+			now = m.status(1 - m.number)
+			check(now["sent"] > status["sent"], f"VM {m.number} goes on: {status}, {now}")
+			equal((now["wrong"], now["runs"]), (0, 1), "wrong messages and runs")
+		two.kill()
+		two.start()
+		group.all_reached()
+		# A VM 0 that says that there are more, and then that there are fewer, is written to nowhere else
+		zero.kill()
+		zero.start("-f /dev/shm/other")
+		group.all_reached()
+		words = lambda at, *values: zero.vm.sh("".join(f"printf '{''.join(f'{chr(92)}{b:03o}' for b in v.to_bytes(8, 'little'))}' | "
+			f"dd of=/dev/shm/other bs=8 seek={(at + 8 * i) // 8} conv=notrunc status=none;" for i, v in enumerate(values)))
+		word = lambda at: int(zero.vm.sh(f"od -A n -t u8 -j {at} -N 8 /dev/shm/other"))
+		run = word(channel(3, 1, 0) - HEADER)
+		words(channel(8, 7, 1) - HEADER, 5, run)
+		words(channel(8, 1, 7) - HEADER, 0, 0)
+		words(8, 8)
+		for _ in range(2):
+			zero.type("ring 1")
+			time.sleep(0.5)
+		words(8, 2)
+		zero.type("ring 1")
+		time.sleep(0.5)
+		beyond = channel(2, 1, 7) - HEADER
+		words(beyond + 16, 0x5555)
+		words(channel(2, 7, 1) - HEADER + 24, 0)
+		said = one.ask("send 7 where to", "^(not )?sent")
+		check(said.startswith("not sent"), said)
+		equal(word(beyond + 16), 0x5555, "what is behind the channels of two VMs")
+		check(one.alive(), one.said())
 
 
 @long_test
