@@ -24,7 +24,7 @@
 #define TABLE	(BASE + 0x2000)
 #define BUFFERS	(BASE + 0x10000)
 
-struct vm2vm_dev dev;
+__thread struct vm2vm_dev dev;
 static uint8_t memory[SIZE] __attribute__((aligned(4096)));
 static bool hole;		/* nothing is approved any more */
 static int until_killed = -1;	/* stores */

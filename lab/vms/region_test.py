@@ -13,7 +13,7 @@ from region import CHANNEL, COMMON, HEADER, IOVA, PAGE, Group, channel, common
 from vhost_user import wait_until
 from vms import check, comment, equal, long_test, main, migrate, test
 
-TRIALS = int(os.environ.get("VM2VM_TRIALS") or 20)
+TRIALS = int(os.environ.get("VM2VM_TRIALS") or 5)
 ONES = "ff " * 15 + "ff"
 
 
@@ -104,6 +104,11 @@ def none_lost(group):
 	return sent
 
 
+def more_is_taken(member, other):
+	was = member.status(other)["taken"]
+	wait_until(lambda: member.status(other)["taken"] > was, f"VM {member.number} is told more by VM {other}", 20)
+
+
 @test
 def taken_and_given():
 	"""From one VM, while all send to all"""
@@ -131,6 +136,10 @@ def taken_and_given():
 			zero.type("grant 2")
 			time.sleep(0.03 * (n % 4))
 			zero.type("revoke 2")
+			zero.ask("grant 2", "^granted$")
+			for m in zero, one:
+				more_is_taken(m, 2)
+			zero.ask("revoke 2", "^revoked$")
 		zero.ask("grant 2", "^granted$")
 		two.vm.sh("kill $(cat /run/rings)")
 		group.all_reached()
@@ -169,11 +178,12 @@ def hostile_member():
 		run = word(channel(3, 1, 0) - HEADER)
 		words(channel(8, 7, 1) - HEADER, 5, run)
 		words(channel(8, 1, 7) - HEADER, 0, 0)
-		words(8, 8)
+		words(8, 8, PAGE)
 		for _ in range(2):
 			zero.type("ring 1")
 			time.sleep(0.5)
-		words(8, 2)
+		one.wait("VM 7 is reached")
+		words(8, 2, PAGE)
 		zero.type("ring 1")
 		time.sleep(0.5)
 		beyond = channel(2, 1, 7) - HEADER
