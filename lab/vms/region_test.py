@@ -9,7 +9,7 @@ import time
 
 from links import TOOL
 from measure import counts, kernel_threads
-from region import CHANNEL, COMMON, HEADER, IOVA, PAGE, Group, channel, common
+from region import CHANNEL, COMMON, FILE, HEADER, IOVA, PAGE, Group, channel, common
 from vhost_user import wait_until
 from vms import check, comment, equal, long_test, main, migrate, test
 
@@ -168,30 +168,43 @@ def hostile_member():
 		two.kill()
 		two.start()
 		group.all_reached()
-		# A VM 0 that says that there are more, and then that there are fewer, is written to nowhere else
-		zero.kill()
-		zero.start("-f /dev/shm/other")
-		group.all_reached()
-		words = lambda at, *values: zero.vm.sh("".join(f"printf '{''.join(f'{chr(92)}{b:03o}' for b in v.to_bytes(8, 'little'))}' | "
-			f"dd of=/dev/shm/other bs=8 seek={(at + 8 * i) // 8} conv=notrunc status=none;" for i, v in enumerate(values)))
-		word = lambda at: int(zero.vm.sh(f"od -A n -t u8 -j {at} -N 8 /dev/shm/other"))
-		run = word(channel(3, 1, 0) - HEADER)
-		words(channel(8, 7, 1) - HEADER, 5, run)
-		words(channel(8, 1, 7) - HEADER, 0, 0)
-		words(8, 8, PAGE)
+
+
+def set_words(vm, at, *values):
+	"""8 bytes each, in the file that is the region"""
+	for i, v in enumerate(values):
+		octal = "".join(f"\\{b:03o}" for b in v.to_bytes(8, "little"))
+		vm.sh(f"printf '{octal}' | dd of={FILE} bs=8 seek={at // 8 + i} conv=notrunc status=none")
+
+
+def word(vm, at):
+	return int(vm.sh(f"od -A n -t u8 -j {at} -N 8 {FILE}"))
+
+
+@long_test
+def region_that_shrinks():
+	"""VM 0 says that there are more VMs, and is one of them; and then that there are fewer. Nobody writes to it beyond
+	what these have."""
+	with Group(scattered=True) as group:
+		zero, one = group[0], group[1]
+		vm = zero.vm
+		set_words(vm, channel(8, 7, 1) - HEADER, 5, word(vm, channel(3, 1, 0) - HEADER))
+		set_words(vm, channel(8, 1, 7) - HEADER, 0, 0)
+		# Its numbers of VMs, and of bytes in the common part
+		set_words(vm, 8, 8, PAGE)
 		for _ in range(2):
 			zero.type("ring 1")
 			time.sleep(0.5)
 		one.wait("VM 7 is reached")
-		words(8, 2, PAGE)
+		set_words(vm, 8, 2, PAGE)
 		zero.type("ring 1")
 		time.sleep(0.5)
 		beyond = channel(2, 1, 7) - HEADER
-		words(beyond + 16, 0x5555)
-		words(channel(2, 7, 1) - HEADER + 24, 0)
+		set_words(vm, beyond + 16, 0x5555)
+		set_words(vm, channel(2, 7, 1) - HEADER + 24, 0)
 		said = one.ask("send 7 where to", "^(not )?sent")
 		check(said.startswith("not sent"), said)
-		equal(word(beyond + 16), 0x5555, "what is behind the channels of two VMs")
+		equal(word(vm, beyond + 16), 0x5555, "what is behind the channels of two VMs")
 		check(one.alive(), one.said())
 
 
