@@ -13,7 +13,7 @@
  * struct link - to another VM
  * @vm: its number; @name: as the user calls it, for messages
  * @bell_in: readable when the other VM has rung; -1: not yet
- * @bell_out: where to write @ring to ring the other one's; NULL: not yet
+ * @bell_out: where to write the index of the queue, 0, to ring the other one's; NULL: not yet
  * @runs: how often it has come
  * @region: where the region is mapped, @size bytes of it; NULL: this link shows none
  *
@@ -26,7 +26,6 @@ struct link {
 	const char *name;
 	int bell_in;
 	volatile uint32_t *bell_out;
-	uint32_t ring;
 	bool bell_16;		/* of 2 bytes: virtio's notification */
 	uint64_t runs;
 	volatile uint8_t *region;
@@ -58,9 +57,9 @@ static inline void link_ring(const struct link *l)
 	if (!l->bell_out)
 		return;
 	if (l->bell_16)
-		*(volatile uint16_t *)l->bell_out = l->ring;
+		*(volatile uint16_t *)l->bell_out = 0;
 	else
-		*l->bell_out = l->ring;
+		*l->bell_out = 0;
 }
 
 #endif /* VM2VM_REGION_LINK_H */

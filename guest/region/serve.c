@@ -42,7 +42,6 @@ static void served_start(struct backend *b, uint32_t q)
 	l->region = card.size ? window(card.region) : NULL;
 	l->bell_in = b->kicks[0];
 	l->bell_out = (volatile uint32_t *)(dev.regs + dev.doorbells);
-	l->ring = 0;
 	l->runs++;
 	pthread_mutex_unlock(&region_lock);
 	links_changed();

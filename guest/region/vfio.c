@@ -169,7 +169,6 @@ static void map_notification(struct link *l, struct place p)
 		      bar.offset);
 	if (mapped == MAP_FAILED)
 		die("%s: mapping its notifications: %m", l->name);
-	l->ring = 0;
 	l->bell_16 = true;
 	l->bell_out = (void *)((uint8_t *)mapped + at);
 }

@@ -110,6 +110,10 @@ class Member:
 		self.wait(answer, timeout, before + 1)
 		return [s for s in self.said().splitlines() if re.search(answer, s)][-1]
 
+	def wait_state(self, other, state, timeout=60):
+		"""Until what it has said last of another one is this: "reached" or "not reached"."""
+		self.vm.wait_for(f"grep 'VM {other} is' {self.out} | tail -n 1 | grep -q 'is {state}$'", timeout)
+
 	def status(self, other):
 		"""What it says of another one: names and numbers, and whether that is reached"""
 		line = self.ask("status", f"VM {other}: ")
@@ -162,7 +166,7 @@ class Group:
 
 	def all_reached(self, timeout=60):
 		for m, other in self.pairs():
-			m.vm.wait_for(f"grep 'VM {other.number} is' {m.out} | tail -n 1 | grep 'is reached'", timeout)
+			m.wait_state(other.number, "reached", timeout)
 
 	def healthy(self):
 		for m in self.members:

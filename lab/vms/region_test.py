@@ -129,7 +129,7 @@ def taken_and_given():
 			group.all_reached()
 			comment(f"{n}: {two.status(0)}")
 			zero.ask("revoke 2", "^revoked$")
-			two.vm.wait_for(f"grep 'VM 0 is' {two.out} | tail -n 1 | grep 'not reached'")
+			two.wait_state(0, "not reached")
 		# So quickly that it may not notice; and it looks all the time, at what is half there, too
 		two.vm.run(f"(while :; do echo 'ring 1' >{two.out}.in; done) >/dev/null 2>&1 & echo $! >/run/rings")
 		for n in range(TRIALS):
@@ -235,7 +235,7 @@ def members_come_and_go():
 		# The region's owner: all begin anew
 		zero.kill()
 		for m in one, two:
-			m.vm.wait_for(f"grep 'VM 0 is' {m.out} | tail -n 1 | grep 'not reached'", 60)
+			m.wait_state(0, "not reached")
 			equal(bytes_at(m, 0, common(3)), ONES, f"what VM {m.number} sees of the region")
 		zero.start()
 		group.all_reached()
