@@ -284,29 +284,35 @@ static volatile uint8_t *common(uint64_t offset, uint64_t length)
 	return region.at + region_common_at(region.vms) + offset;
 }
 
-static void do_put(uint64_t offset, const char *text)
+/* What was typed: its numbers, or a number and a text */
+struct typed {
+	uint64_t n, m;
+	const char *text;
+};
+
+static void do_put(const struct typed *t)
 {
-	uint64_t n = strlen(text), i;
-	volatile uint8_t *at = common(offset, n);
+	uint64_t n = strlen(t->text), i;
+	volatile uint8_t *at = common(t->n, n);
 
 	for (i = 0; at && i < n; i++)
-		at[i] = text[i];
+		at[i] = t->text[i];
 	if (at)
 		say("put");
 }
 
-static void do_get(uint64_t offset, uint64_t length)
+static void do_get(const struct typed *t)
 {
-	volatile uint8_t *at = common(offset, length);
+	volatile uint8_t *at = common(t->n, t->m);
 	uint64_t i;
 
-	for (i = 0; at && i < length; i++)
+	for (i = 0; at && i < t->m; i++)
 		putchar(at[i] < ' ' || at[i] > '~' ? '.' : at[i]);
 	if (at)
 		say("%s", "");
 }
 
-static void do_pattern(uint64_t seed, bool fill)
+static void fill_or_check(uint64_t seed, bool fill)
 {
 	volatile uint64_t *at = (volatile uint64_t *)common(0, 0);
 	uint64_t wrong = 0, words = region.common / 8, i, want;
@@ -324,6 +330,16 @@ static void do_pattern(uint64_t seed, bool fill)
 		say("filled");
 	else
 		say("checked: %" PRIu64 " of %" PRIu64 " words are others", wrong, words);
+}
+
+static void do_fill(const struct typed *t)
+{
+	fill_or_check(t->n, true);
+}
+
+static void do_check(const struct typed *t)
+{
+	fill_or_check(t->n, false);
 }
 
 static void do_status(void)
@@ -348,7 +364,7 @@ static void do_status(void)
 }
 
 /* Of VM 0: what the other VM does meanwhile lands before this returns, or nowhere */
-static void do_grant(unsigned int vm, bool give)
+static void grant_or_revoke(unsigned int vm, bool give)
 {
 	struct count *c = &counts[vm];
 
@@ -366,33 +382,63 @@ static void do_grant(unsigned int vm, bool give)
 	say("%s", give ? "granted" : "revoked");
 }
 
-static void do_send(unsigned int vm, const char *text)
+static void do_grant(const struct typed *t)
 {
-	uint32_t n = strlen(text);
+	grant_or_revoke(t->n, true);
+}
+
+static void do_revoke(const struct typed *t)
+{
+	grant_or_revoke(t->n, false);
+}
+
+static void do_ring(const struct typed *t)
+{
+	link_ring(&links[t->n]);
+}
+
+static void do_flood(const struct typed *t)
+{
+	struct count *c = &counts[t->n];
+
+	c->flood = t->m ? c->flood + t->m : 0;
+}
+
+static void do_send(const struct typed *t)
+{
+	uint32_t n = strlen(t->text);
 
 	if (n > REGION_TEXT)
 		say("a message has at most %u bytes", REGION_TEXT);
-	else if (!region_send(&region, vm, REGION_TEXT_MESSAGE, text, n))
-		say("not sent: VM %u is not reached, or does not take more", vm);
+	else if (!region_send(&region, t->n, REGION_TEXT_MESSAGE, t->text, n))
+		say("not sent: VM %" PRIu64 " is not reached, or does not take more", t->n);
 	else
 		say("sent");
-	link_ring(&links[vm]);
+	link_ring(&links[t->n]);
 }
 
-/* What a command begins with: a number, and whether it is a VM's */
+/* A command has a number, a VM's or another one, and may have a second one or a text */
 static const struct {
 	const char *name;
-	bool vm, more;
+	bool vm;
+	enum { ALONE, NUMBER, TEXT } more;
+	void (*run)(const struct typed *t);
 } commands[] = {
-	{ "send", true, true }, { "flood", true, true }, { "put", false, true },
-	{ "get", false, true }, { "fill", false, false }, { "check", false, false },
-	{ "ring", true, false }, { "revoke", true, false }, { "grant", true, false },
+	{ "send", true, TEXT, do_send },
+	{ "flood", true, NUMBER, do_flood },
+	{ "put", false, TEXT, do_put },
+	{ "get", false, NUMBER, do_get },
+	{ "fill", false, ALONE, do_fill },
+	{ "check", false, ALONE, do_check },
+	{ "ring", true, ALONE, do_ring },
+	{ "revoke", true, ALONE, do_revoke },
+	{ "grant", true, ALONE, do_grant },
 };
 
 static void run(char *line)
 {
 	char *name = strsep(&line, " "), *first = strsep(&line, " ");
-	uint64_t n = 0, m = 0;
+	struct typed t = { .text = line };
 	unsigned int i;
 
 	if (!strcmp(name, "quit"))
@@ -409,29 +455,16 @@ static void run(char *line)
 		say("there is no command '%s'", name);
 		return;
 	}
-	if (!first || !parse(first, commands[i].vm ? REGION_MAX_VMS - 1 : UINT64_MAX, &n) ||
-	    (commands[i].vm && n == region.me) || commands[i].more != !!line) {
+	if (!first || !parse(first, commands[i].vm ? REGION_MAX_VMS - 1 : UINT64_MAX, &t.n) ||
+	    (commands[i].vm && t.n == region.me) || !line != !commands[i].more) {
 		say("%s: see vm2vm-region without arguments", name);
 		return;
 	}
-	if ((!strcmp(name, "flood") || !strcmp(name, "get")) && !parse(line, UINT64_MAX, &m)) {
+	if (commands[i].more == NUMBER && !parse(line, UINT64_MAX, &t.m)) {
 		say("'%s' is not a number", line);
 		return;
 	}
-	if (!strcmp(name, "send"))
-		do_send(n, line);
-	else if (!strcmp(name, "flood"))
-		counts[n].flood = m ? counts[n].flood + m : 0;
-	else if (!strcmp(name, "put"))
-		do_put(n, line);
-	else if (!strcmp(name, "get"))
-		do_get(n, m);
-	else if (!strcmp(name, "fill") || !strcmp(name, "check"))
-		do_pattern(n, name[0] == 'f');
-	else if (!strcmp(name, "ring"))
-		link_ring(&links[n]);
-	else
-		do_grant(n, name[0] == 'g');
+	commands[i].run(&t);
 }
 
 /* Lines, which need not come in one piece; false: there are no more */
