@@ -33,6 +33,18 @@ def modules(kernel=KERNEL):
 	return [str(tree / m) for m in ("virt/lib/irqbypass.ko", "drivers/vfio/pci/vfio-pci-core.ko", "drivers/vfio/pci/vfio-pci.ko")] if tree else []
 
 
+def to_programs(vm, cards, iommu=True):
+	"""Give the guest's cards to its VFIO, by which a program can drive them"""
+	bus = "/sys/bus/pci"
+	if vm.run(f"[ -e {bus}/drivers/vfio-pci ]", check=False).status:
+		# Interrupts are not remapped
+		vm.sh(f"echo 1 >/sys/module/vfio{'_iommu_type1/parameters/allow_unsafe_interrupts' if iommu else '/parameters/enable_unsafe_noiommu_mode'}")
+		vm.sh(" && ".join(f"insmod {m}" for m in modules(vm.kernel)))
+	for card in cards:
+		vm.sh(f"d={bus}/devices/{card}; echo vfio-pci >$d/driver_override; [ ! -e $d/driver ] || echo {card} >$d/driver/unbind; "
+			f"echo {card} >{bus}/drivers/vfio-pci/bind")
+
+
 # What a guest needs for any of them; and where DPDK maps what it has of huge pages of 2 MiB, in front of which it has left
 # room for those of 1 GiB, which the CPU has: behind an IOMMU these addresses are the card's, so a window of 4 GiB begins there
 TOOLS = (SWITCH, "mkfifo", LINES, *DRIVERS, *modules())
@@ -210,13 +222,7 @@ class Forwarder(Testpmd):
 		super().prepare()
 		need_pages = (self.mib << 20) // HUGE + 4
 		self.vm.sh(f"echo {need_pages} >/proc/sys/vm/nr_hugepages; [ $(cat /proc/sys/vm/nr_hugepages) = {need_pages} ]")
-		bus = "/sys/bus/pci"
-		if self.vm.run(f"[ -e {bus}/drivers/vfio-pci ]", check=False).status:
-			# Interrupts are not remapped
-			self.vm.sh(f"echo 1 >/sys/module/vfio{'_iommu_type1/parameters/allow_unsafe_interrupts' if self.iommu else '/parameters/enable_unsafe_noiommu_mode'}")
-			self.vm.sh(" && ".join(f"insmod {m}" for m in modules(self.vm.kernel)))
-		self.vm.sh(f"d={bus}/devices/{self.card}; echo vfio-pci >$d/driver_override; [ ! -e $d/driver ] || echo {self.card} >$d/driver/unbind; "
-			f"echo {self.card} >{bus}/drivers/vfio-pci/bind")
+		to_programs(self.vm, [self.card], self.iommu)
 
 
 class Polled(Testpmd):

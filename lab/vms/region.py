@@ -10,7 +10,7 @@ import os
 import re
 
 from links import IOMMUS
-from polled import modules
+from polled import modules, to_programs
 from vms import VM, VMError, check, initramfs
 
 PROGRAM = "vm2vm-region"
@@ -65,14 +65,7 @@ class Member:
 
 	def boot(self):
 		self.vm = self.make().start()
-		if any(self.owns(other) for other in self.group.others(self.number)):
-			bus = "/sys/bus/pci"
-			# Interrupts are not remapped
-			self.vm.sh(" && ".join(f"insmod {m}" for m in modules(self.vm.kernel)) +
-				"; echo 1 >/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts")
-			for other in filter(self.owns, self.group.others(self.number)):
-				self.vm.sh(f"d={bus}/devices/{self.address(other)}; echo vfio-pci >$d/driver_override; "
-					f"[ ! -e $d/driver ] || echo {self.address(other)} >$d/driver/unbind; echo {self.address(other)} >{bus}/drivers/vfio-pci/bind")
+		to_programs(self.vm, [self.address(other) for other in self.group.others(self.number) if self.owns(other)])
 		return self
 
 	@staticmethod
