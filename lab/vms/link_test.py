@@ -242,7 +242,7 @@ def bar_moves_and_is_disabled():
 		equal(same_pages(owner, backend), before, "put back")
 
 
-@test
+@long_test
 def guests_reboot():
 	pair = Pair()
 	with pair.owner() as owner, pair.backend() as backend:
@@ -442,7 +442,7 @@ def two_owners_for_one_backend():
 		check(scan(backend, index=1), "of the other one")
 
 
-@test
+@long_test
 def two_backends_for_one_owner():
 	pairs = [Pair(), Pair()]
 	args = ["-chardev", f"socket,id=c1,path={pairs[1].path},reconnect-ms=200",
