@@ -9,9 +9,9 @@
 # trials. LONG=1 is all there is, and repeats what is repeated as often as the programs
 # do by themselves.
 #
-# Steps are in groups. Those of a group go one after the other; there are three groups at a
-# time (LANES=N: N), as some steps wait for most of theirs, and the groups that take longest
-# come first.
+# Steps are in groups. Those of a group go one after the other; there are two groups at a
+# time (LANES=N: N), and the groups that take longest come first. With a third one the machines'
+# CPUs wait for each other: all of it takes longer.
 . "$(dirname "$0")/../lib.sh"
 cd "$ROOT"
 long=${LONG:+1}
@@ -35,8 +35,15 @@ together() {
 	echo "$command ; exit \$bad"
 }
 
-# A line for each step: name | where it runs | command. It runs on the host, or in a lab:
-# base, debug, debian are kernels in the AMD one, "intel base", "tlb base" in others.
+# A line for each step: name | where it runs | command. It runs in a lab: base, debug, debian
+# are kernels in the AMD one, "intel base", "tlb base" in others; or on the host, from where
+# most start a lab by themselves. Which of these says what a step depends on, so when what it
+# found is out of date:
+#	host	all that is ours
+#	labs	KVM's part: our kernels and the programs that test them
+#	vms	VMs in the base lab: its kernel, QEMU, the guest's side
+#	user	QEMU against a peer's process, the guest's programs, the lab itself: of KVM's
+#		part the interface. The rest of it is in what runs in vms.
 # What is to be built is no test.
 
 # First, and alone: they use both CPUs by themselves
@@ -51,7 +58,7 @@ steps_source() {
 	echo "hooks | host | lab/check/hooks.py"
 	echo "lint | host | lab/check/lint.sh"
 	echo "nconfig | host | lab/check/nconfig.sh"
-	echo "lab | host | lab/check/selfcheck.sh"
+	echo "lab | user | lab/check/selfcheck.sh"
 }
 
 # The tests of KVM's part, on a plain kernel and on one that checks everything. That takes
@@ -87,43 +94,44 @@ steps_debug() {
 }
 
 steps_qemu() {
-	echo "qtest | host | lab/check/qtest.sh"
-	echo "rings | host | lab/check/rings.sh"
-	echo "vms | host | lab/vms/links.sh vms_test.py"
+	echo "qtest | user | lab/check/qtest.sh"
+	echo "rings | user | lab/check/rings.sh"
+	echo "vms | user | lab/vms/links.sh vms_test.py"
 	# TCP is slow while other machines take the CPUs
-	echo "demo | host | lab/vms/links.sh demo.py 4"
-	echo "link peers | host | lab/vms/links.sh link_peer_test.py"
-	echo "backends | host | lab/vms/links.sh backend_test.py"
-	echo "backends move | host | lab/vms/links.sh backend_move_test.py"
-	echo "backend peers | host | lab/vms/links.sh backend_peer_test.py"
-	echo "links | host | lab/vms/links.sh link_test.py"
-	echo "iommu | host | lab/vms/links.sh iommu_test.py"
-	echo "vhost-user peers | host | lab/vms/links.sh vhost_user_peer_test.py"
-	echo "vhost-user hostile peers | host | lab/vms/links.sh vhost_user_hostile_test.py"
-	echo "fuzz | host | lab/check/fuzz.sh"
+	echo "demo | vms | lab/vms/links.sh demo.py 4"
+	echo "link peers | user | lab/vms/links.sh link_peer_test.py"
+	echo "backends | vms | lab/vms/links.sh backend_test.py"
+	echo "backends move | vms | lab/vms/links.sh backend_move_test.py"
+	echo "backend peers | user | lab/vms/links.sh backend_peer_test.py"
+	echo "links | vms | lab/vms/links.sh link_test.py"
+	echo "iommu | vms | lab/vms/links.sh iommu_test.py"
+	echo "vhost-user peers | user | lab/vms/links.sh vhost_user_peer_test.py"
+	echo "vhost-user hostile peers | user | lab/vms/links.sh vhost_user_hostile_test.py"
+	echo "fuzz | user | lab/check/fuzz.sh"
 	[ -z "$long" ] || echo "qemu others | host | lab/build/vmm.sh others"
 }
 
 # Devices that a guest serves
 steps_served() {
-	local few=" all_at_once"
-	[ -z "$long" ] || few=
-	echo "vhost-user kinds | host | lab/vms/links.sh vhost_user_kinds_test.py"
-	echo "vhost-user | host | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
-	echo "vhost-user fence | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
-	echo "driver | host | lab/vms/links.sh driver_test.py"
-	echo "driver debug | host | env L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py$few"
-	echo "hostile owners | host | env ${long:+L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage TIMEOUT=7200} lab/vms/links.sh hostile_owner_test.py"
-	echo "vhost-net | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
-	echo "region | host | env ${long:+TIMEOUT=3600} lab/vms/links.sh region_test.py"
-	[ -z "$long" ] || echo "joins | host | env MEM=8G VM2VM_TRIALS=100 TIMEOUT=7200 lab/vms/links.sh join_test.py"
-	[ -z "$long" ] || echo "polled | host | lab/vms/links.sh polled_test.py"
-	[ -z "$long" ] || echo "boot | host | lab/vms/links.sh boot_test.py"
-	[ -z "$long" ] || echo "libvirt | host | lab/vms/links.sh libvirt_test.py"
-	[ -z "$long" ] || echo "vf | host | env LAB=vf TIMEOUT=5400 lab/vms/links.sh vf_test.py"
-	[ -z "$long" ] || echo "seeing | host | lab/vms/links.sh seeing_test.py"
-	echo "modes | host | env ${long:+TIMEOUT=7200} lab/vms/links.sh modes_test.py"
-	echo "foreign | host | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
+	# A kernel that checks everything takes minutes for what this one does
+	local checked=light few=" all_at_once"
+	[ -z "$long" ] || checked=debug few=
+	echo "vhost-user kinds | vms | lab/vms/links.sh vhost_user_kinds_test.py"
+	echo "vhost-user | vms | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
+	echo "vhost-user fence | vms | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
+	echo "driver | vms | lab/vms/links.sh driver_test.py"
+	echo "driver $checked | vms | env L2_KERNEL=$BUILD/$checked/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py$few"
+	echo "hostile owners | vms | env ${long:+L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage TIMEOUT=7200} lab/vms/links.sh hostile_owner_test.py"
+	echo "vhost-net | vms | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
+	echo "region | vms | env ${long:+TIMEOUT=3600} lab/vms/links.sh region_test.py"
+	[ -z "$long" ] || echo "joins | vms | env MEM=8G VM2VM_TRIALS=100 TIMEOUT=7200 lab/vms/links.sh join_test.py"
+	[ -z "$long" ] || echo "polled | vms | lab/vms/links.sh polled_test.py"
+	[ -z "$long" ] || echo "boot | vms | lab/vms/links.sh boot_test.py"
+	[ -z "$long" ] || echo "libvirt | vms | lab/vms/links.sh libvirt_test.py"
+	[ -z "$long" ] || echo "vf | vms | env LAB=vf TIMEOUT=5400 lab/vms/links.sh vf_test.py"
+	[ -z "$long" ] || echo "seeing | vms | lab/vms/links.sh seeing_test.py"
+	echo "modes | vms | env ${long:+TIMEOUT=7200} lab/vms/links.sh modes_test.py"
+	echo "foreign | vms | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
 }
 
 # Bochs is slow, so the core and what only VMX has
@@ -144,7 +152,7 @@ steps_tlb() {
 }
 
 # The same windows by every MMU, and by KVM's emulator
-steps_mmu() { echo "mmu | host | lab/check/mmu.sh"; }
+steps_mmu() { echo "mmu | labs | lab/check/mmu.sh"; }
 
 # KVM's modules, built for Debian's own kernel and run there
 steps_debian() {
@@ -156,7 +164,7 @@ steps_debian() {
 }
 
 steps_bench() {
-	echo "bench | host | lab/check/bench.sh"
+	echo "bench | labs | lab/check/bench.sh"
 	[ -z "$long" ] || echo "compare | host | lab/compare/compare.sh"
 }
 
@@ -179,22 +187,29 @@ finder.run_script(sys.argv[1])
 print(*sorted(os.path.relpath(m.__file__) for m in finder.modules.values() if m.__file__), sep="\n")' "lab/vms/$script"
 }
 
+# booted NAME...: what a lab boots of these kernels
+booted() {
+	for k; do (cd "$BUILD/$k" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko); done
+}
+
+hashes() { sort -u | xargs sha256sum; }
+
 # inputs WHERE COMMAND: a hash of everything that a step depends on
 inputs() {
 	{
 		# What a host's step leaves out without LONG=1 is for its script to say
 		echo "$1 $2 ${long:-quick}"
 		case $1 in
-		host) cat "$BUILD/pristine.key"; our_files | xargs -r sha256sum
-			{ lab_files "$2"; find patches -type f; } | sort | xargs -r sha256sum
-			case $2 in *vmm* | *links* | *fuzz* | *qtest* | *lint* | *headers* | *packages*)
-				find qemu guest -type f -exec sha256sum {} + | sort
-				sha256sum "$BUILD/base/arch/x86/boot/bzImage" "$BUILD"/base/arch/x86/kvm/*.ko ;;
-			esac ;;
-		*) (cd "$BUILD/${1#* }" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko)
+		host) cat "$BUILD/pristine.key"; { our_files; find lab patches qemu guest -type f; } | hashes ;;
+		labs) booted base debug light; { find lab/lib.sh lab/build lab/machine lab/check patches -type f; echo "$SELFTESTS"/vm2vm_* | xargs -n 1; } | hashes ;;
+		vms) booted base; for k in debug light; do [[ $2 != *$k/arch* ]] || booted $k; done
+			{ lab_files "$2"; find patches qemu guest -type f; } | hashes ;;
+		user) { lab_files "$2"; find patches qemu guest include/uapi -type f; } | hashes ;;
+		*' '* | base | debug | debian) booted "${1#* }"
 			case $1 in intel*) sha256sum lab/machine/intel.sh ;; tlb*) cat lab/machine/intel.sh "$BUILD/tlb/key" ;; *) sha256sum lab/machine/amd.sh ;; esac
 			sha256sum lab/machine/run.sh lab/machine/init lab/machine/initramfs.sh
 			for w in $2; do [ ! -f "$w" ] || sha256sum "$w"; done ;;
+		*) die "no step runs in '$1'" ;;
 		esac
 	} | sha256sum | cut -c1-32
 }
@@ -232,7 +247,7 @@ take() {
 	local lab=amd
 	if [ "$1" = build ]; then
 		$2 2>&1 </dev/null | tee "$3"
-	elif [ "$1" = host ]; then
+	elif [[ " host labs vms user " = *" $1 "* ]]; then
 		$2 >"$3" 2>&1 </dev/null
 	else
 		case $1 in *' '*) lab=${1% *} ;; esac
@@ -321,7 +336,7 @@ read -r _ failed _ <"$sums/build"
 
 # Process groups of their own: what is interrupted takes all of its machines along
 set -m
-for _ in $(seq "${LANES:-3}"); do lane </dev/null & done
+for _ in $(seq "${LANES:-2}"); do lane </dev/null & done
 set +m
 # shellcheck disable=SC2046
 trap 'kill -- $(jobs -p | sed s/^/-/) 2>/dev/null || true; rm -rf "$sums"' EXIT
