@@ -10,7 +10,8 @@
 #					guest's, rings, which are lab/check/rings.sh's
 #
 # Just TEST is run, with KVM's modules, or QEMU, built from the changed source.
-# MUTANT=name, MUTANT=qemu/name or MUTANT=guest/name tries that one only, or those that match a
+# One that was killed is not tried again until the code, the tests or the lab have changed; FORCE=1
+# does. MUTANT=name, MUTANT=qemu/name or MUTANT=guest/name tries that one only, or those that match a
 # pattern; MUTANTS=kernel, qemu or guest, those. Two at a time need a folder each: work=DIR.
 . "$(dirname "$0")/../lib.sh"
 . "$ROOT/lab/mutants/work.sh"
@@ -20,6 +21,17 @@ result() {
 	if [ "$1" = ok ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 	say "$2"
 }
+
+# known NAME PATCH FILE...: whether it was killed before, when these were the same; sets $key
+known() {
+	local name=$1
+	shift
+	key=$(cd "$ROOT" && { cat "$BUILD/pristine.key"; find "$@" lab/machine lab/build/config -type f | sort | xargs sha256sum; } | sha256sum)
+	[ -z "${FORCE:-}" ] && [ "$(cat "$LOGS/killed/$name" 2>/dev/null)" = "$key" ] || return 1
+	result ok "$name: killed before"
+}
+key=
+mkdir -p "$LOGS/killed"
 
 # mutate PATCH FROM TO: apply the patch in TO, to copies of what it touches in FROM
 mutate() {
@@ -37,14 +49,30 @@ restore() {
 	for f in $files; do put "$from/$f" "$to/$f" || true; done
 	files=
 }
-files=
-trap restore EXIT
+files='' machine=''
+trap 'restore; [ -z "$machine" ] || kill -- "-$machine" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
+
+# run COMMAND...: to $log, as a process group of its own. Once a test has failed the rest is not waited
+# for: what the mutant has broken may stand still.
+run() {
+	setsid "$@" >"$log" 2>&1 </dev/null &
+	machine=$!
+	while sleep 1 && kill -0 "$machine" 2>/dev/null; do
+		! grep -aq '^not ok ' "$log" || { sleep 2; kill -- "-$machine" 2>/dev/null || true; }
+	done
+	wait "$machine" || status=$?
+	machine=
+}
 
 # verdict NAME TEST STATUS: from what is in $log
 verdict() {
+	rm -f "$LOGS/killed/$1"
 	if grep -aq "^not ok .*$2" "$log"; then
+		echo "$key" >"$LOGS/killed/$1"
 		result ok "$1: killed by $2"
 	elif [ "$3" = 125 ]; then
+		echo "$key" >"$LOGS/killed/$1"
 		result ok "$1: killed by $2 ($(sed -n 's/^lab: FAILED: \([^;]*\);.*/\1/p' "$log"))"
 	elif [ "$3" = 0 ] && grep -aq "^ok .*$2" "$log"; then
 		result bad "$1: SURVIVED $2 ($log)"
@@ -61,6 +89,7 @@ try_kernel() {
 	read -r program test < <(sed -n 's/^# kills: *//p' "$patch") || true
 	if [ -z "$test" ]; then test=$program program=vm2vm_test; fi
 	[ -n "$test" ] || { result bad "$name: ERROR: it has no line '# kills: TEST'"; return; }
+	known "$name" "$patch" virt arch include tools patches/linux-6.12 && return
 	trials=$(sed -n 's/^# trials: */VM2VM_TRIALS=/p' "$patch")
 	log=$LOGS/mutant-$name.log
 	if [[ " $prepared " != *" $kernel "* ]]; then
@@ -76,7 +105,7 @@ try_kernel() {
 	else
 		LAB=$lab MODULES=$work/$kernel KERNEL=$kernel TIMEOUT=${TIMEOUT:-300} LOG=$LOGS/console-mutant-$name.log \
 			PARAMS=$(sed -n 's/^# params: *//p' "$patch") CMD="$trials $SELFTESTS/$program -t $test" \
-			"$ROOT/lab/machine/run.sh" >"$log" 2>&1 || status=$?
+			run "$ROOT/lab/machine/run.sh"
 		verdict "$name" "$test" "$status"
 	fi
 	restore
@@ -88,13 +117,14 @@ try_qemu() {
 	log=$LOGS/mutant-$name.log
 	read -r script test < <(sed -n 's/^# kills: *//p' "$patch") || true
 	[ -n "$test" ] || { result bad "$name: ERROR: it has no line '# kills: SCRIPT TEST'"; return; }
+	known "$name" "$patch" include/uapi patches/qemu-10.0 qemu guest lab/vms && return
 	if ! mutate "$patch" "$BUILD/qemu-src" "$work/qemu/src"; then
 		result bad "$name: ERROR: it does not apply ($log)"
 	elif ! build_qemu "$log"; then
 		result bad "$name: ERROR: it does not build ($log)"
 	else
 		QEMU=$work/qemu/build/qemu-system-x86_64 TIMEOUT=${TIMEOUT:-300} LOG=$LOGS/console-mutant-$name.log \
-			"$ROOT/lab/vms/links.sh" "$script" "$test" >"$log" 2>&1 || status=$?
+			run "$ROOT/lab/vms/links.sh" "$script" "$test"
 		verdict "$name" "$test" "$status"
 	fi
 	restore
@@ -106,6 +136,7 @@ try_guest() {
 	log=$LOGS/mutant-$name.log
 	read -r script test < <(sed -n 's/^# kills: *//p' "$patch") || true
 	[ -n "$test" ] || { result bad "$name: ERROR: it has no line '# kills: SCRIPT TEST'"; return; }
+	known "$name" "$patch" include/uapi patches/qemu-10.0 qemu guest lab/vms && return
 	rm -rf "$work/guest"
 	mkdir -p "$work/guest"
 	cp -r "$ROOT/guest" "$work/guest/source"
@@ -116,7 +147,7 @@ try_guest() {
 		verdict "$name" "$test" "$status"
 	else
 		LONG=1 GUEST_SOURCE=$work/guest/source GUEST_OUT=$work/guest/out TIMEOUT=${TIMEOUT:-600} \
-			LOG=$LOGS/console-mutant-$name.log "$ROOT/lab/vms/links.sh" "$script" "$test" >"$log" 2>&1 || status=$?
+			LOG=$LOGS/console-mutant-$name.log run "$ROOT/lab/vms/links.sh" "$script" "$test"
 		verdict "$name" "$test" "$status"
 	fi
 	files=
