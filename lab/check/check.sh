@@ -42,8 +42,8 @@ together() {
 #	host	all that is ours
 #	labs	KVM's part: our kernels and the programs that test them
 #	vms	VMs in the base lab: its kernel, QEMU, the guest's side
-#	user	QEMU against a peer's process, the guest's programs, the lab itself: of KVM's
-#		part the interface. The rest of it is in what runs in vms.
+#	user	QEMU against a peer's process, the guest's driver and programs, programs of others,
+#		the lab itself: of KVM's part the interface. The rest of it is in what runs in vms.
 # What is to be built is no test.
 
 # First, and alone: they use both CPUs by themselves
@@ -119,26 +119,28 @@ steps_served() {
 	echo "vhost-user kinds | vms | lab/vms/links.sh vhost_user_kinds_test.py"
 	echo "vhost-user | vms | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
 	echo "vhost-user fence | vms | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
-	echo "driver | vms | lab/vms/links.sh driver_test.py"
-	echo "driver $checked | vms | env L2_KERNEL=$BUILD/$checked/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py$few"
-	echo "hostile owners | vms | env ${long:+L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage TIMEOUT=7200} lab/vms/links.sh hostile_owner_test.py"
+	echo "driver | user | lab/vms/links.sh driver_test.py"
+	echo "driver $checked | user | env L2_KERNEL=$BUILD/$checked/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py$few"
+	echo "hostile owners | user | env ${long:+L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage TIMEOUT=7200} lab/vms/links.sh hostile_owner_test.py"
 	echo "vhost-net | vms | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
-	echo "region | vms | env ${long:+TIMEOUT=3600} lab/vms/links.sh region_test.py"
+	echo "region | user | env ${long:+TIMEOUT=3600} lab/vms/links.sh region_test.py"
 	[ -z "$long" ] || echo "joins | vms | env MEM=8G VM2VM_TRIALS=100 TIMEOUT=7200 lab/vms/links.sh join_test.py"
-	[ -z "$long" ] || echo "polled | vms | lab/vms/links.sh polled_test.py"
+	[ -z "$long" ] || echo "polled | user | lab/vms/links.sh polled_test.py"
 	[ -z "$long" ] || echo "boot | vms | lab/vms/links.sh boot_test.py"
 	[ -z "$long" ] || echo "libvirt | vms | lab/vms/links.sh libvirt_test.py"
 	[ -z "$long" ] || echo "vf | vms | env LAB=vf TIMEOUT=5400 lab/vms/links.sh vf_test.py"
 	[ -z "$long" ] || echo "seeing | vms | lab/vms/links.sh seeing_test.py"
-	echo "modes | vms | env ${long:+TIMEOUT=7200} lab/vms/links.sh modes_test.py"
-	echo "foreign | vms | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
+	echo "modes | user | env ${long:+TIMEOUT=7200} lab/vms/links.sh modes_test.py"
+	echo "foreign | user | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh foreign_test.py"
 }
 
 # Bochs is slow, so the core and what only VMX has
 few_doorbells="vm2vm_doorbell_test -T abi_limit -T abi_max_array -T many -T storm"
 steps_intel() {
+	local core="vm2vm_test -T many_mappings -T many_mappings_down"
+	[ -z "$long" ] || core=vm2vm_test
 	# shellcheck disable=SC2086
-	echo "intel core | intel base | $(together 3 10 vm2vm_test ${long:+vm2vm_abi_test vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
+	echo "intel core | intel base | $(together 3 10 "$core" ${long:+vm2vm_abi_test vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
 	# shellcheck disable=SC2086
 	echo "intel light | intel light | $(together 3 10 ${long:+vm2vm_test vm2vm_revoke_test "$few_doorbells"} vm2vm_view_test)"
 }
@@ -202,8 +204,7 @@ inputs() {
 		case $1 in
 		host) cat "$BUILD/pristine.key"; { our_files; find lab patches qemu guest -type f; } | hashes ;;
 		labs) booted base debug light; { find lab/lib.sh lab/build lab/machine lab/check patches -type f; echo "$SELFTESTS"/vm2vm_* | xargs -n 1; } | hashes ;;
-		vms) booted base; for k in debug light; do [[ $2 != *$k/arch* ]] || booted $k; done
-			{ lab_files "$2"; find patches qemu guest -type f; } | hashes ;;
+		vms) booted base; { lab_files "$2"; find patches qemu guest -type f; } | hashes ;;
 		user) { lab_files "$2"; find patches qemu guest include/uapi -type f; } | hashes ;;
 		*' '* | base | debug | debian) booted "${1#* }"
 			case $1 in intel*) sha256sum lab/machine/intel.sh ;; tlb*) cat lab/machine/intel.sh "$BUILD/tlb/key" ;; *) sha256sum lab/machine/amd.sh ;; esac
