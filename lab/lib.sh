@@ -56,4 +56,7 @@ our_files() {
 	done
 }
 
+# Of the files whose names come on stdin, in an order of their own
+hashes() { sort -u | xargs sha256sum; }
+
 our_patches() { find "$PATCHES" -name '*.patch' 2>/dev/null | sort; }

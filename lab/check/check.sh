@@ -198,8 +198,6 @@ booted() {
 	for k; do (cd "$BUILD/$k" && sha256sum .config arch/x86/boot/bzImage arch/x86/kvm/*.ko virt/lib/*.ko); done
 }
 
-hashes() { sort -u | xargs sha256sum; }
-
 # inputs WHERE COMMAND: a hash of everything that a step depends on
 inputs() {
 	{
@@ -211,7 +209,7 @@ inputs() {
 		vms) booted base; { lab_files "$2"; find patches qemu guest -type f; } | hashes ;;
 		user) { lab_files "$2"; find patches qemu guest include/uapi -type f; } | hashes ;;
 		*' '* | base | debug | debian) booted "${1#* }"
-			case $1 in intel*) sha256sum lab/machine/intel.sh ;; tlb*) cat lab/machine/intel.sh "$BUILD/tlb/key" ;; *) sha256sum lab/machine/amd.sh ;; esac
+			case $1 in intel*) sha256sum lab/machine/intel.sh ;; tlb*) cat lab/machine/intel.sh "$BUILD/tlb/key" ;; *) sha256sum lab/machine/amd.sh lab/machine/emulator.patch ;; esac
 			sha256sum lab/machine/run.sh lab/machine/init lab/machine/initramfs.sh
 			for w in $2; do [ ! -f "$w" ] || sha256sum "$w"; done ;;
 		*) die "no step runs in '$1'" ;;

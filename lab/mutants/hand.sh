@@ -26,12 +26,18 @@ result() {
 known() {
 	local name=$1
 	shift
-	key=$(cd "$ROOT" && { cat "$BUILD/pristine.key"; find "$@" lab/machine lab/build/config -type f | sort | xargs sha256sum; } | sha256sum)
+	key=$(cd "$ROOT" && { cat "$BUILD/pristine.key"; find "$@" lab/machine lab/build/config -type f | hashes; } | sha256sum)
 	[ -z "${FORCE:-}" ] && [ "$(cat "$LOGS/killed/$name" 2>/dev/null)" = "$key" ] || return 1
 	result ok "$name: killed before"
 }
 key=
 mkdir -p "$LOGS/killed"
+
+# killed NAME WHY
+killed() {
+	echo "$key" >"$LOGS/killed/$1"
+	result ok "$1: killed by $2"
+}
 
 # mutate PATCH FROM TO: apply the patch in TO, to copies of what it touches in FROM
 mutate() {
@@ -69,11 +75,9 @@ run() {
 verdict() {
 	rm -f "$LOGS/killed/$1"
 	if grep -aq "^not ok .*$2" "$log"; then
-		echo "$key" >"$LOGS/killed/$1"
-		result ok "$1: killed by $2"
+		killed "$1" "$2"
 	elif [ "$3" = 125 ]; then
-		echo "$key" >"$LOGS/killed/$1"
-		result ok "$1: killed by $2 ($(sed -n 's/^lab: FAILED: \([^;]*\);.*/\1/p' "$log"))"
+		killed "$1" "$2 ($(sed -n 's/^lab: FAILED: \([^;]*\);.*/\1/p' "$log"))"
 	elif [ "$3" = 0 ] && grep -aq "^ok .*$2" "$log"; then
 		result bad "$1: SURVIVED $2 ($log)"
 	else

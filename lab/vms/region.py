@@ -48,6 +48,10 @@ class Member:
 		"""Of two the one with the lower number is the link's owner"""
 		return self.number < other
 
+	def owned(self):
+		"""Those to which it owns the link"""
+		return [other for other in self.group.others(self.number) if self.owns(other)]
+
 	def device(self, other):
 		path = self.group.path(self.number, other)
 		if not self.owns(other):
@@ -59,13 +63,14 @@ class Member:
 	def make(self, *args, name=None):
 		for other in self.group.others(self.number):
 			args = (*self.device(other), *args)
-		if any(self.owns(other) for other in self.group.others(self.number)):
+		if self.owned():
 			args = (*IOMMUS[self.iommu], *args)
 		return VM(name or f"member{self.number}", *args, append="iommu.strict=1", memory=384, smp=2, tools=TOOLS)
 
 	def boot(self):
 		self.vm = self.make().start()
-		to_programs(self.vm, [self.address(other) for other in self.group.others(self.number) if self.owns(other)])
+		if self.owned():
+			to_programs(self.vm, map(self.address, self.owned()))
 		return self
 
 	@staticmethod
