@@ -7,7 +7,8 @@
 #   make demo                     the demonstration: three QEMU VMs
 #   make demo-core                that of the kernel's calls alone, by a VMM of our own
 #   make check                    the tests; FORCE=1: also those that passed and have not
-#                                 changed; LONG=1: all there are, and far longer
+#                                 changed; LONG=1: all there are, and far longer;
+#                                 PLAN=1: only say which would run
 #   make qemu                     QEMU 10.0 with our object and devices
 #   make links                    its tests; ASAN=1: by a QEMU that checks itself
 #   make fuzz [FUZZ=60]            what QEMU does with nonsense from a peer
@@ -40,7 +41,7 @@ override BUILD := $(abspath $(BUILD))
 DEMO_ARGS ?= --file $(BUILD)/base/vmlinux
 # Of Linux's own: what the hooks touch must work as before
 LINUX_TESTS = set_memory_region_test coalesced_io_test pre_fault_memory_test
-export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE MUTANT ASAN FUZZ LONG KEY QUICK DEBUG AGAIN
+export LINUX_TESTS DEMO_ARGS BUILD LAB KERNEL TIMEOUT SMP MEM COUNT LOG FORCE PLAN MUTANT ASAN FUZZ LONG KEY QUICK DEBUG AGAIN
 
 .PHONY: all tree base debug light vf debian selftests qemu run shell demo demo-core links fuzz check bench compare series deb deb-qemu repo dkms guest stock mutants kcsan nconfig-check hooks-check lint menuconfig clean help
 .NOTPARALLEL:

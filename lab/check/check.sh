@@ -3,7 +3,8 @@
 #
 # A step that speaks TAP counts as its results, another one as one. What passed
 # is remembered by the contents of all that went in; FORCE=1 forgets it.
-# STEPS='regex' runs only the steps whose name matches.
+# STEPS='regex' runs only the steps whose name matches. PLAN=1 builds, and then says of
+# each step whether it would run, and a hash of all that it depends on.
 #
 # What runs always is the least that would notice anything that is broken, with few
 # trials. LONG=1 is all there is, and repeats what is repeated as often as the programs
@@ -57,6 +58,7 @@ steps_build() {
 steps_source() {
 	echo "hooks | host | lab/check/hooks.py"
 	echo "lint | host | lab/check/lint.sh"
+	echo "plan | host | lab/check/plan.sh"
 	echo "nconfig | host | lab/check/nconfig.sh"
 }
 
@@ -120,8 +122,8 @@ steps_served() {
 	# A kernel that checks everything takes minutes for what this one does
 	local checked=light few=" all_at_once"
 	[ -z "$long" ] || checked=debug few=
-	echo "vhost-user kinds | vms | lab/vms/links.sh vhost_user_kinds_test.py"
-	echo "vhost-user | vms | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
+	echo "vhost-user kinds | user | lab/vms/links.sh vhost_user_kinds_test.py"
+	echo "vhost-user | user | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
 	echo "vhost-user fence | vms | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
 	echo "driver | user | lab/vms/links.sh driver_test.py"
 	echo "driver $checked | user | env L2_KERNEL=$BUILD/$checked/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py$few"
@@ -206,7 +208,7 @@ inputs() {
 		case $1 in
 		host) cat "$BUILD/pristine.key"; { our_files; find lab patches qemu guest -type f; } | hashes ;;
 		labs) booted base debug light; { find lab/lib.sh lab/build lab/machine lab/check patches -type f; echo "$SELFTESTS"/vm2vm_* | xargs -n 1; } | hashes ;;
-		vms) booted base; { lab_files "$2"; find patches qemu guest -type f; } | hashes ;;
+		vms) booted base; { lab_files "$2"; find patches qemu guest include/uapi -type f; } | hashes ;;
 		user) { lab_files "$2"; find patches qemu guest include/uapi -type f; } | hashes ;;
 		*' '* | base | debug | debian) booted "${1#* }"
 			case $1 in intel*) sha256sum lab/machine/intel.sh ;; tlb*) cat lab/machine/intel.sh "$BUILD/tlb/key" ;; *) sha256sum lab/machine/amd.sh lab/machine/emulator.patch ;; esac
@@ -260,7 +262,7 @@ take() {
 
 # step NAME WHERE COMMAND
 step() {
-	local name=$1 where=$2 command=$3 log=$LOGS/check-${1// /-}.log key start status=0 before need
+	local name=$1 where=$2 command=$3 log=$LOGS/check-${1// /-}.log key start status=0 before need known=
 	# What the step before may not have been able to get
 	for need in debian tlb; do
 		if [[ " $where " = *" $need "* ]] && [ ! -f "$BUILD/$need/key" ]; then
@@ -274,7 +276,11 @@ step() {
 	build) key= ;;
 	*)
 		key=$(inputs "$where" "$command")
-		if [ -z "${FORCE:-}" ] && [ -f "$log" ] && [ "$(cat "$LOGS/passed/${name// /-}" 2>/dev/null)" = "$key" ]; then
+		[ -n "${FORCE:-}" ] || [ ! -f "$log" ] || [ "$(cat "$LOGS/passed/${name// /-}" 2>/dev/null)" != "$key" ] || known=1
+		if [ -n "${PLAN:-}" ]; then
+			echo "$key $([ -n "$known" ] && echo known || echo to run): $name"
+			return
+		elif [ -n "$known" ]; then
 			count "$log" 0
 			say "$name: $line (cached)"
 			return
@@ -331,11 +337,18 @@ bad=$LOGS/check.failed
 : >"$bad"
 : >"$times"
 # Before the lanes, as only one at a time can install
-lab/build/deps.sh qemu
-lab/build/deps.sh fuzz
+if [ -z "${PLAN:-}" ]; then
+	lab/build/deps.sh qemu
+	lab/build/deps.sh fuzz
+fi
 group build
 read -r _ failed _ <"$sums/build"
 [ "$failed" = 0 ] || { rm -rf "$sums"; echo "0 passed, $failed failed"; exit 1; }
+if [ -n "${PLAN:-}" ]; then
+	for g in waits $groups; do group "$g"; done
+	rm -rf "$sums"
+	exit 0
+fi
 
 # Process groups of their own: what is interrupted takes all of its machines along
 set -m
