@@ -286,27 +286,46 @@ def fail(text):
     os._exit(1)
 
 
+def cover_in_machine(world, name, mine, hashes, log):
+    """As many of these programs' tests as one machine lives for; whether that was all."""
+    known = WORK / f"{name}.known"
+    known.write_text("".join(f"{p} {t}\n" for (w, n, t) in log.tests for p in mine if (w, n) == (world, p.name)))
+    at, progress = None, False
+    for line in lab(world, f"{runner(world)} cover {SLOWEST} {known} {' '.join(map(str, mine))}", name):
+        w = line.split()
+        if line.startswith("lab: FAILED"):
+            fail(f"{world}: without a mutant: {line}")
+        elif w[1] == "end":
+            return True
+        elif w[1] == "at":
+            at = (Path(w[2]), w[3])
+        elif w[1] == "test":
+            covered(world, Path(w[4]), w[5], log, w[2], w[3], w[6:])
+            at, progress = None, True
+        elif w[1] == "covered":
+            log.write(f"covered {world} {Path(w[2]).name} {hashes[Path(w[2])]}")
+    if at:
+        # Seconds of a slow emulator's are long ones
+        covered(world, *at, log, "bad", 0, [])
+    elif not progress:
+        fail(f"{world}: no results: {LOGS}/{name}.log")
+    return False
+
+
+def covered(world, program, test, log, how, ms, hits):
+    log.write(f"test {world} {program.name} {how} {ms} {test} {' '.join(hits)}")
+    if how != "ok":
+        say(f"{world}: left out, as it fails or takes too long without a mutant: {program.name} {test}")
+
+
 def cover(world, lanes, log):
     """(program, test) -> (milliseconds, mutants it comes by), for tests that pass."""
     hashes = programs(world)
     left = [p for p in hashes if (world, p.name, hashes[p]) not in log.covered]
 
     def some(part):
-        mine = left[part::lanes]
-        known = WORK / f"cover-{world}-{part}.known"
-        known.write_text("".join(f"{p} {t}\n" for (w, name, t) in log.tests for p in mine if (w, name) == (world, p.name)))
-        command = f"{runner(world)} cover {SLOWEST} {known} {' '.join(map(str, mine))}"
-        for line in lab(world, command, f"cover-{world}-{part}"):
-            w = line.split()
-            if line.startswith("lab: FAILED"):
-                fail(f"{world}: without a mutant: {line}")
-            p = Path(w[4 if w[1] == "test" else 2]) if len(w) > 2 else None
-            if w[1] == "test":
-                log.write(f"test {world} {p.name} {w[2]} {w[3]} {' '.join(w[5:])}")
-                if w[2] != "ok":
-                    say(f"{world}: left out, as it fails or takes too long without a mutant: {p.name} {w[5]}")
-            elif w[1] == "covered":
-                log.write(f"covered {world} {p.name} {hashes[p]}")
+        while not cover_in_machine(world, f"cover-{world}-{part}", left[part::lanes], hashes, log):
+            pass
 
     if left:
         say(f"{world}: running the tests one by one, without a mutant")

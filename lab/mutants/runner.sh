@@ -133,6 +133,7 @@ cover() {
 	for program; do
 		for t in $(tests_of "$program"); do
 			! grep -qxF "$program $t" "$known" || continue
+			echo "@@ at $program $t"
 			come_by >/dev/null
 			start=${EPOCHREALTIME/./}
 			status=ok
