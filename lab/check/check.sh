@@ -82,15 +82,17 @@ steps_base() {
 steps_debug() {
 	# Of the same in four styles, one; and not what takes its time with every object tracked,
 	# or is for kernels that do not track them
-	local dirty="vm2vm_dirty_test -T huge_hugetlb -T huge_thp -v get" core="vm2vm_test -T many_mappings -T many_mappings_down"
+	local dirty="vm2vm_dirty_test -T huge_hugetlb -T huge_thp -T shadow -T spinning -T scattered -T sixteen_iovas -T mutual -T emulated_moves -v get"
+	local core="vm2vm_test -T many_mappings -T many_mappings_down"
 	local abi="vm2vm_abi_test -T memory -T link_limit_of_owner"
-	local bells="vm2vm_doorbell_test -T abi_descriptors -T abi_fields -T abi_overlaps -T abi_callers -T abi_bells -T end_cost -T many"
-	local shapes="vm2vm_shapes_test -T stranger -T close_orders_vcpu -T backends_32 -T each_other_processes -T ring_processes"
+	local bells="vm2vm_doorbell_test -T abi_descriptors -T abi_fields -T abi_overlaps -T abi_callers -T abi_bells -T end_cost -T many -T exact -T both -T bursts"
+	local stall="vm2vm_stall_test -T interrupt -T limit"
+	local shapes="vm2vm_shapes_test -T stranger -T ring -T close_orders_vcpu -T backends_32 -T each_other_processes -T ring_processes"
 	local bound="vm2vm_bound_test -T is_small -T age_unmapped -T fault_at_the_edges -F cost -F starve"
 	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test abi=vm2vm_abi_test bells=vm2vm_doorbell_test \
-		shapes=vm2vm_shapes_test bound=vm2vm_bound_test
+		stall=vm2vm_stall_test shapes=vm2vm_shapes_test bound=vm2vm_bound_test
 	echo "debug core | debug | $(together 1 10 "$core" "$abi" vm2vm_access_test "$dirty" "$bells" vm2vm_example_test)"
-	echo "debug revokers | debug | $(together 3 20 vm2vm_revoke_test "$bound" vm2vm_miss_test vm2vm_stall_test ${long:+vm2vm_race_test} "$shapes")"
+	echo "debug revokers | debug | $(together 3 20 vm2vm_revoke_test "$bound" vm2vm_miss_test "$stall" ${long:+vm2vm_race_test} "$shapes")"
 	echo "debug more | debug | $(together 3 20 vm2vm_inject_test vm2vm_fill_test vm2vm_mmu_test vm2vm_view_test ${long:+vm2vm_matrix_test})"
 }
 
