@@ -113,6 +113,13 @@ TEST_F(abi, bad_pointer)
 		snprintf(name, sizeof(name), "%s: read-only", c->name);
 		fails(e, name, EFAULT, vm2vm_ioctl(e->domain, c->nr, page));
 	}
+
+	/* Nor does a batch that has nothing to do, which is no reason to say that it is done. */
+	ASSERT_EQ(0, mprotect(page, PG, PROT_READ | PROT_WRITE));
+	memset(page, 0, sizeof(union args));
+	ASSERT_EQ(0, mprotect(page, PG, PROT_READ));
+	fails(e, "map nothing", EFAULT, vm2vm_ioctl(e->domain, KVM_VM2VM_MAP_BATCH, page));
+	fails(e, "unmap nothing", EFAULT, vm2vm_ioctl(e->domain, KVM_VM2VM_UNMAP_BATCH, page));
 }
 
 TEST_F(abi, wrong_descriptor)

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -92,6 +93,7 @@ static void *seen_vcpu(void *arg)
 #define SEEN_HOLE	PEER_WINDOW
 #define SEEN_EXIT	(PEER_WINDOW + SIZE)
 #define SEEN_WAIT	(PEER_WINDOW + 2 * SIZE)
+#define SEEN_PORT	0x5000
 
 FIXTURE(seen)
 {
@@ -188,6 +190,18 @@ static void seen_do_all(struct __test_metadata *_metadata, struct _test_data_see
 	vm2vm_unlink(p->backend, PEER_SLOT + 1);
 }
 
+/* Two doorbells, and one at the place of the first, which is refused. */
+static void seen_doorbell(struct __test_metadata *_metadata, struct kvm_vm *vm)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, __vm2vm_doorbell(vm, SEEN_PORT, 2, 0, fd, KVM_VM2VM_DOORBELL_PIO));
+	EXPECT_EQ(-EEXIST, __vm2vm_doorbell(vm, SEEN_PORT, 2, 0, fd, KVM_VM2VM_DOORBELL_PIO));
+	EXPECT_EQ(0, __vm2vm_doorbell(vm, SEEN_PORT + 4, 4, 0, fd, KVM_VM2VM_DOORBELL_PIO));
+	close(fd);
+}
+
 static void expect_stat(struct __test_metadata *_metadata, struct kvm_vm *vm, const char *name,
 			long want)
 {
@@ -263,6 +277,7 @@ TEST_F(seen, tracepoints)
 		SKIP(return, "the kernel has no tracefs");
 	seen_do_all(_metadata, self);
 	close(self->asked);
+	seen_doorbell(_metadata, self->p.backend);
 	trace_stop();
 
 	SEEN_EVENT("map", "owner %d iova 0x%lx gpa 0x%lx size 0x2000 flags 0x3", pid, iova, gpa);
@@ -297,4 +312,10 @@ TEST_F(seen, tracepoints)
 	SEEN_EVENT("revoke", "owner %d gfn pages 0x%lx to 0x%lx", pid, gfn + 7, gfn + 7);
 	SEEN_EVENT("revoke", "owner %d gfn pages 0x%lx to 0x%lx", pid, gfn, gfn + PAGES - 1);
 	SEEN_EVENT("revoke", "owner %d iova pages 0x0 to 0xffffffffffffffff", pid);
+
+	/* Not the one that was refused. */
+	SEEN_EVENT("doorbell", "vm %d addr 0x%x len 2 datamatch 0x0 fds 0 flags 0x%lx", pid,
+		   SEEN_PORT, KVM_VM2VM_DOORBELL_PIO);
+	SEEN_EVENT("doorbell", "vm %d addr 0x%x len 4 datamatch 0x0 fds 0 flags 0x%lx", pid,
+		   SEEN_PORT + 4, KVM_VM2VM_DOORBELL_PIO);
 }

@@ -38,6 +38,7 @@ static void approve(struct peer *p, uint64_t first, uint64_t end)
 }
 
 #define BESIDE		500ul		/* pages at either side */
+#define TURN		10ul		/* pages that are read at a time */
 #define BATCH		4096ul		/* how many mappings UNMAP removes at once */
 #define BATCHES		8
 
@@ -57,7 +58,7 @@ static void check_beside(struct peer *p, uint64_t first, uint64_t end, uint32_t 
 			 const char *stat)
 {
 	const uint64_t behind = BESIDE + BATCHES * BATCH;
-	uint64_t looks, revokes;
+	uint64_t looks, revokes, i;
 	pthread_t thread;
 
 	approve(p, first, end);
@@ -68,8 +69,11 @@ static void check_beside(struct peer *p, uint64_t first, uint64_t end, uint32_t 
 	TEST_ASSERT(!pthread_create(&thread, NULL, unmap_middle, p), "pthread_create");
 	while (peer_fd_stat(p->owner->fd, "vm2vm_revokes") == revokes)
 		sched_yield();
-	peer_sum(p, PEER_WINDOW, BESIDE, 4096);
-	peer_sum(p, PEER_WINDOW + behind * 4096, BESIDE, 4096);
+	/* By turns: UNMAP is not at it for long. */
+	for (i = 0; i < BESIDE; i += TURN) {
+		peer_sum(p, PEER_WINDOW + i * 4096, TURN, 4096);
+		peer_sum(p, PEER_WINDOW + (behind + i) * 4096, TURN, 4096);
+	}
 	pthread_join(thread, NULL);
 	looks = peer_vcpu_stat(p->vcpu, stat) - looks;
 	TEST_ASSERT(looks >= 2 * BESIDE && looks <= 2 * BESIDE + 2 * BATCHES,
@@ -86,6 +90,50 @@ TEST_F_TIMEOUT(cost, fillers_beside, 120)
 {
 	check_beside(&self->p, BESIDE, BESIDE + BATCHES * BATCH, KVM_VM2VM_LINK_FILL,
 		     "vm2vm_fills");
+}
+
+#define AHEAD		50ul		/* pages at the end of what UNMAP is at */
+
+static void *unmap_all(void *arg)
+{
+	struct peer *p = arg;
+
+	vm2vm_unmap(p->domain, PEER_IOVA, BATCHES * BATCH * 4096);
+	return NULL;
+}
+
+/* Whether the last pages are there, for a look each, while UNMAP is at the first ones. */
+static bool there_ahead(struct peer *p)
+{
+	const uint64_t all = BATCHES * BATCH;
+	uint64_t looks, revokes;
+	pthread_t thread;
+
+	approve(p, 0, all);
+	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, all * 4096, 0);
+	p->mmio = 0;
+	revokes = peer_fd_stat(p->owner->fd, "vm2vm_revokes");
+	looks = peer_vcpu_stat(p->vcpu, "vm2vm_faults");
+	TEST_ASSERT(!pthread_create(&thread, NULL, unmap_all, p), "pthread_create");
+	while (peer_fd_stat(p->owner->fd, "vm2vm_revokes") == revokes)
+		sched_yield();
+	peer_sum(p, PEER_WINDOW + (all - AHEAD) * 4096, AHEAD, 4096);
+	pthread_join(thread, NULL);
+	looks = peer_vcpu_stat(p->vcpu, "vm2vm_faults") - looks;
+	vm2vm_unlink(p->backend, PEER_SLOT);
+	ksft_print_msg("%lu looks, %u holes\n", looks, p->mmio);
+	return !p->mmio && looks <= AHEAD + 2 * BATCHES;
+}
+
+/* Others may have the CPU while UNMAP goes on: one time tells. */
+TEST_F_TIMEOUT(cost, faults_ahead, 120)
+{
+	bool there = false;
+	unsigned int i;
+
+	for (i = 0; i < 5 && !there; i++)
+		there = there_ahead(&self->p);
+	EXPECT_TRUE(there);
 }
 
 static double seconds(void)

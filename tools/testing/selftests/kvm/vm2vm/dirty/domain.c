@@ -378,6 +378,39 @@ TEST_F_TIMEOUT(domain, end_between_parts, 120)
 	munmap(log, 2 * 4096);
 }
 
+/*
+ * It ends while a guest writes to pages that were just protected: those writes are to be in
+ * the log of a domain that has no owner any more.  They wait, or are done before; and what
+ * comes when the domain has ended gets nowhere.
+ */
+TEST_F_TIMEOUT(domain, end_while_written, 300)
+{
+	unsigned int trials = 100 * vm2vm_trials(20), i, page;
+	struct dirty_owner *o = &self->o;
+	struct dirty_vm *b = &self->b[0];
+	uint64_t log[LOG_PAGES / 64], left[PAGES];
+
+	dirty_go(b, DIRTY_PASSES, DIRTY_WINDOW(0), PAGES);
+	for (i = 0; i < trials; i++) {
+		dirty_wait_passes(b, 1);
+		ASSERT_EQ(0, __vm2vm_get_dirty(o->domain, DIRTY_IOVA, LOG_SIZE, log));
+		vm2vm_end(o->domain);
+		for (page = 0; page < PAGES; page++)
+			left[page] = READ_ONCE(*owner_word(o, page, 0));
+		EXPECT_EQ(-ENODEV, __vm2vm_get_dirty(o->domain, DIRTY_IOVA, LOG_SIZE, log));
+		dirty_wait_passes(b, 1);
+		for (page = 0; page < PAGES; page++)
+			EXPECT_EQ(left[page], READ_ONCE(*owner_word(o, page, 0)));
+
+		node_close(&o->domain);
+		o->domain = owner_more_domain_flags(o, KVM_VM2VM_DOMAIN_LOG);
+		domain_map_pages(o->domain, PAGES, VM2VM_RW);
+		backend_unlink(b, 0);
+		backend_link(b, 0, o, o->domain, 0);
+	}
+	dirty_stop(b);
+}
+
 /* Whoever has the descriptor may link the domain, but not take its log. */
 TEST_F_TIMEOUT(domain, foreigner, 120)
 {

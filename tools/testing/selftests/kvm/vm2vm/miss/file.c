@@ -528,6 +528,28 @@ TEST_F_TIMEOUT(miss, file_bad_memory, 120)
 	EXPECT_EQ(9, *word(self->mem, 2));
 }
 
+/* Of two for one page, the one that was not delivered is put back. */
+TEST_F_TIMEOUT(miss, file_bad_memory_same_page, 120)
+{
+	void *page = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct runner *r = &self->b.r[0], *r2 = &self->b.r[1];
+
+	ASSERT_NE(MAP_FAILED, page);
+	backend_link(&self->b, self->domain, WAIT);
+	access_start(r, MISS_READ, 1, 0);
+	until_waits(r, 1);
+	access_start(r2, MISS_WRITE, 1, 9);
+	until_waits(r2, 1);
+	expect_miss(self->domain, 1, RD);
+	EXPECT_EQ(-EFAULT, __vm2vm_read_misses(self->domain, page, RECORD));
+	expect_miss(self->domain, 1, VM2VM_RW);
+	expect_no_miss(self->domain);
+	map_pages(self->domain, 1, 1, VM2VM_RW);
+	access_val(r);
+	EXPECT_EQ(0, access_end(r2));
+	EXPECT_EQ(9, *word(self->mem, 1));
+}
+
 /*
  * The same while another reader, who came too late for the record, waits for one:
  * the reader that has it waits for the page that it reads to, which never comes.
