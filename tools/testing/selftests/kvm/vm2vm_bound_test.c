@@ -434,6 +434,33 @@ TEST_F(bound, age_too_many)
 	check_age(&self->p, 500, false);
 }
 
+/* More memslots that have the page, times domains, than are looked at: the rest is unknown. */
+TEST_F(bound, age_many_memslots)
+{
+	const unsigned int nr = 500, domains = 10;	/* 5000 of 4096 */
+	int fd = open("/sys/kernel/mm/page_idle/bitmap", O_RDWR);
+	struct peer *p = &self->p;
+	unsigned int i;
+	uint64_t pfn;
+
+	TEST_ASSERT(fd >= 0, "page_idle: %s", strerror(errno));
+	for (i = 0; i < domains; i++)
+		vm2vm_create_domain(p->owner);
+	*peer_word(p, 0) = 3;
+	lru_settle();
+	pfn = idle_pfn(p->mem);
+	set_idle(fd, pfn);
+	EXPECT_TRUE(is_idle(fd, pfn));
+
+	for (i = 0; i < nr; i++)
+		vm_set_user_memory_region(p->owner, PEER_SLOT + i, 0, (1ull << 36) + i * 4096,
+					  4096, p->mem);
+	*peer_word(p, 0) = 4;
+	set_idle(fd, pfn);
+	EXPECT_FALSE(is_idle(fd, pfn));
+	close(fd);
+}
+
 /* A page that no iova has is known not to be young, however many windows show another one. */
 TEST_F_TIMEOUT(bound, age_unmapped, 300)
 {

@@ -385,7 +385,7 @@ TEST_F_TIMEOUT(domain, end_between_parts, 120)
  */
 TEST_F_TIMEOUT(domain, end_while_written, 300)
 {
-	unsigned int trials = 100 * vm2vm_trials(20), i, page;
+	unsigned int trials = 40 * vm2vm_trials(20), i, page;
 	struct dirty_owner *o = &self->o;
 	struct dirty_vm *b = &self->b[0];
 	uint64_t log[LOG_PAGES / 64], left[PAGES];
