@@ -17,7 +17,8 @@ measure() {
 	LAB=$1 KERNEL=base MODULES=$3 COUNT=1 TIMEOUT=900 LOG=${2%.log}-console.log CMD=$4 "$ROOT/lab/machine/run.sh" >"$2" 2>&1
 }
 
-# measure_plain LAB LOG PROGRAM, maybe with words before it: KVM without the series. That seldom changes, so what it came to is kept.
+# measure_plain LAB LOG PROGRAM, maybe with words before it: KVM without the series. That seldom
+# changes, so what it came to is kept.
 measure_plain() {
 	local key
 	key=$({ echo "$1 $3"; find "${3##* }" "$BUILD"/plain/arch/x86/kvm/*.ko "$BUILD/base/arch/x86/boot/bzImage" "$ROOT/lab/machine" -type f | hashes; } | sha256sum)
