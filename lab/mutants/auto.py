@@ -58,7 +58,7 @@ WORLDS = {
     "preempted": ("amd", "light", "preempt=full", ["revoke_test"], "fault|revoke|doorbell|irq|fill|miss"),
     "intel": ("intel", "light", "", ["test", "view_test", "revoke_test", "doorbell_test"], "view|vmx|prove|doorbell"),
     "tlb": ("tlb", "light", "", ["view_test", "revoke_test", "dirty_test"], "revoke|dirty|view|vmx"),
-    "inject": ("amd", "debug", "", ["inject_test", "abi_test"], "."),
+    "inject": ("amd", "debug", "", ["inject_test", "abi_test", "revoke_test"], "."),
     "qemu": ("amd", "base", "", ["link_peer_test.py", "backend_peer_test.py", "backend_test.py", "vhost_user_peer_test.py",
                                  "vhost_user_hostile_test.py", "link_test.py"], "qemu/"),
 }
@@ -300,19 +300,19 @@ def cover_in_machine(world, name, mine, hashes, log):
         elif w[1] == "at":
             at = (Path(w[2]), w[3])
         elif w[1] == "test":
-            covered(world, Path(w[4]), w[5], log, w[2], w[3], w[6:])
+            tested(world, Path(w[4]), w[5], log, w[2], w[3], w[6:])
             at, progress = None, True
         elif w[1] == "covered":
             log.write(f"covered {world} {Path(w[2]).name} {hashes[Path(w[2])]}")
     if at:
         # Seconds of a slow emulator's are long ones
-        covered(world, *at, log, "bad", 0, [])
+        tested(world, *at, log, "bad", 0, [])
     elif not progress:
         fail(f"{world}: no results: {LOGS}/{name}.log")
     return False
 
 
-def covered(world, program, test, log, how, ms, hits):
+def tested(world, program, test, log, how, ms, hits):
     log.write(f"test {world} {program.name} {how} {ms} {test} {' '.join(hits)}")
     if how != "ok":
         say(f"{world}: left out, as it fails or takes too long without a mutant: {program.name} {test}")

@@ -49,18 +49,6 @@ static bool link_and_fill(struct env *e)
 	       !__vm2vm_unlink(e->backend, SLOT_NEW);
 }
 
-/* What walks over the links, as UNMAP does, has a place at the one that it is at. */
-static bool link_and_unmap(struct env *e)
-{
-	struct kvm_pre_fault_memory range = { .gpa = NEW, .size = PG };
-
-	return !__vm2vm_link(e->backend, e->domain, SLOT_NEW, NEW, FREE, LARGE, 0) &&
-	       !__vm2vm_map(e->domain, FREE, MEM, PG, RD) &&
-	       !ioctl(resolve(e, FD_VCPU), KVM_PRE_FAULT_MEMORY, &range) &&
-	       vm2vm_unmap(e->domain, FREE, PG) == PG &&
-	       !__vm2vm_unlink(e->backend, SLOT_NEW);
-}
-
 /* A VM goes that has doorbells. */
 static bool ring_nobody(struct env *e)
 {
@@ -88,6 +76,5 @@ TEST_F_TIMEOUT(abi, memory, 300)
 	works(e, "GET_DIRTY leaks", false, leaks(e, get_dirty, 8000, 4096));
 	works(e, "LINK of what is no domain leaks", false, leaks(e, link_nothing, 20000, 256));
 	works(e, "LINK that fills and UNLINK leak", false, leaks(e, link_and_fill, 300, 4096));
-	works(e, "LINK, UNMAP and UNLINK leak", false, leaks(e, link_and_unmap, 1500, 1024));
 	works(e, "a VM with doorbells leaks", false, leaks(e, ring_nobody, 100, 8192));
 }
