@@ -384,6 +384,14 @@ static uint64_t idle_pfn(void *mem)
 	return entry & ((1ull << 55) - 1);
 }
 
+static int idle_open(void)
+{
+	int fd = open("/sys/kernel/mm/page_idle/bitmap", O_RDWR);
+
+	TEST_ASSERT(fd >= 0, "page_idle: %s", strerror(errno));
+	return fd;
+}
+
 /* Have the kernel clear the accessed bits of the page, and call it idle. */
 static void set_idle(int fd, uint64_t pfn)
 {
@@ -403,10 +411,9 @@ static bool is_idle(int fd, uint64_t pfn)
 /* Only an access makes a page young, or that it has too many iovas to know. */
 static void check_age(struct peer *p, uint64_t nr, bool known)
 {
-	int fd = open("/sys/kernel/mm/page_idle/bitmap", O_RDWR);
+	int fd = idle_open();
 	uint64_t pfn;
 
-	TEST_ASSERT(fd >= 0, "page_idle: %s", strerror(errno));
 	approve(p, nr, APART, 1);
 	link_all(p, nr * APART);
 	*peer_word(p, 0) = 3;
@@ -438,12 +445,11 @@ TEST_F(bound, age_too_many)
 TEST_F(bound, age_many_memslots)
 {
 	const unsigned int nr = 500, domains = 10;	/* 5000 of 4096 */
-	int fd = open("/sys/kernel/mm/page_idle/bitmap", O_RDWR);
+	int fd = idle_open();
 	struct peer *p = &self->p;
 	unsigned int i;
 	uint64_t pfn;
 
-	TEST_ASSERT(fd >= 0, "page_idle: %s", strerror(errno));
 	for (i = 0; i < domains; i++)
 		vm2vm_create_domain(p->owner);
 	*peer_word(p, 0) = 3;
@@ -464,12 +470,11 @@ TEST_F(bound, age_many_memslots)
 /* A page that no iova has is known not to be young, however many windows show another one. */
 TEST_F_TIMEOUT(bound, age_unmapped, 300)
 {
-	int fd = open("/sys/kernel/mm/page_idle/bitmap", O_RDWR), domain = -1;
+	int fd = idle_open(), domain = -1;
 	struct peer *p = &self->p;
 	unsigned int i;
 	uint64_t pfn;
 
-	TEST_ASSERT(fd >= 0, "page_idle: %s", strerror(errno));
 	for (i = 0; i < KVM_VM2VM_MAX_ALL_LINKS; i++) {
 		if (i % KVM_VM2VM_MAX_LINKS == 0) {
 			domain = vm2vm_create_domain(p->owner);

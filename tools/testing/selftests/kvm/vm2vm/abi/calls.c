@@ -114,7 +114,7 @@ TEST_F(abi, bad_pointer)
 		fails(e, name, EFAULT, vm2vm_ioctl(e->domain, c->nr, page));
 	}
 
-	/* Nor does a batch that has nothing to do, which is no reason to say that it is done. */
+	/* Nor does a batch without entries succeed if it cannot be told so. */
 	ASSERT_EQ(0, mprotect(page, PG, PROT_READ | PROT_WRITE));
 	memset(page, 0, sizeof(union args));
 	ASSERT_EQ(0, mprotect(page, PG, PROT_READ));

@@ -42,12 +42,29 @@ static void approve(struct peer *p, uint64_t first, uint64_t end)
 #define BATCH		4096ul		/* how many mappings UNMAP removes at once */
 #define BATCHES		8
 
-static void *unmap_middle(void *arg)
-{
-	struct peer *p = arg;
+/* A thread that has UNMAP remove BATCHES times BATCH mappings, from iova number @first on. */
+struct unmap {
+	struct peer *p;
+	uint64_t first;
+	pthread_t thread;
+};
 
-	vm2vm_unmap(p->domain, PEER_IOVA + BESIDE * 4096, BATCHES * BATCH * 4096);
+static void *unmap_thread(void *arg)
+{
+	struct unmap *u = arg;
+
+	vm2vm_unmap(u->p->domain, PEER_IOVA + u->first * 4096, BATCHES * BATCH * 4096);
 	return NULL;
+}
+
+/* Start it, and wait until UNMAP is through with the first batch. */
+static void unmap_start(struct unmap *u)
+{
+	uint64_t revokes = peer_fd_stat(u->p->owner->fd, "vm2vm_revokes");
+
+	TEST_ASSERT(!pthread_create(&u->thread, NULL, unmap_thread, u), "pthread_create");
+	while (peer_fd_stat(u->p->owner->fd, "vm2vm_revokes") == revokes)
+		sched_yield();
 }
 
 /*
@@ -58,23 +75,20 @@ static void check_beside(struct peer *p, uint64_t first, uint64_t end, uint32_t 
 			 const char *stat)
 {
 	const uint64_t behind = BESIDE + BATCHES * BATCH;
-	uint64_t looks, revokes, i;
-	pthread_t thread;
+	struct unmap u = { .p = p, .first = BESIDE };
+	uint64_t looks, i;
 
 	approve(p, first, end);
 	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA,
 		   (behind + BESIDE) * 4096, flags);
-	revokes = peer_fd_stat(p->owner->fd, "vm2vm_revokes");
 	looks = peer_vcpu_stat(p->vcpu, stat);
-	TEST_ASSERT(!pthread_create(&thread, NULL, unmap_middle, p), "pthread_create");
-	while (peer_fd_stat(p->owner->fd, "vm2vm_revokes") == revokes)
-		sched_yield();
+	unmap_start(&u);
 	/* By turns: UNMAP is not at it for long. */
 	for (i = 0; i < BESIDE; i += TURN) {
 		peer_sum(p, PEER_WINDOW + i * 4096, TURN, 4096);
 		peer_sum(p, PEER_WINDOW + (behind + i) * 4096, TURN, 4096);
 	}
-	pthread_join(thread, NULL);
+	pthread_join(u.thread, NULL);
 	looks = peer_vcpu_stat(p->vcpu, stat) - looks;
 	TEST_ASSERT(looks >= 2 * BESIDE && looks <= 2 * BESIDE + 2 * BATCHES,
 		    "%lu pages took %lu looks", 2 * BESIDE, looks);
@@ -94,31 +108,20 @@ TEST_F_TIMEOUT(cost, fillers_beside, 120)
 
 #define AHEAD		50ul		/* pages at the end of what UNMAP is at */
 
-static void *unmap_all(void *arg)
-{
-	struct peer *p = arg;
-
-	vm2vm_unmap(p->domain, PEER_IOVA, BATCHES * BATCH * 4096);
-	return NULL;
-}
-
 /* Whether the last pages are there, for a look each, while UNMAP is at the first ones. */
 static bool there_ahead(struct peer *p)
 {
 	const uint64_t all = BATCHES * BATCH;
-	uint64_t looks, revokes;
-	pthread_t thread;
+	struct unmap u = { .p = p };
+	uint64_t looks;
 
 	approve(p, 0, all);
 	vm2vm_link(p->backend, p->domain, PEER_SLOT, PEER_WINDOW, PEER_IOVA, all * 4096, 0);
 	p->mmio = 0;
-	revokes = peer_fd_stat(p->owner->fd, "vm2vm_revokes");
 	looks = peer_vcpu_stat(p->vcpu, "vm2vm_faults");
-	TEST_ASSERT(!pthread_create(&thread, NULL, unmap_all, p), "pthread_create");
-	while (peer_fd_stat(p->owner->fd, "vm2vm_revokes") == revokes)
-		sched_yield();
+	unmap_start(&u);
 	peer_sum(p, PEER_WINDOW + (all - AHEAD) * 4096, AHEAD, 4096);
-	pthread_join(thread, NULL);
+	pthread_join(u.thread, NULL);
 	looks = peer_vcpu_stat(p->vcpu, "vm2vm_faults") - looks;
 	vm2vm_unlink(p->backend, PEER_SLOT);
 	ksft_print_msg("%lu looks, %u holes\n", looks, p->mmio);
