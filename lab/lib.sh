@@ -47,16 +47,22 @@ put() {
 	mv -f "$2.new" "$2"
 }
 
-# Our files that belong into a Linux tree, tracked or about to be
-our_files() {
+# listed PATH...: our files there, tracked or about to be
+listed() {
 	local f
-	git -C "$ROOT" -c safe.directory="*" ls-files -co --exclude-standard -- virt arch include tools guest Documentation | sort -u |
+	git -C "$ROOT" -c safe.directory="*" ls-files -co --exclude-standard -- "$@" | sort -u |
 	while read -r f; do
 		if [ -f "$ROOT/$f" ]; then echo "$f"; fi
 	done
 }
 
+# Those that belong into a Linux tree
+our_files() { listed virt arch include tools guest Documentation; }
+
 # Of the files whose names come on stdin, in an order of their own
 hashes() { sort -u | xargs sha256sum; }
+
+# unchanged FILE KEY: whether what is remembered in the file, of when all was well, is this; with FORCE=1 never
+unchanged() { [ -z "${FORCE:-}" ] && [ "$(cat "$1" 2>/dev/null)" = "$2" ]; }
 
 our_patches() { find "$PATCHES" -name '*.patch' 2>/dev/null | sort; }

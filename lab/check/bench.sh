@@ -22,7 +22,7 @@ measure() {
 measure_plain() {
 	local key
 	key=$({ echo "$1 $3"; find "${3##* }" "$BUILD"/plain/arch/x86/kvm/*.ko "$BUILD/base/arch/x86/boot/bzImage" "$ROOT/lab/machine" -type f | hashes; } | sha256sum)
-	[ -n "${FORCE:-}" ] || [ "$(cat "$2.key" 2>/dev/null)" != "$key" ] || return 0
+	! unchanged "$2.key" "$key" || return 0
 	rm -f "$2.key"
 	measure "$1" "$2" "$BUILD/plain" "$3 --plain" || return
 	echo "$key" >"$2.key"

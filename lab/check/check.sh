@@ -278,7 +278,7 @@ step() {
 	build) key= ;;
 	*)
 		key=$(inputs "$where" "$command")
-		[ -n "${FORCE:-}" ] || [ ! -f "$log" ] || [ "$(cat "$LOGS/passed/${name// /-}" 2>/dev/null)" != "$key" ] || known=1
+		if [ -f "$log" ] && unchanged "$LOGS/passed/${name// /-}" "$key"; then known=1; fi
 		if [ -n "${PLAN:-}" ]; then
 			echo "$key $([ -n "$known" ] && echo known || echo to run): $name"
 			return
@@ -338,7 +338,7 @@ sums=$(mktemp -d "$LOGS/sums.XXXXXX")
 bad=$LOGS/check.failed
 : >"$bad"
 : >"$times"
-# Before the lanes, as only one at a time can install
+# Before the lanes, as only one at a time can install; a plan runs nothing that needs these
 if [ -z "${PLAN:-}" ]; then
 	lab/build/deps.sh qemu
 	lab/build/deps.sh fuzz

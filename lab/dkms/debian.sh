@@ -41,7 +41,7 @@ kernel=${kernel%-unsigned}
 
 key=$(dpkg-deb --fsys-tarfile "$deb" | sha256sum)
 key=$(echo "$image $source $key"; sha256sum "$0" lab/dkms/install-test.sh)
-if [ -z "${FORCE:-}" ] && [ "$(cat "$dest/key" 2>/dev/null)" = "$key" ]; then
+if unchanged "$dest/key" "$key"; then
 	cat "$dest/tap"
 	exit 0
 fi

@@ -27,7 +27,7 @@ known() {
 	local name=$1
 	shift
 	key=$(cd "$ROOT" && { cat "$BUILD/pristine.key"; find "$@" lab/machine lab/build/config -type f | hashes; } | sha256sum)
-	[ -z "${FORCE:-}" ] && [ "$(cat "$LOGS/killed/$name" 2>/dev/null)" = "$key" ] || return 1
+	unchanged "$LOGS/killed/$name" "$key" || return 1
 	result ok "$name: killed before"
 }
 key=
