@@ -69,15 +69,20 @@ bool inject_open(void)
 	return inject_fd >= 0;
 }
 
-/* The task filter lets this thread through. */
-static bool inject_mark_thread(void)
+/* Whether the task filter lets this thread through. */
+static bool inject_mark_thread(bool mark)
 {
 	int fd = open("/proc/thread-self/make-it-fail", O_WRONLY | O_CLOEXEC);
-	bool ok = fd >= 0 && write(fd, "1", 1) == 1;
+	bool ok = fd >= 0 && write(fd, mark ? "1" : "0", 1) == 1;
 
 	if (fd >= 0)
 		close(fd);
 	return ok;
+}
+
+void inject_spare_thread(void)
+{
+	TEST_ASSERT(inject_mark_thread(false), "make-it-fail: %s", strerror(errno));
 }
 
 bool inject_start(void)
@@ -86,7 +91,7 @@ bool inject_start(void)
 	const struct inject_knob space = { "failslab/space" };
 	unsigned int i;
 
-	if (!inject_open() || !inject_mark_thread())
+	if (!inject_open() || !inject_mark_thread(true))
 		return false;
 	for (i = 0; i < ARRAY_SIZE(inject_knobs); i++)
 		if (!inject_set_knob(&inject_knobs[i]))

@@ -70,6 +70,12 @@ bool inject_start(void);
 
 void inject_stop(void);
 
+/*
+ * Have no faults in this thread.  A new thread takes its parent's mark along, and
+ * memory runs out for all that are marked.
+ */
+void inject_spare_thread(void);
+
 /* One call with the nth fault.  False if there is none: the call has got through. */
 bool inject_nth(struct env *e, const struct inject_op *op, struct inject_count *c, unsigned int n);
 

@@ -24,6 +24,7 @@ static void *miss_vcpu(void *arg)
 {
 	struct kvm_run *run = miss.vcpu->run;
 
+	inject_spare_thread();
 	vcpu_run(miss.vcpu);
 	miss.hole = run->exit_reason == KVM_EXIT_MMIO && !run->mmio.is_write &&
 		    run->mmio.phys_addr == PEER_WINDOW + MISS_PAGE * 4096;
