@@ -133,13 +133,18 @@ def scan(vm, *args, index=0):
 	return scan_both(vm, *args, index=index)[0]
 
 
-def same_pages(owner, backend, **where):
+def same_pages(owner, backend, name="l0", index=0, **where):
 	"""The guest finds exactly what KVM has, which is exactly what the IOMMU has.
 
 	base= and size= are those of the window, if they are not the usual ones.
 	"""
-	found = scan(backend)
-	mappings = owner.qmp("x-query-vm2vm-mappings", id="l0")
+	# The owner's driver maps a buffer every other second, for a moment
+	for _ in range(10):
+		before = owner.qmp("x-query-vm2vm-mappings", id=name)
+		found = scan(backend, index=index)
+		mappings = owner.qmp("x-query-vm2vm-mappings", id=name)
+		if mappings == before:
+			break
 	translated = pages(mappings["translated"], **where)
 	equal(sorted(found - translated), [], "pages that the IOMMU does not map")
 	equal(sorted(translated - found), [], "pages that are not seen")
