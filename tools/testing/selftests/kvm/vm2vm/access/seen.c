@@ -7,10 +7,10 @@
 #include <stdarg.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include "vm2vm_harness.h"
+#include "vm2vm_trace.h"
 #include "access.h"
 #include "mem.h"
 
@@ -23,46 +23,8 @@ static long stat_debugfs(struct kvm_vm *vm, const char *name)
 	return mem_knob_read(path);
 }
 
-#define TRACE_DIR	"/sys/kernel/tracing/"
-
-static bool trace_write(const char *file, const char *what)
-{
-	int fd = open(file, O_WRONLY | O_TRUNC | O_CLOEXEC);
-	bool ok;
-
-	if (fd < 0)
-		return false;
-	ok = write(fd, what, strlen(what)) == (ssize_t)strlen(what);
-	close(fd);
-	return ok;
-}
-
-/* Trace vm2vm from now on; false if this kernel cannot. */
-static bool trace_start(void)
-{
-	if (access(TRACE_DIR "trace", F_OK))
-		mount("tracefs", TRACE_DIR, "tracefs", 0, NULL);
-	return trace_write(TRACE_DIR "trace", "\n") &&
-	       trace_write(TRACE_DIR "events/kvm_vm2vm/enable", "1");
-}
-
 /* What was traced. */
-static char seen_trace[1 << 20];
-
-static void trace_stop(void)
-{
-	size_t len = 0;
-	ssize_t r;
-	int fd;
-
-	trace_write(TRACE_DIR "events/kvm_vm2vm/enable", "0");
-	fd = open(TRACE_DIR "trace", O_RDONLY | O_CLOEXEC);
-	TEST_ASSERT(fd >= 0, TRACE_DIR "trace: %s", strerror(errno));
-	while ((r = read(fd, seen_trace + len, sizeof(seen_trace) - 1 - len)) > 0)
-		len += r;
-	seen_trace[len] = '\0';
-	close(fd);
-}
+static char *seen_trace;
 
 /* How many lines of the trace end in this. */
 static unsigned int trace_count(const char *line)
@@ -273,12 +235,12 @@ TEST_F(seen, tracepoints)
 	const uint64_t iova = PEER_IOVA, gpa = PEER_OWNER_GPA, gfn = gpa / 4096;
 	const int pid = getpid(), slot = PEER_SLOT;
 
-	if (!trace_start())
+	if (!trace_start("kvm_vm2vm"))
 		SKIP(return, "the kernel has no tracefs");
 	seen_do_all(_metadata, self);
 	close(self->asked);
 	seen_doorbell(_metadata, self->p.backend);
-	trace_stop();
+	seen_trace = trace_stop("kvm_vm2vm");
 
 	SEEN_EVENT("map", "owner %d iova 0x%lx gpa 0x%lx size 0x2000 flags 0x3", pid, iova, gpa);
 	SEEN_EVENT("map", "owner %d iova 0x%lx gpa 0x%lx size 0x1000 flags 0x1", pid,
@@ -318,4 +280,5 @@ TEST_F(seen, tracepoints)
 		   SEEN_PORT, KVM_VM2VM_DOORBELL_PIO);
 	SEEN_EVENT("doorbell", "vm %d addr 0x%x len 4 datamatch 0x0 fds 0 flags 0x%lx", pid,
 		   SEEN_PORT + 4, KVM_VM2VM_DOORBELL_PIO);
+	free(seen_trace);
 }

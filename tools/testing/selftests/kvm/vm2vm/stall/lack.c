@@ -11,6 +11,7 @@
 #include "vm2vm_harness.h"
 #include "vm2vm_knob.h"
 #include "vm2vm_peer.h"
+#include "vm2vm_trace.h"
 #include "stall.h"
 
 #define CGROUP		"/sys/fs/cgroup/vm2vm-stall"
@@ -96,6 +97,46 @@ TEST_F_TIMEOUT(lack, memory, 300)
 	EXPECT_EQ(0, actor_do(&self->a, BACKEND_READ, STALLED));
 	actor_do(&self->b, BACKEND_CONTINUE, 0);
 	EXPECT_EQ(0, actor_do(&self->b, BACKEND_WAIT, 0));
+}
+
+/* Whether a line of @trace has both words. */
+static bool is_traced(const char *trace, const char *task, const char *event)
+{
+	char line[256];
+
+	while (sscanf(trace, " %255[^\n]", line) == 1) {
+		if (strstr(line, task) && strstr(line, event))
+			return true;
+		trace = strchrnul(trace + strspn(trace, "\n"), '\n');
+	}
+	return false;
+}
+
+/*
+ * To make room in the owner's cgroup takes as long as the owner's memory is large, and as
+ * its swap is slow: a worker does that, and no thread of the backend's.
+ */
+TEST_F_TIMEOUT(lack, reclaim, 300)
+{
+	const char *begin = "mm_vmscan_memcg_reclaim_begin";
+	int64_t lacks;
+	char *trace;
+
+	if (!confine(self->owner.pid))
+		SKIP(return, "no memory cgroups");
+	ASSERT_EQ(0, actor_do(&self->owner, OWNER_ABSENT, STALLED));
+	ASSERT_TRUE(knob_write(CGROUP "/memory.max", "0"));
+	if (!trace_start("vmscan"))
+		SKIP(return, "the kernel has no tracefs");
+	lacks = actor_do(&self->a, BACKEND_STAT, STAT_NOMEM);
+	actor_do(&self->a, BACKEND_WRITE, STALLED);
+	EXPECT_EQ(VALUE(STALLED), actor_do(&self->a, BACKEND_WAIT, 0));
+	trace = trace_stop("vmscan");
+	EXPECT_LT(lacks, actor_do(&self->a, BACKEND_STAT, STAT_NOMEM));
+	EXPECT_TRUE(is_traced(trace, "kworker", begin));
+	/* The threads of this program have its name, as far as there is room for it. */
+	EXPECT_FALSE(is_traced(trace, "vm2vm_stall_", begin));
+	free(trace);
 }
 
 /* A file that ends before what is mapped of it. */
