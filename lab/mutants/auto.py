@@ -268,12 +268,12 @@ def stop(*_):
     os._exit(130)
 
 
-def programs(world):
-    """path -> a hash that says whether its tests are still the same"""
+def programs(world, more=()):
+    """path -> a hash that says whether its tests are still the same; more: than are for all its mutants"""
     if world == "qemu":
         common = [p for p in (ROOT / "lab/vms").glob("*.py") if not p.stem.endswith("_test")]
         return {p: journal.of_files([*common, p]) for p in (ROOT / "lab/vms" / p for p in WORLDS[world][3])}
-    paths = [BUILD / f"selftests/vm2vm_{p}" for p in WORLDS[world][3]]
+    paths = [BUILD / "selftests" / p for p in dict.fromkeys([f"vm2vm_{p}" for p in WORLDS[world][3]] + list(more))]
     return {p: journal.of_files([p]) for p in paths}
 
 
@@ -381,7 +381,7 @@ class World:
     def __init__(self, name, mutants, log, lanes):
         self.name, self.log, self.lanes = name, log, lanes
         self.by_number = {m.number: m for m in mutants}
-        self.hashes = programs(name)
+        self.hashes = programs(name, [program for world, program, *_ in first_tests() if world == name])
         self.tests = {}
         paths = {p.name: p for p in self.hashes}
         keys = {m.key(): m.number for m in mutants}
