@@ -5,7 +5,7 @@
 #
 # What the package built stays in build/debian, with Debian's kernel, laid out like a
 # build directory: for lab/machine/run.sh with KERNEL=debian. Done once for the same package
-# and kernel; FORCE=1 does it again.
+# and kernel; FORCE=1 does it again. The compiler is ccache's, as in our own builds.
 . "$(dirname "$0")/../lib.sh"
 cd "$ROOT"
 exec 8>"$BUILD/.lock-debian"
@@ -55,12 +55,13 @@ if [ "$(cat "$debs/version" 2>/dev/null)" != "$image $source" ]; then
 fi
 
 say "debian: KVM for $kernel, built and installed by DKMS in a scratch root" >&2
+mkdir -p "$CCACHE_DIR"
 scratch=$(mktemp -d "$BUILD/root.XXXXXX")
 trap 'rmdir "$scratch"' EXIT
 status=0
 # shellcheck disable=SC2016
 unshare --mount --propagation private bash -eu -c '
-	scratch=$1 build=$2 root=$3
+	scratch=$1 build=$2 root=$3 cache=$4
 	mount -t tmpfs -o mode=755 tmpfs "$scratch"
 	mkdir "$scratch/upper" "$scratch/work" "$scratch/root"
 	mount -t overlay -o lowerdir=/,upperdir="$scratch/upper",workdir="$scratch/work" overlay "$scratch/root"
@@ -69,13 +70,14 @@ unshare --mount --propagation private bash -eu -c '
 		mkdir -p "$scratch/root$d"
 		mount -t tmpfs tmpfs "$scratch/root$d"
 	done
-	for d in "$root" "$build"; do
+	for d in "$root" "$build" "$cache"; do
 		mkdir -p "$scratch/root$d"
 		mount --bind "$d" "$scratch/root$d"
 	done
-	shift 3
+	shift 4
+	export PATH=/usr/lib/ccache:$PATH
 	exec chroot "$scratch/root" "$@"
-' - "$scratch" "$BUILD" "$ROOT" "$ROOT/lab/dkms/install-test.sh" "$kernel" "$deb" "$dest" "$LINUX" "$PRISTINE" \
+' - "$scratch" "$BUILD" "$ROOT" "$CCACHE_DIR" "$ROOT/lab/dkms/install-test.sh" "$kernel" "$deb" "$dest" "$LINUX" "$PRISTINE" \
 	>"$dest/tap" 2>"$LOGS/debian.log" 8>&- </dev/null || status=$?
 cat "$dest/tap"
 if [ "$status" != 0 ]; then
