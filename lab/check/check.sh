@@ -45,7 +45,19 @@ together() {
 #	vms	VMs in the base lab: its kernel, QEMU, the guest's side
 #	user	QEMU against a peer's process, the guest's driver and programs, programs of others,
 #		the lab itself: of KVM's part the interface. The rest of it is in what runs in vms.
+# A script of VMs has tests of both kinds: those that it marks as of_qemu need no other kernel to
+# be done again. LONG=1 does not part them.
 # What is to be built is no test.
+
+# parted NAME COMMAND: both
+parted() {
+	if [ -n "$long" ]; then
+		echo "$1 | vms | $2"
+	else
+		echo "$1 | vms | $2 --of-kvm"
+		echo "$1 of QEMU | user | $2 --of-qemu"
+	fi
+}
 
 # First, and alone: they use both CPUs by themselves
 steps_build() {
@@ -84,11 +96,11 @@ steps_debug() {
 	# or is for kernels that do not track them
 	local dirty="vm2vm_dirty_test -T huge_hugetlb -T huge_thp -T shadow -T spinning -T scattered -T sixteen_iovas -T mutual -T emulated_moves -v get"
 	local core="vm2vm_test -T many_mappings -T many_mappings_down"
-	local abi="vm2vm_abi_test -T memory -T link_limit_of_owner"
-	local bells="vm2vm_doorbell_test -T abi_descriptors -T abi_fields -T abi_overlaps -T abi_callers -T abi_bells -T end_cost -T many -T exact -T both -T bursts"
+	local abi="vm2vm_abi_test -T memory -T link_limit -T link_limit_of_owner"
+	local bells="vm2vm_doorbell_test -T abi_limit -T abi_descriptors -T abi_fields -T abi_overlaps -T abi_callers -T abi_bells -T end_cost -T many -T exact -T both -T bursts"
 	local stall="vm2vm_stall_test -T interrupt -T limit"
-	local shapes="vm2vm_shapes_test -T stranger -T ring -T close_orders_vcpu -T backends_32 -T each_other_processes -T ring_processes"
-	local bound="vm2vm_bound_test -T is_small -T age_unmapped -T fault_at_the_edges -F cost -F starve"
+	local shapes="vm2vm_shapes_test -T stranger -T ring -T close_orders_vcpu -T backends_32 -T each_other -T each_other_processes -T ring_processes"
+	local bound="vm2vm_bound_test -T is_small -T age_unmapped -T fault_at_the_edges -F close -F cost -F starve"
 	[ -z "$long" ] || dirty=vm2vm_dirty_test core=vm2vm_test abi=vm2vm_abi_test bells=vm2vm_doorbell_test \
 		stall=vm2vm_stall_test shapes=vm2vm_shapes_test bound=vm2vm_bound_test
 	echo "debug core | debug | $(together 1 10 "$core" "$abi" vm2vm_access_test "$dirty" "$bells" vm2vm_example_test)"
@@ -103,7 +115,7 @@ steps_qemu() {
 	echo "demo | vms | lab/vms/links.sh demo.py 4"
 	echo "backends | vms | lab/vms/links.sh backend_test.py"
 	echo "backends move | vms | lab/vms/links.sh backend_move_test.py"
-	echo "links | vms | lab/vms/links.sh link_test.py"
+	parted links "lab/vms/links.sh link_test.py"
 	echo "iommu | vms | lab/vms/links.sh iommu_test.py"
 	echo "fuzz | user | lab/check/fuzz.sh"
 	[ -z "$long" ] || echo "qemu others | host | lab/build/vmm.sh others"
@@ -126,11 +138,11 @@ steps_served() {
 	[ -z "$long" ] || checked=debug few=
 	echo "vhost-user kinds | user | lab/vms/links.sh vhost_user_kinds_test.py"
 	echo "vhost-user | user | env ${long:+VM2VM_TRIALS=100 TIMEOUT=14400} lab/vms/links.sh vhost_user_test.py"
-	echo "vhost-user fence | vms | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
+	parted "vhost-user fence" "env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_user_fence_test.py"
 	echo "driver | user | lab/vms/links.sh driver_test.py"
 	echo "driver $checked | user | env L2_KERNEL=$BUILD/$checked/arch/x86/boot/bzImage lab/vms/links.sh driver_test.py$few"
 	echo "hostile owners | user | env ${long:+L2_KERNEL=$BUILD/debug/arch/x86/boot/bzImage TIMEOUT=7200} lab/vms/links.sh hostile_owner_test.py"
-	echo "vhost-net | vms | env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
+	parted vhost-net "env ${long:+VM2VM_TRIALS=50 TIMEOUT=7200} lab/vms/links.sh vhost_net_test.py"
 	echo "region | user | env ${long:+TIMEOUT=3600} lab/vms/links.sh region_test.py"
 	[ -z "$long" ] || echo "joins | vms | env MEM=8G VM2VM_TRIALS=100 TIMEOUT=7200 lab/vms/links.sh join_test.py"
 	[ -z "$long" ] || echo "polled | user | lab/vms/links.sh polled_test.py"
@@ -145,12 +157,14 @@ steps_served() {
 # Bochs is slow, so the core and what only VMX has
 few_doorbells="vm2vm_doorbell_test -T abi_limit -T abi_max_array -T many -T storm"
 steps_intel() {
-	local core="vm2vm_test -T many_mappings -T many_mappings_down"
-	[ -z "$long" ] || core=vm2vm_test
+	local core="vm2vm_test -T many_mappings -T many_mappings_down" views="vm2vm_view_test -T memory"
+	[ -z "$long" ] || core=vm2vm_test views=vm2vm_view_test
 	# shellcheck disable=SC2086
 	echo "intel core | intel base | $(together 3 10 "$core" ${long:+vm2vm_abi_test vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
 	# shellcheck disable=SC2086
-	echo "intel light | intel light | $(together 3 10 ${long:+vm2vm_test vm2vm_revoke_test "$few_doorbells"} vm2vm_view_test)"
+	[ -z "$long" ] || echo "intel reload | intel base | lab/check/reload.sh $BUILD/base/arch/x86/kvm/kvm-intel.ko $SELFTESTS/vm2vm_view_test"
+	# shellcheck disable=SC2086
+	echo "intel light | intel light | $(together 3 10 ${long:+vm2vm_test vm2vm_revoke_test "$few_doorbells"} "$views")"
 }
 
 # With a TLB that keeps what KVM does not flush
@@ -264,7 +278,8 @@ take() {
 
 # step NAME WHERE COMMAND
 step() {
-	local name=$1 where=$2 command=$3 log=$LOGS/check-${1// /-}.log key start status=0 before need known=
+	local name=$1 where=$2 command=$3 id=${1// /-}${long:+.long} log key start status=0 before need known=
+	log=$LOGS/check-$id.log
 	# What the step before may not have been able to get
 	for need in debian tlb; do
 		if [[ " $where " = *" $need "* ]] && [ ! -f "$BUILD/$need/key" ]; then
@@ -278,7 +293,7 @@ step() {
 	build) key= ;;
 	*)
 		key=$(inputs "$where" "$command")
-		if [ -f "$log" ] && unchanged "$LOGS/passed/${name// /-}" "$key"; then known=1; fi
+		if [ -f "$log" ] && unchanged "$LOGS/passed/$id" "$key"; then known=1; fi
 		if [ -n "${PLAN:-}" ]; then
 			echo "$key $([ -n "$known" ] && echo known || echo to run): $name"
 			return
@@ -287,7 +302,7 @@ step() {
 			say "$name: $line (cached)"
 			return
 		fi
-		rm -f "$LOGS/passed/${name// /-}" ;;
+		rm -f "$LOGS/passed/$id" ;;
 	esac
 	start=$SECONDS
 	say "$name: ..."
@@ -308,7 +323,7 @@ step() {
 		tail -n 30 "$log" | sed 's/^/    /'
 		echo "    all of it: $log (exit status $status)"
 	else
-		echo "$key" >"$LOGS/passed/${name// /-}"
+		echo "$key" >"$LOGS/passed/$id"
 	fi
 }
 

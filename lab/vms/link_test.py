@@ -12,7 +12,7 @@ import time
 from links import (BASE, IOMMUS, OWN_RNG, PAGE, SIZE, TOOL, Pair, connected, hold, let_go, link, pages, refused, same_pages,
 	scan, scan_both, seen, unplug)
 from vhost_user import Program, Served, wait_until
-from vms import VM, VMError, check, comment, equal, long_test, main, migrate, test
+from vms import VM, VMError, check, comment, equal, long_test, main, migrate, of_qemu, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 RNG_DRIVER = "/sys/bus/virtio/drivers/virtio_rng"
@@ -98,6 +98,7 @@ def doorbells_both_ways():
 
 
 @test
+@of_qemu
 def intel_iommu():
 	for strict in (True, False):
 		pair = Pair(iommu="intel", strict=strict)
@@ -151,6 +152,7 @@ def memory_is_hotplugged():
 
 
 @test
+@of_qemu
 def iommu_bypass_and_domains():
 	"""The IOMMU approves all (identity), and nothing of it when the guest attaches a domain"""
 	pair = Pair()
@@ -191,6 +193,7 @@ def enforcement_through_map_and_unmap():
 
 
 @test
+@of_qemu
 def stop_and_go_on():
 	"""While the owner is stopped nothing is approved, so nothing changes."""
 	pair = Pair()
@@ -215,6 +218,7 @@ def poke(vm, device, offset, data):
 
 
 @test
+@of_qemu
 def bar_moves_and_is_disabled():
 	pair = Pair()
 	with pair.owner() as owner, pair.backend() as backend:
@@ -262,6 +266,7 @@ def guests_reboot():
 
 
 @test
+@of_qemu
 def iommus_that_do_not_tell():
 	"""QEMU does not hear of what they map: nothing is approved, it says why, and the device works."""
 	for options, said in (("x-scalable-mode=on,x-flts=on", "first-stage translation (x-flts)"), ("caching-mode=off", "requires caching mode")):
@@ -401,6 +406,7 @@ def devices_and_objects_come_and_go():
 
 
 @test
+@of_qemu
 def owners_device_is_unplugged():
 	"""What is approved ends with the device, and begins with another one of its name."""
 	pair = Pair()
@@ -423,6 +429,7 @@ def owners_device_is_unplugged():
 
 
 @test
+@of_qemu
 def two_owners_for_one_backend():
 	pairs = [Pair(), Pair()]
 	args = ["-chardev", f"socket,id=c1,path={pairs[1].path},server=on,wait=off", "-object",

@@ -15,7 +15,7 @@ import time
 from measure import packets, serve_streams, stream
 from vhost_user import (BACKEND_IP, OWNER_IP, Program, Served, driver, interface, late_writes, link_up, make_bridge, ping, rebind,
 	wait_until)
-from vms import check, comment, equal, long_test, main, migrate, test
+from vms import check, comment, equal, long_test, main, migrate, of_qemu, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 2)
 NET = 1
@@ -101,6 +101,7 @@ def card_in_a_bridge():
 
 
 @test
+@of_qemu
 def link_state_and_mtu():
 	served = Served("net")
 	with served.backend() as backend:
@@ -130,6 +131,7 @@ def link_state_and_mtu():
 
 
 @test
+@of_qemu
 def driver_is_there_first():
 	"""What it has negotiated before a back-end came, vhost-net is told then: among others, how long a header is."""
 	served = Served("net")
@@ -190,6 +192,7 @@ def all_that_comes_and_goes_under_traffic():
 
 
 @test
+@of_qemu
 def taps_of_other_kinds():
 	served = Served("net", queues=1)
 	with served.backend() as backend:

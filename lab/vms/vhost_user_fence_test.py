@@ -14,7 +14,7 @@ import time
 
 from links import TOOL
 from vhost_user import Program, Served, driver, late_writes, rebind, wait_until
-from vms import check, comment, equal, main, test
+from vms import check, comment, equal, main, of_qemu, test
 
 TRIALS = int(os.environ.get("VM2VM_TRIALS") or 3)
 RNG = 4
@@ -100,6 +100,7 @@ def stop_in_the_middle_of_a_copy():
 
 
 @test
+@of_qemu
 def reset_in_the_middle_of_a_copy():
 	"""The driver lets go of the device: what its buffers were is its own again."""
 	with entropy() as (owner, backend, program):
@@ -119,6 +120,7 @@ def reset_in_the_middle_of_a_copy():
 
 
 @test
+@of_qemu
 def used_and_not_told():
 	"""The owner stops, or the program is killed, after the used index and before the doorbell: its
 	driver hears of it from QEMU."""
@@ -145,6 +147,7 @@ def used_and_not_told():
 
 
 @test
+@of_qemu
 def the_canary_sings():
 	"""What the other tests look for is found: a write to a page that the owner's guest has freed"""
 	with entropy(iommu=None, bypass=True) as (owner, backend, _):
@@ -172,6 +175,7 @@ def holes_harm_nobody():
 
 
 @test
+@of_qemu
 def stop_and_cont_under_load():
 	served = Served("rng")
 	with served.owner() as owner, served.backend() as backend:

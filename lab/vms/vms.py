@@ -583,6 +583,13 @@ def long_test(function):
 	return test(function)
 
 
+def of_qemu(function):
+	"""Another one, below these: KVM does here what it is asked for, and how that turns out is for QEMU and the guests.
+	So it need not be done again for another kernel."""
+	function.of_qemu = True
+	return function
+
+
 def left_out(function, patterns):
 	return function in long_tests and not os.environ.get("LONG") and function.__name__ not in patterns
 
@@ -603,9 +610,14 @@ def comment(text):
 
 
 def main(argv=None):
-	"""Run the tests, or those whose names match a pattern in the arguments; exit."""
+	"""Run the tests, or those whose names match a pattern in the arguments; exit.
+
+	An argument --of-qemu leaves those that are such, --of-kvm the others."""
 	patterns = sys.argv[1:] if argv is None else argv
-	chosen = [t for t in tests if not patterns or any(fnmatch.fnmatch(t.__name__, p) for p in patterns)]
+	parts = {f"--of-{part}": part == "qemu" for part in ("qemu", "kvm")}
+	chosen = [t for t in tests if all(parts[p] == hasattr(t, "of_qemu") for p in patterns if p in parts)]
+	patterns = [p for p in patterns if p not in parts]
+	chosen = [t for t in chosen if not patterns or any(fnmatch.fnmatch(t.__name__, p) for p in patterns)]
 	if not chosen:
 		print(f"no such test: {' '.join(patterns)}; there are {' '.join(t.__name__ for t in tests)}",
 			file=sys.stderr)
