@@ -47,7 +47,8 @@ come_by() {
 	fi
 }
 
-# take SECONDS PROGRAM TEST...: 0 if all pass. The first that fails ends it.
+# take SECONDS PROGRAM TEST...: 0 if all pass. The first that fails ends it. What has a "=" is
+# for its environment.
 take() {
 	local seconds=$1 program=$2 pid t end
 	local -a args=()
@@ -57,7 +58,9 @@ take() {
 		args=(/usr/bin/python3 "$program" "$@")
 	else
 		args=("$program")
-		for t; do args+=(-t "$t"); done
+		for t; do
+			if [[ $t = *=* ]]; then args=(env "$t" "${args[@]}"); else args+=(-t "$t"); fi
+		done
 	fi
 	: >"$out"
 	setsid timeout -k 2 "$seconds" "${args[@]}" >"$out" 2>&1 </dev/null &
