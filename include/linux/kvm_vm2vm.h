@@ -23,6 +23,7 @@ struct kvm_memory_slot;
 struct kvm_mmu_page;
 struct kvm_userspace_memory_region2;
 struct kvm_vcpu;
+struct kvm_vm2vm_window;
 struct page;
 struct vm2vm_address;
 struct vm2vm_link;

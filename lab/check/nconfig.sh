@@ -28,7 +28,7 @@ build() {
 	if grep -q '^CONFIG_KVM_VM2VM=' "$out/.config"; then die "CONFIG_KVM_VM2VM does not turn off"; fi
 	# The path of the source must not be in its strings
 	quietly "nconfig-$1" make -s -j"$JOBS" -C "$src" O="$out" "${CACHED[@]}" \
-		KCFLAGS="-fmacro-prefix-map=../src/= -fmacro-prefix-map=../../linux/=" arch/x86/kvm/ virt/
+		KCFLAGS="-Werror -fmacro-prefix-map=../src/= -fmacro-prefix-map=../../linux/=" arch/x86/kvm/ virt/
 	touch "$out/done"
 }
 
