@@ -249,11 +249,14 @@ int kvm_vm2vm_fill(struct kvm_vcpu *vcpu, const struct kvm_memory_slot *slot,
 	return 0;
 }
 
-/* A filler at @page is about to be installed that passes: begin to count its time. */
+/*
+ * A filler at @page is about to be installed that passes: begin to count its time.  The work
+ * spins for the backend's mmu_lock: not where others' work waits for the same CPU.
+ */
 static void vm2vm_fill_passes(struct vm2vm_fill *fill, unsigned long page)
 {
 	set_bit(page >> fill->shift, fill->passing);
-	schedule_delayed_work(&fill->pass, VM2VM_FILL_TIME);
+	queue_delayed_work(system_unbound_wq, &fill->pass, VM2VM_FILL_TIME);
 }
 
 /*
