@@ -191,14 +191,17 @@ static int vm2vm_hole(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 /*
  * The same for a link that fills its holes: an access gets a page that is none of the
  * owner's.  What is prefetched finds a hole.  If the memslots have changed since
- * @generation the fault's may be gone.
+ * @generation the fault's may be gone; also while they change, as they may have begun to
+ * between the fault's look at its memslot and the one at @generation.
  */
 static int vm2vm_fill(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 		      u64 generation, int why, struct kvm_vm2vm_page *page)
 {
+	u64 now = kvm_vcpu_memslots(vcpu)->generation;
+
 	if (fault->prefetch)
 		return why;
-	if (kvm_vcpu_memslots(vcpu)->generation != generation)
+	if (now != generation || now & KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS)
 		return -EAGAIN;
 	return kvm_vm2vm_fill(vcpu, fault->slot, fault->gfn, fault->write, why,
 			      &vcpu->vm2vm.fault, page);
