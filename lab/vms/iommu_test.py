@@ -290,6 +290,19 @@ def requests_to_a_virtio_iommu():
 
 
 @test
+def less_than_a_page():
+	"""Is not approved, and when it is unmapped there is nothing to revoke. Nor is the page beside it."""
+	half = IOVA + PAGE, IOVA + PAGE + PAGE // 2 - 1
+	with Virtio() as vm:
+		vm.drive().add_link(0)
+		equal(vm.map(0), S_OK, "the status of MAP")
+		equal(vm.request(MAP, "QQQI", *half, MEMORY + PAGE, 3), S_OK, "the status of MAP of half a page")
+		equal(vm.approved(0), {0}, "what was mapped as a whole")
+		equal(vm.request(UNMAP, "QQ4x", *half), S_OK, "the status of UNMAP of half a page")
+		equal(vm.approved(0), {0}, "then")
+
+
+@test
 def requests_by_a_port():
 	"""Which KVM need not decode an instruction for"""
 	with Virtio(",modern-pio-notify=on", port=True) as vm:

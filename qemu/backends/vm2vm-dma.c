@@ -99,7 +99,9 @@ static void dma_unmap(Vm2vmDma *dma, uint64_t iova, uint64_t last)
 {
     uint64_t unmapped;
 
-    last = MIN(last, LAST);
+    /* A virtio-iommu lets its guest map bytes, of which nothing is approved */
+    iova &= -PAGE;
+    last = MIN(last | (PAGE - 1), LAST);
     if (iova > last || dma->ended) {
         return;
     }
