@@ -332,6 +332,27 @@ def without_protocol_features_in_the_features(vm, before):
 	ends(vm, p, before)
 
 
+@with_back
+def enabled_in_each_run(vm, before):
+	"""A queue of the next run is not served before that has said so: the eventfd of its calls may not be there yet."""
+	p = with_peer(vm)
+	vm.ack()
+	equal(vm.queue(0), ENABLED, "in the first run")
+	p.none()
+	p.new_domain()
+	p.run()
+	vm.ack()
+	*rings, enable = p.queue_messages()
+	for request, payload, fds in rings:
+		p.send(request, payload, fds=fds)
+	p.sync()
+	equal(vm.queue(0), 0, "when all but that is told")
+	p.send(enable[0], enable[1])
+	p.sync()
+	equal(vm.queue(0), ENABLED, "then")
+	ends(vm, p, before)
+
+
 # ---- What else is relayed
 
 @with_back

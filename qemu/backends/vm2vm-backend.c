@@ -184,8 +184,11 @@ static void end_queue(Vm2vmBackend *b, unsigned int q)
     }
 }
 
-/* All of its run is over; with the connection also what was told before that */
-static void clear_queue(Vm2vmBackend *b, unsigned int q, bool all)
+/*
+ * All of its run is over. In the next one it is enabled when all has been told,
+ * and not as soon as it can be: the eventfd of its calls may come last.
+ */
+static void clear_queue(Vm2vmBackend *b, unsigned int q)
 {
     Vm2vmQueue *queue = &b->queues[q];
 
@@ -193,7 +196,6 @@ static void clear_queue(Vm2vmBackend *b, unsigned int q, bool all)
     vm2vm_backend_set_fd(b, q, &queue->kick, -1);
     vm2vm_backend_set_fd(b, q, &queue->call, -1);
     *queue = (Vm2vmQueue) {
-        .enable = !all && queue->enable,
         .kick = -1,
         .call = -1,
     };
@@ -321,7 +323,7 @@ void vm2vm_backend_end_run(Vm2vmLink *link, bool all)
     b->domain = -1;
     update_window(b);
     for (q = 0; q < VM2VM_MAX_QUEUES; q++) {
-        clear_queue(b, q, all);
+        clear_queue(b, q);
     }
     vm2vm_fd_close_of(link->chr.chr, old);
     b->device_type = b->nr_queues = 0;
