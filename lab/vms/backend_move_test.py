@@ -47,6 +47,20 @@ def it_migrates():
 
 
 @test
+def the_path_is_the_last_one_s():
+	"""Who ends in good order takes the path along only if nobody else has taken it over."""
+	path = socket_path()
+	with Back("first", path=path).begin() as first, Back("second", path=path).begin() as second:
+		first.qmp("quit")
+		first.process.wait(60)
+		second.register(queues=1)
+		Front(path).hello().run(queues=1).queue().close()
+		second.qmp("quit")
+		second.process.wait(60)
+		check(not os.path.exists(path), "it is gone with the last one")
+
+
+@test
 def it_is_saved_and_restored():
 	"""It was disconnected meanwhile, whoever is there, and goes on with the next peer."""
 	file = f"{socket_path()}.qcow2"
