@@ -161,7 +161,6 @@ steps_intel() {
 	[ -z "$long" ] || core=vm2vm_test views=vm2vm_view_test
 	# shellcheck disable=SC2086
 	echo "intel core | intel base | $(together 3 10 "$core" ${long:+vm2vm_abi_test vm2vm_revoke_test vm2vm_view_test} "$few_doorbells")"
-	# shellcheck disable=SC2086
 	[ -z "$long" ] || echo "intel reload | intel base | lab/check/reload.sh $BUILD/base/arch/x86/kvm/kvm-intel.ko $SELFTESTS/vm2vm_view_test"
 	# shellcheck disable=SC2086
 	echo "intel light | intel light | $(together 3 10 ${long:+vm2vm_test vm2vm_revoke_test "$few_doorbells"} "$views")"

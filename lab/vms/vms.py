@@ -614,7 +614,7 @@ def main(argv=None):
 
 	An argument --of-qemu leaves those that are such, --of-kvm the others."""
 	patterns = sys.argv[1:] if argv is None else argv
-	parts = {f"--of-{part}": part == "qemu" for part in ("qemu", "kvm")}
+	parts = {"--of-qemu": True, "--of-kvm": False}
 	chosen = [t for t in tests if all(parts[p] == hasattr(t, "of_qemu") for p in patterns if p in parts)]
 	patterns = [p for p in patterns if p not in parts]
 	chosen = [t for t in chosen if not patterns or any(fnmatch.fnmatch(t.__name__, p) for p in patterns)]
