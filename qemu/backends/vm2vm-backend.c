@@ -311,7 +311,7 @@ void vm2vm_backend_cleanup(Vm2vmLink *link)
     vm2vm_channel_cleanup(link);
 }
 
-void vm2vm_backend_end_run(Vm2vmLink *link, bool all)
+void vm2vm_backend_end_run(Vm2vmLink *link)
 {
     Vm2vmBackend *b = &link->backend;
     int old = b->domain, q;
@@ -355,7 +355,7 @@ static void forget_peer(Vm2vmLink *link)
 {
     Vm2vmBackend *b = &link->backend;
 
-    vm2vm_backend_end_run(link, true);
+    vm2vm_backend_end_run(link);
     vm2vm_inflight_drop(link);
     vm2vm_channel_close(link);
     b->protocol_features = b->features = b->rarp_mac = 0;

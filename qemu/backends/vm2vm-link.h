@@ -240,8 +240,7 @@ void vm2vm_backend_set_fd(Vm2vmBackend *b, unsigned int q, int *where, int fd);
 void vm2vm_backend_get_base(Vm2vmLink *link, unsigned int q);
 /* The domain, which it takes */
 void vm2vm_backend_begin_run(Vm2vmLink *link, int fd);
-/* @all: and the connection */
-void vm2vm_backend_end_run(Vm2vmLink *link, bool all);
+void vm2vm_backend_end_run(Vm2vmLink *link);
 
 /* vm2vm-channel.c: the configuration space, both ways */
 void vm2vm_channel_init(Vm2vmLink *link);

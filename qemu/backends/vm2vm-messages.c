@@ -114,7 +114,7 @@ static void do_set_domain(Vm2vmLink *link, Error **errp)
         return;
     }
     if (payload->domain.flags & VM2VM_DOMAIN_NONE) {
-        vm2vm_backend_end_run(link, false);
+        vm2vm_backend_end_run(link);
         return;
     }
     if (!vm2vm_fd_is(link->parser.fd, VM2VM_FD_DOMAIN)) {
